@@ -1,0 +1,91 @@
+"""Pixels of the miniature world: photographs as backgrounds, fonts, seeded noise. Nothing here knows the truth of an image."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFilter, ImageFont
+
+CANVAS = 512  # px; above the 448 px rule of Sec. 3, so that the paper's filters apply unchanged
+
+# Photographs that scikit-image and scikit-learn carry in their wheels.
+_PHOTOGRAPHS = {
+    "astronaut": ("skimage", "data/astronaut.png"),
+    "brick": ("skimage", "data/brick.png"),
+    "cat": ("skimage", "data/chelsea.png"),
+    "coffee": ("skimage", "data/coffee.png"),
+    "grass": ("skimage", "data/grass.png"),
+    "gravel": ("skimage", "data/gravel.png"),
+    "hubble": ("skimage", "data/hubble_deep_field.jpg"),
+    "moon": ("skimage", "data/moon.png"),
+    "motorcycle": ("skimage", "data/motorcycle_left.png"),
+    "rocket": ("skimage", "data/rocket.jpg"),
+    "china": ("sklearn", "datasets/images/china.jpg"),
+    "flower": ("sklearn", "datasets/images/flower.jpg"),
+}
+BACKGROUNDS = tuple(sorted(_PHOTOGRAPHS))
+FONTS = ("DejaVuSans-Bold", "DejaVuSerif-Bold", "DejaVuSansMono-Bold", "DejaVuSans")
+
+
+def content_hash(*parts: object) -> int:
+    """A 64-bit number from the JSON of ``parts``: the same on every machine and in every process."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+
+def rng_for(*parts: object) -> np.random.Generator:
+    """A random generator that depends on ``parts`` only."""
+    return np.random.default_rng(content_hash(*parts))
+
+
+def reserved_for_benchmarks(content: object) -> bool:
+    """Whether an image of this content may serve the benchmarks only (one content in eight).
+
+    Every maker of images asks this before it accepts one, so no training image can equal a test image.
+    """
+    return content_hash("split", content) % 8 == 0
+
+
+def fits_split(namespace: str, content: object) -> bool:
+    """Whether an image of this content belongs to the split that ``namespace`` draws from."""
+    return reserved_for_benchmarks(content) == (namespace == "benchmark")
+
+
+@cache
+def _photograph(name: str) -> Image.Image:
+    """The photograph, softened to half contrast: drawn objects must stay the subject at 128 px."""
+    package, relative = _PHOTOGRAPHS[name]
+    path = Path(find_spec(package).origin).parent / relative
+    photo = Image.open(path).convert("RGB")
+    scale = 1.25 * CANVAS / min(photo.size)
+    photo = photo.resize((round(photo.width * scale), round(photo.height * scale)), Image.Resampling.BICUBIC)
+    photo = photo.filter(ImageFilter.GaussianBlur(3))
+    pixels = np.asarray(photo, dtype=np.float32)
+    pixels = 0.45 * pixels + 0.55 * (0.35 * pixels.mean(axis=(0, 1)) + 0.65 * 165)
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def background(name: str, rng: np.random.Generator) -> Image.Image:
+    """A ``CANVAS`` px square cut from a photograph at a random place, mirrored half of the time."""
+    photo = _photograph(name)
+    x, y = (int(rng.integers(0, side - CANVAS + 1)) for side in photo.size)
+    crop = photo.crop((x, y, x + CANVAS, y + CANVAS))
+    return crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else crop
+
+
+@cache
+def font(name: str, size: int) -> ImageFont.FreeTypeFont:
+    """A font that matplotlib carries; ``size`` in pixels."""
+    path = Path(find_spec("matplotlib").origin).parent / "mpl-data" / "fonts" / "ttf" / f"{name}.ttf"
+    return ImageFont.truetype(str(path), size)
+
+
+def add_noise(image: Image.Image, rng: np.random.Generator, strength: float = 4.0) -> Image.Image:
+    """Sensor-like noise (standard deviation in grey levels), one value for the three channels."""
+    noise = rng.standard_normal((image.height, image.width, 1), dtype=np.float32) * strength
+    return Image.fromarray((np.asarray(image, dtype=np.float32) + noise).clip(0, 255).astype(np.uint8))
