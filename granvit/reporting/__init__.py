@@ -1,0 +1,3 @@
+"""Tables and figures, made from score files only; nothing here imports training code."""
+
+from __future__ import annotations
