@@ -1,0 +1,60 @@
+"""The accelerator seam: the only file that names npu, cuda or cpu."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+
+import torch
+
+from granvit.errors import GranvitError
+
+KINDS = ("npu", "cuda", "cpu")
+
+
+def _available(kind: str) -> bool:
+    if kind == "cpu":
+        return True
+    module = getattr(torch, kind, None)
+    return module is not None and module.is_available()
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """``auto`` takes the first of npu, cuda, cpu that is there; any other name is taken at its word or refused."""
+    if name == "auto":
+        name = next(kind for kind in KINDS if _available(kind))
+    kind = name.split(":")[0]
+    if kind not in KINDS:
+        raise GranvitError(f"device: {name!r} is unknown; expected auto or one of {', '.join(KINDS)}")
+    if not _available(kind):
+        raise GranvitError(f"device: {name!r} is not available here; use device: auto, or install torch for {kind}")
+    return torch.device(name)
+
+
+def describe_device(device: torch.device) -> str:
+    """What the manifest records: ``cpu x86_64``, or the accelerator's own name."""
+    if device.type == "cpu":
+        return f"cpu {platform.machine()}"
+    return f"{device.type} {getattr(torch, device.type).get_device_name(device)}"
+
+
+def autocast(device: torch.device, precision: str):
+    """Context for forward passes: bf16 autocast over fp32 weights (updates at 1e-5 vanish in bf16 ones), or nothing."""
+    if precision == "fp32":
+        return contextlib.nullcontext()
+    if precision == "bf16":
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    raise GranvitError(f"precision: {precision!r} is unknown; expected fp32 or bf16")
+
+
+def use_fused_optimizer(device: torch.device) -> bool:
+    """Whether torch's fused AdamW runs on this device."""
+    return device.type in ("cpu", "cuda")
+
+
+def seed_everything(seed: int) -> None:
+    """Same seed, same threads, same bytes: seeds torch and forbids kernels that are not deterministic."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.manual_seed(seed)
+    torch.use_deterministic_algorithms(True, warn_only=True)

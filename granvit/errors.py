@@ -1,0 +1,11 @@
+"""The one error that a user can cause and mend.
+
+Every module raises `GranvitError` for a user's mistake (a wrong key, a missing folder, a broken image); scripts and the
+command line print its message as one line and stop. Anything else that is raised is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+
+class GranvitError(Exception):
+    """A user's mistake. The message names file, key and value, what was expected, and what to do."""

@@ -1,0 +1,175 @@
+"""Vision encoders: the transformers classes of the paper's six encoders behind one small module.
+
+Every encoder gives the patch tokens of one hidden state (``feature_layer``, penultimate by default: LLaVA's convention), without CLS token.
+Layers behind it are not computed but stay in the checkpoint, so that an exported encoder is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import nn
+from transformers import Aimv2VisionModel, AutoConfig, CLIPVisionModel, InternVLVisionModel, SiglipVisionModel
+
+from granvit.errors import GranvitError
+from granvit.models.loading import load_pretrained, require_model
+
+FOREIGN = ("text_model.", "logit_scale", "logit_bias", "visual_projection.", "text_projection.")
+PREPROCESSOR = "preprocessor_config.json"
+
+
+@dataclass(frozen=True)
+class Family:
+    """Where a vision class keeps what a truncated forward pass needs."""
+
+    model: type
+    layers: str  # the transformer layers
+    pre_norm: str | None  # a norm between embeddings and layers
+    class_tokens: int  # leading tokens that are no patches
+    interpolates: bool  # embeddings take interpolate_pos_encoding
+    extra_args: tuple  # what a layer takes behind the hidden states
+
+
+SIGLIP = Family(SiglipVisionModel, "encoder.layers", None, 0, True, (None,))
+CLIP = Family(CLIPVisionModel, "encoder.layers", "pre_layrnorm", 1, True, (None,))
+AIMV2 = Family(Aimv2VisionModel, "encoder.layers", None, 0, False, (None,))
+INTERNVL = Family(InternVLVisionModel, "encoder.layer", None, 1, False, ())
+FAMILIES = {
+    "siglip": SIGLIP, "siglip_vision_model": SIGLIP,
+    "clip": CLIP, "clip_vision_model": CLIP,
+    "aimv2": AIMV2, "aimv2_vision_model": AIMV2,
+    "internvl_vision": INTERNVL,
+}  # fmt: skip
+
+
+class Encoder(nn.Module):
+    """A vision encoder. ``forward``: (B, 3, H, W) normalised pixels -> (B, T, C) patch features in raster order.
+
+    ``spec`` needs ``image_size, patch_size`` (pixels), ``feature_layer``, ``mean, std`` (RGB, 0-1).
+    H and W may differ from ``image_size`` (smaller teacher crops): position embeddings are then interpolated.
+    """
+
+    def __init__(self, model: nn.Module, family: Family, spec) -> None:
+        super().__init__()
+        self.model, self.family, self.spec = model, family, spec
+        self.layers = self.model.get_submodule(family.layers)
+        depth = len(self.layers)
+        self.depth_used = spec.feature_layer if spec.feature_layer >= 0 else depth + 1 + spec.feature_layer
+        if not 1 <= self.depth_used <= depth:
+            raise GranvitError(
+                f"encoder: feature_layer {spec.feature_layer} is out of range; {spec.path!r} has {depth} layers"
+            )
+        self.width = model.config.hidden_size
+        self.grid = spec.image_size // spec.patch_size
+        self.register_buffer("mean", torch.tensor(spec.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(spec.std).view(3, 1, 1), persistent=False)
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        hidden = self._embed(pixel_values)
+        for layer in self.layers[: self.depth_used]:
+            hidden = layer(hidden, *self.family.extra_args)
+        return hidden[:, self.family.class_tokens :]
+
+    def _embed(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        embeddings = self.model.embeddings
+        resized = pixel_values.shape[-1] != self.spec.image_size or pixel_values.shape[-2] != self.spec.image_size
+        if self.family is AIMV2 and resized and not self.model.config.is_native:
+            hidden = self._embed_resized_aimv2(pixel_values)
+        elif self.family.interpolates:
+            hidden = embeddings(pixel_values, interpolate_pos_encoding=resized)
+        else:
+            hidden = embeddings(pixel_values)
+        return getattr(self.model, self.family.pre_norm)(hidden) if self.family.pre_norm else hidden
+
+    def _embed_resized_aimv2(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """AIMv2's own embedding knows one size only; bicubic, as the other families do it."""
+        embeddings = self.model.embeddings
+        patches = embeddings.patch_embed(pixel_values)
+        positions = embeddings.position_embedding.weight
+        side = math.isqrt(positions.shape[0])
+        positions = positions.T.reshape(1, -1, side, side)
+        positions = F.interpolate(positions, size=patches.shape[-2:], mode="bicubic", align_corners=False)
+        return embeddings.rms_norm(patches.flatten(2).transpose(1, 2)) + positions.flatten(2).transpose(1, 2)
+
+    def feature_parameters(self) -> list[nn.Parameter]:
+        """The parameters that the features depend on; the head and the layers behind the feature layer learn nothing."""
+        modules = [self.model.embeddings, *self.layers[: self.depth_used]]
+        if self.family.pre_norm:
+            modules.append(getattr(self.model, self.family.pre_norm))
+        return [parameter for module in modules for parameter in module.parameters()]
+
+    def preprocess(self, image: Image.Image, size: int | None = None) -> torch.Tensor:
+        """RGB image -> uint8 (3, size, size): padded to a centred square in the mean colour (LLaVA's expand2square),
+        bicubic. ``size``: pixels, ``image_size`` by default."""
+        size = size or self.spec.image_size
+        if image.width != image.height:
+            side = max(image.size)
+            canvas = Image.new("RGB", (side, side), tuple(round(255 * channel) for channel in self.spec.mean))
+            canvas.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+            image = canvas
+        if image.size != (size, size):
+            image = image.resize((size, size), Image.Resampling.BICUBIC)
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+    def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
+        """uint8 (..., 3, H, W) -> float, zero mean and unit scale, on the device that holds the pixels."""
+        return (pixels.to(self.mean.dtype).div_(255) - self.mean) / self.std
+
+    def save(self, folder: Path) -> None:
+        """Write a Hugging Face folder: all layers, config.json, preprocessor_config.json."""
+        self.model.save_pretrained(folder)
+        spec = self.spec
+        settings = {
+            "image_processor_type": "CLIPImageProcessor" if self.family is CLIP else "SiglipImageProcessor",
+            "do_resize": True, "size": {"height": spec.image_size, "width": spec.image_size}, "resample": 3,
+            "do_rescale": True, "rescale_factor": 1 / 255,
+            "do_normalize": True, "image_mean": list(spec.mean), "image_std": list(spec.std),
+            "granvit": {"padding": "square", "patch_size": spec.patch_size, "feature_layer": spec.feature_layer},
+        }  # fmt: skip
+        (Path(folder) / PREPROCESSOR).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def load_encoder(spec) -> Encoder:
+    """The encoder of ``spec.path`` (local folder or hub id), its class chosen by the checkpoint's ``model_type``.
+
+    Raises GranvitError on a missing folder, an unknown model type, weights or sizes that do not fit.
+    """
+    path = require_model(spec.path, "encoder")
+    try:
+        model_type = AutoConfig.from_pretrained(path).model_type
+    except (OSError, ValueError) as error:
+        raise GranvitError(f"encoder: cannot read the config of {path!r}: {str(error).splitlines()[0]}") from error
+    if model_type not in FAMILIES:
+        raise GranvitError(f"encoder: {path!r} has model_type {model_type!r}; expected one of {', '.join(FAMILIES)}")
+    family = FAMILIES[model_type]
+    model = load_pretrained(family.model, path, "encoder", FOREIGN).eval()
+    for key in ("image_size", "patch_size"):
+        size = getattr(model.config, key)
+        size = size if isinstance(size, int) else size[0]
+        if size != getattr(spec, key):
+            raise GranvitError(
+                f"encoder: {key} of {path!r} is {size}, the configuration says {getattr(spec, key)}; "
+                "correct it in config/encoders.yaml"
+            )
+    return Encoder(model, family, spec)
+
+
+def load_saved_encoder(folder: Path) -> Encoder:
+    """An encoder that ``Encoder.save`` wrote, with the preprocessing saved beside it."""
+    file = Path(folder) / PREPROCESSOR
+    if not file.is_file():
+        raise GranvitError(f"encoder: {file} is missing; this is no encoder that a training run exported. Run that run again")
+    saved = json.loads(file.read_text(encoding="utf-8"))
+    spec = SimpleNamespace(
+        path=str(folder), image_size=saved["size"]["height"], mean=saved["image_mean"], std=saved["image_std"],
+        patch_size=saved["granvit"]["patch_size"], feature_layer=saved["granvit"]["feature_layer"],
+    )  # fmt: skip
+    return load_encoder(spec)

@@ -1,0 +1,41 @@
+"""Language models: Qwen2.5 and LLaMA3 from a local folder or the hub, with their tokenizer and chat template."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from granvit.errors import GranvitError
+from granvit.models.loading import load_pretrained, require_model
+
+
+def load_llm(spec) -> PreTrainedModel:
+    """The causal language model of ``spec.path`` (folder or hub id) in fp32; raises GranvitError where weights don't fit."""
+    path = require_model(spec.path, "llm")
+    return load_pretrained(AutoModelForCausalLM, path, "llm").eval()
+
+
+def load_tokenizer(spec) -> PreTrainedTokenizerBase:
+    """The tokenizer of ``spec.path``; it must bring a chat template, since packing cuts that template into pieces."""
+    path = require_model(spec.path, "llm")
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    if not tokenizer.chat_template:
+        raise GranvitError(
+            f"llm: the tokenizer of {spec.path!r} has no chat template; "
+            "use an instruction-tuned model, or add chat_template.jinja to its folder"
+        )
+    return tokenizer
+
+
+def save_llm(llm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write model and tokenizer as one Hugging Face folder (safetensors)."""
+    llm.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+@torch.no_grad()
+def is_tied(llm: PreTrainedModel) -> bool:
+    """Whether the output head shares the input embedding's weights."""
+    return llm.get_output_embeddings().weight is llm.get_input_embeddings().weight

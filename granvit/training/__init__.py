@@ -1,0 +1,1 @@
+"""Training: stages as data, batches of packed regions, distillation, and the one loop of every stage (Sec. 4)."""
