@@ -1,0 +1,154 @@
+"""The multimodal model: vision encoder, projector and language model, for packed training and for batched answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import nn
+from transformers import DynamicCache
+
+from granvit.errors import GranvitError
+from granvit.models.encoders import Encoder, load_saved_encoder
+from granvit.models.llms import load_llm, load_tokenizer, save_llm
+from granvit.models.packing import ChatFormat, PackedBatch
+from granvit.models.projector import Projector, load_projector
+from granvit.models.tiling import SHUFFLE, cut_tiles, recombine, tile_side
+
+PARTS = ("encoder", "projector", "llm")
+
+
+class MLLM(nn.Module):
+    """Encoder, projector and language model in one module. ``projector.tiles`` says whether images are tiled (A.5)."""
+
+    def __init__(self, encoder: Encoder, projector: Projector, llm: nn.Module, tokenizer) -> None:
+        super().__init__()
+        self.encoder, self.projector, self.llm, self.tokenizer = encoder, projector, llm, tokenizer
+        self.chat = ChatFormat(tokenizer)
+        self.tiles = projector.tiles
+        tile_side(self.tiles)
+        expected = (feature_width(encoder, self.tiles), llm.config.hidden_size)
+        if (projector.input_size, projector.output_size) != expected:
+            raise GranvitError(
+                f"model: the projector maps {projector.input_size} to {projector.output_size} channels, encoder and language model "
+                f"want {expected[0]} to {expected[1]}; the parent run has another encoder, LLM or tiling. Correct the recipe's parent"
+            )
+        end_ids = [self.chat.end, tokenizer.eos_token_id, getattr(llm.generation_config, "eos_token_id", None)]
+        self.end_ids = sorted({i for ids in end_ids if ids is not None for i in (ids if isinstance(ids, list) else [ids])})
+
+    @property
+    def image_tokens(self) -> int:
+        """Tokens that the language model reads for an image."""
+        tokens = self.encoder.grid**2
+        return (1 + self.tiles) * tokens // SHUFFLE**2 if self.tiles else tokens
+
+    @property
+    def device(self) -> torch.device:
+        return self.encoder.mean.device
+
+    def preprocess(self, image: Image.Image) -> torch.Tensor:
+        """RGB image -> uint8 (3, S, S), or (1 + tiles, 3, S, S): global view first."""
+        overview = self.encoder.preprocess(image)
+        if not self.tiles:
+            return overview
+        canvas = self.encoder.preprocess(image, tile_side(self.tiles) * self.encoder.spec.image_size)
+        return cut_tiles(canvas, overview)
+
+    def encode_views(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels as ``preprocess`` gives them, stacked (uint8; floats are taken as normalised) -> (views, T, C) features."""
+        pixels = pixels.to(self.device)
+        pixels = self.encoder.normalise(pixels) if pixels.dtype == torch.uint8 else pixels
+        return self.encoder(pixels.flatten(0, -4))
+
+    def join_views(self, features: torch.Tensor) -> torch.Tensor:
+        """(views, T, C) -> (B, image_tokens, projector input): identity without tiling."""
+        return recombine(features.unflatten(0, (-1, 1 + self.tiles)), self.tiles) if self.tiles else features
+
+    def encode_images(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(B, 3, S, S) or (B, 1 + tiles, 3, S, S) pixels -> (B, image_tokens, D) embeddings that ``answer`` takes."""
+        return self.projector(self.join_views(self.encode_views(pixels)))
+
+    def token_losses(self, image_embeddings: torch.Tensor, packed: PackedBatch) -> torch.Tensor:
+        """Cross-entropy of each supervised token: (N,). The head is computed on the positions that predict one only."""
+        return token_losses(self.llm, image_embeddings, packed)
+
+    @torch.inference_mode()
+    def answer(self, image_embeddings: torch.Tensor, questions: list[str], max_new_tokens: int = 64) -> list[str]:
+        """Greedy answers. image_embeddings: (Q, T, D) from ``encode_images``, one row a question; returns Q stripped texts.
+
+        Rows are padded between image and question, masked out, so that prefix and end of all rows are aligned.
+        """
+        embed = self.llm.get_input_embeddings()
+        prompts = [self.chat.prompt(question) for question in questions]
+        widest = max(len(prompt) for prompt in prompts)
+        tail = torch.tensor([[0] * (widest - len(prompt)) + prompt for prompt in prompts], device=self.device)
+        before = torch.tensor(self.chat.before_image, device=self.device).expand(len(prompts), -1)
+        embeddings = torch.cat([embed(before), image_embeddings, embed(tail)], dim=1)
+        mask = torch.ones(embeddings.shape[:2], dtype=torch.long, device=self.device)
+        for row, prompt in enumerate(prompts):
+            start = mask.shape[1] - widest
+            mask[row, start : start + widest - len(prompt)] = 0
+        ids = self._decode(embeddings, mask, max_new_tokens)
+        return [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+
+    def _decode(self, embeddings: torch.Tensor, mask: torch.Tensor, max_new_tokens: int) -> list[list[int]]:
+        """Greedy token ids (without the end token) behind ``embeddings`` (Q, L, D) under ``mask`` (Q, L)."""
+        embed, head = self.llm.get_input_embeddings(), self.llm.get_output_embeddings()
+        ends = torch.tensor(self.end_ids, device=self.device)
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        cache = DynamicCache(config=self.llm.config)
+        done = torch.zeros(len(mask), dtype=torch.bool, device=self.device)
+        tokens = []
+        for _ in range(max_new_tokens):
+            hidden = self.llm.model(
+                inputs_embeds=embeddings, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
+            ).last_hidden_state
+            token = head(hidden[:, -1]).argmax(-1)
+            done = done | torch.isin(token, ends)
+            tokens.append(token.masked_fill(done, -1))
+            if bool(done.all()):
+                break
+            embeddings = embed(token)[:, None]
+            mask = F.pad(mask, (0, 1), value=1)
+            positions = positions[:, -1:] + 1
+        return [[token for token in row if token >= 0] for row in torch.stack(tokens, 1).tolist()]
+
+    def save(self, folder: Path) -> None:
+        """Write ``encoder/``, ``projector/`` and ``llm/`` (with its tokenizer) under ``folder``."""
+        folder = Path(folder)
+        self.encoder.save(folder / "encoder")
+        self.projector.save(folder / "projector")
+        save_llm(self.llm, self.tokenizer, folder / "llm")
+
+    @classmethod
+    def load(cls, folder: Path) -> MLLM:
+        """Read what ``save`` wrote (in eval mode, on the CPU); raises GranvitError on a folder that is missing or incomplete."""
+        folder = Path(folder)
+        for part in PARTS:
+            if not (folder / part / "config.json").is_file():
+                raise GranvitError(f"model: {folder / part}/config.json is missing; expected the model/ folder of a finished run")
+        spec = SimpleNamespace(path=str(folder / "llm"))
+        encoder, projector = load_saved_encoder(folder / "encoder"), load_projector(folder / "projector")
+        return cls(encoder, projector, load_llm(spec), load_tokenizer(spec)).eval()
+
+
+def feature_width(encoder: Encoder, tiles: int) -> int:
+    """Channels of the features that the projector reads."""
+    return encoder.width * SHUFFLE**2 if tiles else encoder.width
+
+
+def token_losses(llm: nn.Module, image_embeddings: torch.Tensor, packed: PackedBatch) -> torch.Tensor:
+    """Cross-entropy of each supervised token (N,), for image embeddings (B, T, D) in front of the packed text of B images."""
+    embed = llm.get_input_embeddings()
+    embeddings = torch.cat([embed(packed.before), image_embeddings, embed(packed.after)], dim=1)
+    hidden = llm.model(
+        inputs_embeds=embeddings,
+        attention_mask=packed.attention_mask,
+        position_ids=packed.position_ids,
+        use_cache=False,
+    ).last_hidden_state
+    logits = llm.get_output_embeddings()(hidden.flatten(0, 1)[packed.predictors])
+    return F.cross_entropy(logits.float(), packed.targets, reduction="none")
