@@ -1,0 +1,100 @@
+"""The text that a benchmark's row becomes, and the order of its images, as VLMEvalKit builds them.
+
+Prompts move scores more than scoring rules do, so the forms are the toolkit's defaults, to the character: trailing
+space and line break included. Which form a benchmark takes is the column `prompt` of `config/benchmarks.tsv`.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import string
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from granvit.errors import GranvitError
+
+SHORT_ANSWER = "\nAnswer the question using a single word or phrase."
+SELECT = "Please select the correct answer from the options above. \n"
+
+Row = Mapping[str, Any]
+Message = dict[str, str]
+
+_IMAGE_MARK = re.compile(r"<image (\d)>")
+
+
+def options(row: Row) -> dict[str, str]:
+    """The options of a row by letter; a missing cell is no option."""
+    return {letter: str(row[letter]) for letter in string.ascii_uppercase if row.get(letter) not in (None, "")}
+
+
+def choice_text(row: Row) -> str:
+    """Hint, question, options and the request to select one."""
+    lines = [f"Hint: {row['hint']}\n"] if row.get("hint") not in (None, "") else []
+    lines.append(f"Question: {row['question']}\n")
+    choices = options(row)
+    if choices:
+        lines += ["Options:\n", *(f"{letter}. {text}\n" for letter, text in choices.items()), SELECT]
+    return "".join(lines)
+
+
+def short_text(row: Row) -> str:
+    """The question and the request for a single word or phrase."""
+    return row["question"] + SHORT_ANSWER
+
+
+def plain_text(row: Row) -> str:
+    """The question alone."""
+    return row["question"]
+
+
+FORMS: dict[str, Callable[[Row], str]] = {
+    "choice": choice_text,
+    "interleaved_choice": choice_text,
+    "short": short_text,
+    "plain": plain_text,
+}
+
+
+def image_names(row: Row) -> list[str]:
+    """File names of a row's images: its `image_path` (one, or the text of a list), else `{index}.png`."""
+    path = str(row.get("image_path") or "")
+    if not path:
+        return [f"{row['index']}.png"]
+    return [str(name) for name in ast.literal_eval(path)] if path.startswith("[") else [path]
+
+
+def build_messages(row: Row, form: str) -> list[Message]:
+    """The prompt as a list of ``{"type": "image" | "text", "value": ...}``.
+
+    Images come first; in the interleaved form (MMMU) each stands where ``<image N>`` names it.
+    """
+    text, images = FORMS[form](row), image_names(row)
+    if form != "interleaved_choice" or not _IMAGE_MARK.search(text):
+        return [_image(name) for name in images] + [_text(text)]
+    messages = []
+    for i, piece in enumerate(_IMAGE_MARK.split(text)):
+        if i % 2 == 0:
+            messages.append(_text(piece))
+        elif int(piece) > len(images):
+            raise GranvitError(
+                f"question {row['index']}: it names <image {piece}> but the row has {len(images)} image(s); "
+                "give the row all its images (columns image, image_path)"
+            )
+        else:
+            messages.append(_image(images[int(piece) - 1]))
+    return messages
+
+
+def _image(name: str) -> Message:
+    return {"type": "image", "value": name}
+
+
+def _text(text: str) -> Message:
+    return {"type": "text", "value": text}
+
+
+def model_text(row: Row, form: str) -> str:
+    """The text for a model that sees all images before it: a lone image's mark goes, marks of several stay as names."""
+    text = FORMS[form](row)
+    return _IMAGE_MARK.sub("", text) if len(image_names(row)) == 1 else text
