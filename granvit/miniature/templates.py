@@ -55,7 +55,9 @@ DOCUMENT_TEMPLATES = {
     "cheapest": "Which item has the lowest price?",
     "total": "What is the total?",
     "kind": "What kind of image is this?",
+    "number": "what is the number in the image?",
 }
+DOCUMENT_NOUNS = {"text": "page", "chart": "chart", "table": "table", "receipt": "receipt", "rich": "sign"}
 # What an object description is made of besides attribute words; see `questions_scenes.describe`.
 DESCRIPTIONS = ("{thing} at the {place}", "{thing} with label {label}")
 # The longer sentences of RefCOCOg.
@@ -111,10 +113,15 @@ def math_choice_form(question: str, options: Sequence[str]) -> str:
 def _pieces(template: str) -> list[str]:
     """The constant pieces of a format string worth a token of their own: two words or more, or a line break.
 
-    Without a space at the end, so that the word in the slot after it keeps its own, as everywhere else in a text.
+    A word in a slot keeps the space before it, as everywhere else in a text, so a piece before a slot gives it up;
+    not so before ``{question}``, whose first piece has no space of its own.
     """
-    pieces = (piece.rstrip(" ") for piece in re.split(r"\{\w+\}", template))
-    return [piece for piece in pieces if len(re.findall(r"\w+", piece)) > 1 or "\n" in piece]
+    pieces = []
+    for piece, slot in re.findall(r"([^{]*)(\{\w+\}|$)", template):
+        piece = piece if slot == "{question}" else piece.rstrip(" ") if slot else piece
+        if len(re.findall(r"\w+", piece)) > 1 or "\n" in piece or slot == "{question}":
+            pieces.append(piece)
+    return pieces
 
 
 def _all_chunks() -> list[str]:
@@ -126,7 +133,8 @@ def _all_chunks() -> list[str]:
         *DOCUMENT_TEMPLATES.values(),
         *DESCRIPTIONS,
         *SENTENCES.values(),
-        f"Hint: {MAGNET_HINT}\n{QUESTION_PREFIX}",
+        QUESTION_PREFIX + "{question}",
+        f"Hint: {MAGNET_HINT}\n{QUESTION_PREFIX}{{question}}",
         SHORT_ANSWER,
         "?" + SHORT_ANSWER,
         "?\nOptions:\nA.",
@@ -135,7 +143,7 @@ def _all_chunks() -> list[str]:
         "\nOptions:\nA.{option}\nB.{option}\nC.{option}\nD.{option}\n" + CHOICE_SUFFIX,
         "\n(A){option}\n(B){option}\n(C){option}\n(D){option}",
     ]
-    return sorted({piece for template in templates for piece in _pieces(template)} | {QUESTION_PREFIX.rstrip()})
+    return sorted({piece for template in templates for piece in _pieces(template)})
 
 
 TEMPLATE_CHUNKS: list[str] = _all_chunks()
