@@ -96,7 +96,18 @@ def find_benchmark(benchmarks: Sequence[Benchmark], name: str) -> Benchmark:
 
 def read_questions(benchmark: Benchmark, data_dir: str | Path) -> list[Question]:
     """The benchmark's questions in file order. Raises GranvitError where the file, a column or a picture is missing."""
-    return [question for question in read_rows(Path(data_dir) / benchmark.tsv) if _belongs(question, benchmark)]
+    questions = select(benchmark, read_rows(Path(data_dir) / benchmark.tsv))
+    if not questions:
+        raise GranvitError(
+            f"{Path(data_dir) / benchmark.tsv}: no question for {benchmark.name} (split '{benchmark.split_prefix}', "
+            f"categories {list(benchmark.categories)}); config/benchmarks.tsv and the file's split and category disagree"
+        )
+    return questions
+
+
+def select(benchmark: Benchmark, questions: Sequence[Question]) -> list[Question]:
+    """Those of a TSV's questions that belong to the benchmark (its splits, its categories)."""
+    return [question for question in questions if _belongs(question, benchmark)]
 
 
 def read_rows(path: Path) -> list[Question]:
