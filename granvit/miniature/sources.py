@@ -1,0 +1,165 @@
+"""The miniature's raw sources, written as a user's own folders would look (docs/data.md), so that ingest is one code path.
+
+`render_source` draws a source by name. What a source holds is a function of its name and of the image's number only: a
+larger source begins with the images of a smaller one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image
+
+from granvit.errors import GranvitError
+from granvit.miniature import questions
+from granvit.miniature.documents import Document, make_document, render_document
+from granvit.miniature.rendering import CANVAS
+from granvit.miniature.scenes import Scene, make_scene, render_scene
+from granvit.miniature.variants import make_crop, make_diagram, render_crop, render_diagram
+from granvit.miniature.words import SHAPES
+
+JPEG_QUALITY = 90
+SEED = 0  # of the questions; images have their own
+
+# An instruction source repeats these, one an image: half scenes, then documents, diagrams and crops.
+_SCENES_AND_DOCUMENTS = ("scene", "text", "scene", "chart", "scene", "receipt", "scene", "table", "scene", "rich")
+_INSTRUCTION_CYCLE = (
+    "scene", "text", "scene", "chart", "scene", "receipt", "scene", "diagram", "scene", "rich",
+    "scene", "crop", "scene", "table", "scene", "text", "scene", "diagram", "rich", "crop",
+)  # fmt: skip
+
+Pairs = list[tuple[str, str]]
+
+
+def render_source(name: str, count: int, out_dir: str | Path) -> None:
+    """Write ``count`` images of source ``name`` and their annotation file to ``out_dir``: the same bytes on every run.
+
+    The folder appears when it is complete; one that is already there is replaced. Raises GranvitError for an unknown
+    name or a count below 1.
+    """
+    if name not in _WRITERS:
+        raise GranvitError(f"miniature source: {name!r} is unknown; choose one of {', '.join(_WRITERS)}")
+    if count < 1:
+        raise GranvitError(f"miniature source {name}: count is {count}; it must be at least 1")
+    out_dir = Path(out_dir)
+    temporary = out_dir.with_name(f".{out_dir.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    (temporary / "images").mkdir(parents=True)
+    try:
+        _WRITERS[name](temporary, count)
+        shutil.rmtree(out_dir, ignore_errors=True)
+        os.replace(temporary, out_dir)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _save(image: Image.Image, root: Path, key: str) -> str:
+    """The image as JPEG; returns its file name."""
+    image.save(root / "images" / f"{key}.jpg", quality=JPEG_QUALITY)
+    return f"{key}.jpg"
+
+
+def _write_json(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _write_scenes(root: Path, count: int) -> None:
+    """COCO's format: boxes and their captions are given, as UMG-41M's are (Sec. 3)."""
+    images, annotations = [], []
+    for index in range(count):
+        scene = make_scene("pretrain", index)
+        file_name = _save(render_scene(scene), root, scene.key)
+        image_id = index + 1
+        images.append(
+            {"id": image_id, "file_name": file_name, "width": CANVAS, "height": CANVAS, "caption": scene.caption()}
+        )
+        for thing in scene.objects:
+            x1, y1, x2, y2 = thing.box
+            annotations.append(
+                {
+                    "id": len(annotations) + 1, "image_id": image_id, "category_id": SHAPES.index(thing.shape) + 1,
+                    "bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1), "iscrowd": 0,
+                    "caption": thing.caption(),
+                }  # fmt: skip
+            )
+    categories = [{"id": number, "name": shape} for number, shape in enumerate(SHAPES, 1)]
+    _write_json(root / "instances.json", {"images": images, "annotations": annotations, "categories": categories})
+
+
+def _documents_writer(*kinds: str) -> Callable[[Path, int], None]:
+    def write(root: Path, count: int) -> None:
+        """Images only: boxes and text come from OCR. ``truth.json`` is for evaluating the annotator, never for training."""
+        truth = {}
+        for index in range(count):
+            document = make_document("pretrain", index, kinds[index % len(kinds)])
+            file_name = _save(render_document(document), root, document.key)
+            truth[file_name] = [{"text": line.text, "box": line.box} for line in document.lines]
+        _write_json(root / "truth.json", truth)
+
+    return write
+
+
+def _image_and_questions(
+    namespace: str, kind: str, index: int, ask_scene: Callable[[Scene], Pairs], ask_document: Callable[[Document], Pairs]
+) -> tuple[str, Image.Image, Pairs]:
+    """Key, pixels and question-answer pairs of one image of a conversational source."""
+    if kind == "scene":
+        scene = make_scene(namespace, index)
+        return scene.key, render_scene(scene), ask_scene(scene)
+    if kind == "diagram":
+        diagram = make_diagram(namespace, index)
+        return diagram.key, render_diagram(diagram), questions.qa_for_diagram(diagram, SEED)
+    if kind == "crop":
+        crop = make_crop(namespace, index)
+        return crop.key, render_crop(crop), questions.qa_for_crop(crop, SEED)
+    document = make_document(namespace, index, kind)
+    return document.key, render_document(document), ask_document(document)
+
+
+def _conversations_writer(
+    namespace: str, cycle: tuple[str, ...], ask_scene: Callable[[Scene], Pairs], ask_document: Callable[[Document], Pairs]
+) -> Callable[[Path, int], None]:
+    def write(root: Path, count: int) -> None:
+        """LLaVA's format: all questions of an image as the turns of one conversation."""
+        entries = []
+        for index in range(count):
+            kind = cycle[index % len(cycle)]
+            key, image, pairs = _image_and_questions(namespace, kind, index, ask_scene, ask_document)
+            turns = []
+            for number, (question, answer) in enumerate(pairs):
+                turns.append({"from": "human", "value": question if number else f"<image>\n{question}"})
+                turns.append({"from": "gpt", "value": answer})
+            entries.append({"id": key, "image": _save(image, root, key), "conversations": turns})
+        _write_json(root / "conversations.json", entries)
+
+    return write
+
+
+def _caption_only(image: Scene | Document) -> Pairs:
+    return [questions.caption_qa(image)]
+
+
+_WRITERS: dict[str, Callable[[Path, int], None]] = {
+    "Scenes": _write_scenes,
+    "TextPages": _documents_writer("text"),
+    "ChartsTables": _documents_writer("chart", "table"),
+    "Receipts": _documents_writer("receipt"),
+    "RichText": _documents_writer("rich"),
+    "Captions": _conversations_writer("projector", _SCENES_AND_DOCUMENTS, _caption_only, _caption_only),
+    "Instructions": _conversations_writer(
+        "instruct",
+        _INSTRUCTION_CYCLE,
+        lambda scene: questions.qa_for_scene(scene, SEED),
+        lambda document: questions.qa_for_document(document, SEED),
+    ),
+    "Continued": _conversations_writer(
+        "continued",
+        _SCENES_AND_DOCUMENTS,
+        lambda scene: questions.continued_qa_for_scene(scene, SEED),
+        lambda document: questions.continued_qa_for_document(document, SEED),
+    ),
+}
