@@ -1,0 +1,77 @@
+"""Pack: filtered records and their images become a shard with a Parquet index beside it (step 4 of the data flow)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from granvit.data.files import replacing
+from granvit.data.records import Record, read_records
+from granvit.data.shards import Sample, ShardWriter, read_shard
+from granvit.errors import GranvitError
+
+REGION = pa.struct([("box", pa.list_(pa.float64())), ("text", pa.string()), ("score", pa.float64())])
+INDEX_SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("source", pa.string()),
+        ("data_type", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("offset", pa.int64()),
+        ("size", pa.int64()),
+        ("image_sha256", pa.string()),
+        ("caption", pa.string()),
+        ("regions", pa.list_(REGION)),
+        ("conversations", pa.list_(pa.struct([("question", pa.string()), ("answer", pa.string())]))),
+    ]
+)
+_ROWS_AT_ONCE = 1000
+
+
+def pack_shard(in_tar: str | Path, in_jsonl: str | Path, out_tar: str | Path, out_parquet: str | Path) -> None:
+    """Write the images of the records in ``in_jsonl`` with their final JSON, and the index: one row an image.
+
+    ``offset, size`` are the image's byte range in ``out_tar``; ``image_sha256`` is the hash of its bytes. A record whose
+    image is not in ``in_tar`` is an error.
+    """
+    with (
+        replacing(out_tar) as tar,
+        replacing(out_parquet) as parquet,
+        pq.ParquetWriter(parquet, INDEX_SCHEMA) as index,
+        ShardWriter(tar) as shard,
+    ):
+        rows = []
+        for sample in _matched(Path(in_tar), Path(in_jsonl)):
+            rows.append(_index_row(sample, *shard.write(sample)))
+            if len(rows) == _ROWS_AT_ONCE:
+                index.write_table(pa.Table.from_pylist(rows, INDEX_SCHEMA))
+                rows = []
+        index.write_table(pa.Table.from_pylist(rows, INDEX_SCHEMA))
+
+
+def _matched(in_tar: Path, in_jsonl: Path) -> Iterator[Sample]:
+    """Images with their filtered records. Both files are in the order of ingest, so one pass over each is enough."""
+    samples = read_shard(in_tar)
+    for record in read_records(in_jsonl):
+        for sample in samples:
+            if sample.record.key == record.key:
+                yield Sample(record, sample.image, sample.extension)
+                break
+        else:
+            raise GranvitError(
+                f"{in_jsonl}: record {record.key!r} has no image in {in_tar}, or not in this order; "
+                "delete the file and make it again"
+            )
+
+
+def _index_row(sample: Sample, offset: int, size: int) -> dict:
+    record: Record = sample.record
+    row = asdict(record)
+    del row["provenance"]
+    return row | {"offset": offset, "size": size, "image_sha256": hashlib.sha256(sample.image).hexdigest()}
