@@ -1,0 +1,155 @@
+"""Stand-ins for Qwen2.5 and LLaMA3: small models that can talk about a picture they are told in symbols.
+
+A published LLM knows its language and can look things up in a long context; a stage 1 with the LLM frozen rests on that. The
+miniature teaches it directly: the 64 image positions hold, instead of visual features, the sum of the embeddings of the words
+that describe each patch (and half of the time the patch's place as box numbers), and the questions are those of the miniature's
+world, boxes in both directions. This is contrived, and docs/miniature.md says so.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+from granvit.boxes import format_box
+from granvit.data.prompts import GLOBAL_CAPTION_QUESTION, bbox2caption_question, caption2bbox_question
+from granvit.miniature import standin_data
+from granvit.miniature.questions import qa_for_document, qa_for_scene
+from granvit.miniature.rendering import CANVAS
+from granvit.miniature.scenes import Scene
+from granvit.miniature.tokenizer import build_tokenizer
+from granvit.models.mllm import token_losses
+from granvit.models.packing import ChatFormat, pack
+from granvit.progress import Progress
+
+# name: family, width, layers, heads. The sizes grow as their namesakes do.
+SHAPES = {
+    "Qwen2.5-1.5B": ("qwen2", 128, 3, 4),
+    "Qwen2.5-3B": ("qwen2", 128, 4, 4),
+    "Qwen2.5-7B": ("qwen2", 160, 4, 5),
+    "LLaMA3-8B": ("llama", 160, 5, 5),
+}
+BATCH = 16
+STEPS = 1000
+LEARNING_RATE = 2e-3
+WARMUP = 100
+FIRST_TRUTH = 100_000  # apart from the encoders' pictures
+EMBEDDING_STD = 0.1
+SYMBOL_NOISE = 0.05
+
+
+def new_llm(name: str, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
+    """An untrained LLM whose attention starts as a look-up: keys equal queries, outputs undo values.
+
+    From the usual start, looking up by coordinates was not learned in 90k samples.
+    """
+    family, width, layers, heads = SHAPES[name]
+    shared = dict(
+        vocab_size=-(-len(tokenizer) // 8) * 8, hidden_size=width, intermediate_size=3 * width, num_hidden_layers=layers,
+        num_attention_heads=heads, num_key_value_heads=heads, max_position_embeddings=2048, tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+        rope_parameters={"rope_type": "default", "rope_theta": 1_000_000.0 if family == "qwen2" else 500_000.0},
+    )  # fmt: skip
+    llm = Qwen2ForCausalLM(Qwen2Config(**shared)) if family == "qwen2" else LlamaForCausalLM(LlamaConfig(**shared))
+    with torch.no_grad():
+        llm.get_input_embeddings().weight.normal_(0, EMBEDDING_STD)
+        for layer in llm.model.layers:
+            attention = layer.self_attn
+            nn.init.orthogonal_(attention.q_proj.weight)
+            attention.k_proj.weight.copy_(attention.q_proj.weight)
+            nn.init.orthogonal_(attention.v_proj.weight)
+            attention.o_proj.weight.copy_(0.1 * attention.v_proj.weight.T)
+    return llm
+
+
+def questions(truth, rng: np.random.Generator) -> list[tuple[str, str]]:
+    """Up to seven question-answer pairs on one truth: regions in both directions, the caption, and the world's own questions."""
+    scene = isinstance(truth, Scene)
+    regions = [(o.caption(), o.box) for o in truth.objects] if scene else list(standin_data.printed(truth))
+    pairs = []
+    for index in rng.permutation(len(regions))[:2]:
+        text, box = regions[index]
+        place = format_box(box, CANVAS, CANVAS)
+        pairs += [(bbox2caption_question(place), text), (caption2bbox_question(text), place)]
+    ask = qa_for_scene if scene else qa_for_document
+    own = ask(truth, int(rng.integers(2**31)))
+    pairs += [own[i] for i in rng.permutation(len(own))[:3]]
+    if rng.random() < 0.25:
+        pairs.append((GLOBAL_CAPTION_QUESTION, truth.caption()))
+    return pairs
+
+
+class Symbols:
+    """Turns the words on each patch into one embedding a patch."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        self.encode = lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]
+        self.cache: dict[str, list[int]] = {}
+        grid = standin_data.GRID
+        self.places = [
+            self.encode(f"[{_edge(i % grid)}")[:1] + self.encode(f", {_edge(i // grid)}")[:1] for i in range(grid * grid)
+        ]
+
+    def ids(self, truth, placed: bool) -> list[list[int]]:
+        """64 lists of token ids; ``placed``: with the patch's left and top edge as box numbers."""
+        slots = [[token for word in slot for token in self._word(word)] for slot in standin_data.symbols(truth)]
+        return [slot + place for slot, place in zip(slots, self.places, strict=True)] if placed else slots
+
+    def _word(self, word: str) -> list[int]:
+        if word not in self.cache:
+            self.cache[word] = self.encode(f" {word}")
+        return self.cache[word]
+
+
+def _edge(cell: int) -> str:
+    return f"{cell / standin_data.GRID:.3f}".rstrip("0").rstrip(".") or "0"
+
+
+def embed_symbols(embedding: nn.Embedding, slots: list[list[list[int]]]) -> torch.Tensor:
+    """(B images of 64 lists of ids) -> (B, 64, D): the sum of the embeddings on each patch."""
+    flat = [slot for image in slots for slot in image]
+    lengths = torch.tensor([len(slot) for slot in flat])
+    ids = torch.tensor([token for slot in flat for token in slot])
+    offsets = torch.cat([torch.zeros(1, dtype=torch.long), lengths.cumsum(0)[:-1]])
+    summed = nn.functional.embedding_bag(ids, embedding.weight, offsets, mode="sum")
+    return summed.unflatten(0, (len(slots), -1))
+
+
+def pretrain(name: str, seed: int, steps: int, log: Path | None = None) -> tuple[PreTrainedModel, PreTrainedTokenizerFast, dict]:
+    """Train the stand-in of ``name``; returns it with its tokenizer and what its manifest says."""
+    torch.manual_seed(seed)
+    tokenizer = build_tokenizer(SHAPES[name][0])
+    llm, chat, symbols = new_llm(name, tokenizer), ChatFormat(tokenizer), Symbols(tokenizer)
+    optimizer = torch.optim.AdamW(llm.parameters(), lr=LEARNING_RATE, weight_decay=0.01, betas=(0.9, 0.95))
+    rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+    progress, recent = Progress(steps, f"stand-in {name}", "images", log, per_step=BATCH), []
+    for step in range(steps):
+        rate = min(1.0, (step + 1) / WARMUP) * 0.5 * (1 + np.cos(np.pi * step / steps))
+        for group in optimizer.param_groups:
+            group["lr"] = LEARNING_RATE * rate
+        truths = [standin_data.make_truth(FIRST_TRUTH + step * BATCH + i) for i in range(BATCH)]
+        packed = pack([[chat.segment(q, a) for q, a in questions(truth, rng)] for truth in truths], chat, standin_data.GRID**2)
+        slots = [symbols.ids(truth, placed=rng.random() < 0.5) for truth in truths]
+        image = embed_symbols(llm.get_input_embeddings(), slots)
+        image = image + SYMBOL_NOISE * torch.randn(image.shape, generator=generator)
+        loss = token_losses(llm, image, packed).mean()
+        loss.backward()
+        nn.utils.clip_grad_norm_(llm.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        recent = [*recent[-49:], loss.item()]
+        progress.update(step + 1, loss=sum(recent) / len(recent))
+    manifest = {"llm": name, "images": steps * BATCH, "seed": seed, "final_loss": round(sum(recent) / len(recent), 4)}
+    return llm.eval(), tokenizer, manifest
+
+
+def save(llm: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, out_dir: Path, manifest: dict) -> None:
+    """Write a Hugging Face folder (bf16) with tokenizer, chat template and manifest."""
+    llm.to(torch.bfloat16).save_pretrained(out_dir)
+    tokenizer.save_pretrained(out_dir)
+    (out_dir / "manifest.json").write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")

@@ -1,0 +1,73 @@
+"""Builds the stand-ins for the published checkpoints (``snakemake standins``); `python -m granvit.miniature.standins` does one.
+
+Encoders go to ``{out}/encoders/{name}``, LLMs to ``{out}/llms/{name}``, all in Hugging Face layout with a ``manifest.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from granvit.miniature import standin_encoders, standin_llms
+from granvit.miniature.standin_align import pretrain_sailvit
+from granvit.miniature.standin_probe import probe
+from granvit.miniature.tokenizer import build_tokenizer
+
+ENCODERS = tuple(standin_encoders.NORMS)
+LLMS = tuple(standin_llms.SHAPES)
+
+
+def build_encoder(name: str, out_dir: Path, seed: int, pool: Path, llm_dir: Path | None = None, log: Path | None = None) -> None:
+    """Pretrain the stand-in of encoder ``name`` into ``out_dir``. ``pool``: where the pictures are kept between builds;
+    ``llm_dir``: the LLM that SAILViT is aligned with (a stand-in folder), unused by the others."""
+    if name == "SAILViT":
+        tower, manifest = pretrain_sailvit(pool, seed, llm_dir, log)
+    else:
+        tower, manifest = standin_encoders.pretrain(name, pool, seed, standin_encoders.STEPS, log)
+    norm = standin_encoders.NORMS[name]
+    manifest["probe"] = probe(tower, pool, standin_encoders.POOL, norm)
+    standin_encoders.save_tower(name, tower, Path(out_dir), manifest)
+
+
+def build_llm(name: str, out_dir: Path, seed: int, log: Path | None = None) -> None:
+    """Pretrain the stand-in of LLM ``name`` into ``out_dir``, with its tokenizer."""
+    llm, tokenizer, manifest = standin_llms.pretrain(name, seed, standin_llms.STEPS, log)
+    standin_llms.save(llm, tokenizer, Path(out_dir), manifest)
+
+
+def write_untrained(out_dir: Path) -> None:
+    """All stand-ins with random weights: the layout without the knowledge, to try the graph's plumbing."""
+    torch.manual_seed(0)
+    for name in ENCODERS:
+        tower = standin_encoders.new_tower(name)
+        standin_encoders.save_tower(name, tower, out_dir / "encoders" / name, {"encoder": name, "images": 0})
+    for name, (family, *_) in standin_llms.SHAPES.items():
+        tokenizer = build_tokenizer(family)
+        llm = standin_llms.new_llm(name, tokenizer)
+        standin_llms.save(llm, tokenizer, out_dir / "llms" / name, {"llm": name, "images": 0})
+
+
+def main() -> None:
+    """Command line: one stand-in, or with ``--untrained`` all of them without training."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path, help="folder that gets encoders/ and llms/")
+    choice = parser.add_mutually_exclusive_group(required=True)
+    choice.add_argument("--encoder", choices=ENCODERS)
+    choice.add_argument("--llm", choices=LLMS)
+    choice.add_argument("--untrained", action="store_true")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    out = arguments.out
+    if arguments.untrained:
+        write_untrained(out)
+    elif arguments.llm:
+        build_llm(arguments.llm, out / "llms" / arguments.llm, arguments.seed)
+    else:
+        name = arguments.encoder
+        build_encoder(name, out / "encoders" / name, arguments.seed, out / "pool.npy", out / "llms" / "Qwen2.5-1.5B")
+
+
+if __name__ == "__main__":
+    main()
