@@ -1,7 +1,7 @@
 """The paper's filters (Sec. 3, "Filtering Criteria"), each counted alone and in sequence.
 
-Natural images pass all five as printed. On OCR lines the two box rules cannot be what was done (98 % of real text lines
-break one, `docs/data.md`), so they are off there unless ``ocr_box_rules`` turns them on. Instruction data passes unfiltered.
+Natural images go through all five as printed. On OCR lines the two box rules cannot be what was done (98 % of real text
+lines break one, `docs/data.md`), so the configuration switches them off there. Instruction data passes unfiltered.
 """
 
 from __future__ import annotations
@@ -20,37 +20,36 @@ COUNT_COLUMNS = ["source", "mode", "rule", "images_in", "images_out", "regions_i
 
 @dataclass(frozen=True)
 class FilterRules:
-    """Thresholds of Sec. 3.
+    """Thresholds of Sec. 3 for one type of data; None switches a rule off.
 
-    An image's shorter side must be greater than ``shorter_side_above`` pixels; the longer side of an image or box is at
-    most ``max_aspect_ratio`` times the shorter; a box's area must be greater than ``box_area_above`` square pixels; an
-    image must keep ``min_boxes``. ``ocr_box_rules`` applies the two box rules to OCR lines as well.
+    An image's shorter side must be greater than ``min_image_side`` pixels; the longer side of an image or box is at most
+    ``image_aspect`` or ``box_aspect`` times the shorter; a box's area must be greater than ``min_box_area`` square
+    pixels; an image must keep ``min_regions`` regions.
     """
 
-    shorter_side_above: float = 448
-    max_aspect_ratio: float = 3.0
-    box_area_above: float = 100**2
-    min_boxes: int = 1
-    ocr_box_rules: bool = False
+    min_image_side: float | None = 448
+    image_aspect: float | None = 3.0
+    box_aspect: float | None = 3.0
+    min_box_area: float | None = 100**2
+    min_regions: int = 1
 
-    def for_data_type(self, data_type: str) -> list[Rule]:
-        """The rules that data of this type goes through, in order."""
-        if data_type == "instruction":
-            return []
-        rules: list[Rule] = [
-            ImageRule("image_shorter_side", lambda r: min(r.width, r.height) > self.shorter_side_above),
-            ImageRule("image_aspect_ratio", lambda r: self._aspect_fits(r.width, r.height)),
-        ]
-        if data_type == "natural" or self.ocr_box_rules:
-            rules += [
-                BoxRule("box_aspect_ratio", lambda b: self._aspect_fits(b[2] - b[0], b[3] - b[1])),
-                BoxRule("box_area", lambda b: (b[2] - b[0]) * (b[3] - b[1]) > self.box_area_above),
-            ]
-        return [*rules, ImageRule("at_least_one_box", lambda r: len(r.regions) >= self.min_boxes)]
+    def in_order(self) -> list[Rule]:
+        """The rules that are on, in the order in which they apply."""
+        rules: list[Rule] = []
+        if self.min_image_side is not None:
+            rules.append(ImageRule("image_side", lambda r: min(r.width, r.height) > self.min_image_side))
+        if self.image_aspect is not None:
+            rules.append(ImageRule("image_aspect", lambda r: _aspect_fits(r.width, r.height, self.image_aspect)))
+        if self.box_aspect is not None:
+            rules.append(BoxRule("box_aspect", lambda b: _aspect_fits(b[2] - b[0], b[3] - b[1], self.box_aspect)))
+        if self.min_box_area is not None:
+            rules.append(BoxRule("box_area", lambda b: (b[2] - b[0]) * (b[3] - b[1]) > self.min_box_area))
+        return [*rules, ImageRule("regions", lambda r: len(r.regions) >= self.min_regions)]
 
-    def _aspect_fits(self, width: float, height: float) -> bool:
-        # Multiplied out: 1/3 has no exact floating-point form, and the bound belongs to what passes.
-        return width <= self.max_aspect_ratio * height and height <= self.max_aspect_ratio * width
+
+def _aspect_fits(width: float, height: float, limit: float) -> bool:
+    # Multiplied out: 1/3 has no exact floating-point form, and the bound itself passes.
+    return width <= limit * height and height <= limit * width
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ def _passing(
     records: Iterable[Record], rules: FilterRules, counts: dict[tuple[str, str, str], Count]
 ) -> Iterable[Record]:
     for record in records:
-        applied = rules.for_data_type(record.data_type)
+        applied = [] if record.data_type == "instruction" else rules.in_order()
         kept: Record | None = record
         for rule in applied:
             counts.setdefault((record.source, "alone", rule.name), Count()).add(record, rule.apply(record))

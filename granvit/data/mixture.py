@@ -1,8 +1,8 @@
 """Mixtures: which images and regions serve which task (step 5 of the data flow; Sec. 3 and 5.1).
 
 An image is chosen whole, by a hash of its key: budgets nest, any machine agrees, and all regions of an image stay
-together, so that it is encoded once. Held-out images are chosen by a hash of their *bytes*: sources share images
-(the AI2D variants do), and a copy under another name must not leak into training.
+together, so that it is encoded once. Held-out images are chosen by a hash of their *bytes*, in every mixture alike:
+sources share images (the AI2D variants do), and a copy under another name must not leak into training.
 """
 
 from __future__ import annotations
@@ -30,14 +30,19 @@ Row = dict
 
 
 def build_heldout(
-    indexes: Sequence[str | Path], out_parquet: str | Path, out_summary: str | Path, fraction: float
+    indexes: Sequence[str | Path], out_parquet: str | Path, out_summary: str | Path, heldout_fraction: float
 ) -> None:
-    """Hold out about ``fraction`` of the images: Bbox2Caption and Caption2Bbox of all their regions (Fig. 4a)."""
+    """Hold out about that share of the images: Bbox2Caption and Caption2Bbox of all their regions (Fig. 4a)."""
 
-    def is_held_out(row: Row) -> bool:
-        return hash_share(row["image_sha256"], "held-out") < fraction
+    def wanted(row: Row) -> bool:
+        return is_held_out(row, heldout_fraction)
 
-    _write(indexes, out_parquet, out_summary, is_held_out, lambda row: region_questions(row, REGION_TASKS))
+    _write(indexes, out_parquet, out_summary, wanted, lambda row: region_questions(row, REGION_TASKS))
+
+
+def is_held_out(row: Row, heldout_fraction: float) -> bool:
+    """Whether an index row's image belongs to the held-out split, which no other mixture contains."""
+    return hash_share(row["image_sha256"], "held-out") < heldout_fraction
 
 
 def build_mixture(
@@ -47,21 +52,20 @@ def build_mixture(
     tasks: Sequence[str],
     budget_regions: int | None,
     ocr_share: float,
-    heldout: str | Path,
+    heldout_fraction: float,
     global_captions: str = "chosen",
 ) -> None:
     """Region mixture of stage 1 or 2.
 
     ``tasks``: of ``TASKS``; ``budget_regions``: images are taken in the order of their hash while their regions fit
     (None: all); ``ocr_share``: the share of OCR images, and with it of their regions, that takes part (50 M of 101.6 M);
-    ``heldout``: file of ``build_heldout``, whose images are left out; ``global_captions``: ``chosen``, the captions of
-    the images within the budget, or ``all``, those of every image.
+    ``heldout_fraction``: as in ``build_heldout``; ``global_captions``: ``chosen``, the captions of the images within the
+    budget, or ``all``, those of every image.
     """
     _check(tasks, global_captions)
-    held_out = _image_hashes(heldout)
 
     def is_eligible(row: Row) -> bool:
-        return row["image_sha256"] not in held_out
+        return not is_held_out(row, heldout_fraction)
 
     def may_give_regions(row: Row) -> bool:
         return is_eligible(row) and (row["data_type"] != "ocr" or hash_share(row["key"], "ocr") < ocr_share)
@@ -79,13 +83,14 @@ def build_mixture(
 
 
 def build_conversation_mixture(
-    indexes: Sequence[str | Path], out_parquet: str | Path, out_summary: str | Path, heldout: str | Path
+    indexes: Sequence[str | Path], out_parquet: str | Path, out_summary: str | Path, heldout_fraction: float
 ) -> None:
     """Mixture of instruction data (projector, SFT, continued): each turn of an image's conversations is one question."""
-    held_out = _image_hashes(heldout)
-    _write(
-        indexes, out_parquet, out_summary, lambda row: row["image_sha256"] not in held_out, conversation_questions
-    )
+
+    def wanted(row: Row) -> bool:
+        return not is_held_out(row, heldout_fraction)
+
+    _write(indexes, out_parquet, out_summary, wanted, conversation_questions)
 
 
 def region_questions(row: Row, tasks: Iterable[str]) -> list[Row]:
@@ -118,10 +123,6 @@ def _check(tasks: Sequence[str], global_captions: str) -> None:
             raise GranvitError(f"mixture: unknown task {task!r}; expected some of {', '.join(TASKS)}")
     if global_captions not in ("chosen", "all"):
         raise GranvitError(f"mixture: global_captions is {global_captions!r}; expected chosen or all")
-
-
-def _image_hashes(mixture: str | Path) -> set[str]:
-    return set(pq.read_table(mixture, columns=["image_sha256"]).column(0).to_pylist())
 
 
 def _cutoff(

@@ -88,8 +88,7 @@ def hash_share(key: str, purpose: str) -> float:
 def write_records(path: str | Path, records: Iterable[Record]) -> None:
     """Write JSON lines, one record each, in the order given."""
     with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
-        for record in records:
-            file.write(record.to_json() + "\n")
+        file.writelines(record.to_json() + "\n" for record in records)
 
 
 def read_records(path: str | Path) -> Iterator[Record]:
