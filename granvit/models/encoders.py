@@ -60,7 +60,6 @@ class Encoder(nn.Module):
     def __init__(self, model: nn.Module, family: Family, spec) -> None:
         super().__init__()
         self.model, self.family, self.spec = model, family, spec
-        self.layers = self.model.get_submodule(family.layers)
         depth = len(self.layers)
         self.depth_used = spec.feature_layer if spec.feature_layer >= 0 else depth + 1 + spec.feature_layer
         if not 1 <= self.depth_used <= depth:
@@ -71,6 +70,11 @@ class Encoder(nn.Module):
         self.grid = spec.image_size // spec.patch_size
         self.register_buffer("mean", torch.tensor(spec.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).view(3, 1, 1), persistent=False)
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """All transformer layers, those behind the feature layer too."""
+        return self.model.get_submodule(self.family.layers)
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         hidden = self._embed(pixel_values)

@@ -29,7 +29,6 @@ class MLLM(nn.Module):
         self.encoder, self.projector, self.llm, self.tokenizer = encoder, projector, llm, tokenizer
         self.chat = ChatFormat(tokenizer)
         self.tiles = projector.tiles
-        tile_side(self.tiles)
         expected = (feature_width(encoder, self.tiles), llm.config.hidden_size)
         if (projector.input_size, projector.output_size) != expected:
             raise GranvitError(
@@ -43,19 +42,28 @@ class MLLM(nn.Module):
     def image_tokens(self) -> int:
         """Tokens that the language model reads for an image."""
         tokens = self.encoder.grid**2
-        return (1 + self.tiles) * tokens // SHUFFLE**2 if self.tiles else tokens
+        return self.views * tokens // SHUFFLE**2 if self.tiles else tokens
+
+    @property
+    def views(self) -> int:
+        """How many views of an image the encoder sees."""
+        return 1 + tile_side(self.tiles) ** 2 if self.tiles else 1
+
+    @property
+    def canvas_size(self) -> int:
+        """Side in pixels of the largest square that ``preprocess`` makes of an image."""
+        return max(tile_side(self.tiles), 1) * self.encoder.spec.image_size
 
     @property
     def device(self) -> torch.device:
         return self.encoder.mean.device
 
     def preprocess(self, image: Image.Image) -> torch.Tensor:
-        """RGB image -> uint8 (3, S, S), or (1 + tiles, 3, S, S): global view first."""
+        """RGB image -> uint8 (3, S, S), or (views, 3, S, S): global view first."""
         overview = self.encoder.preprocess(image)
         if not self.tiles:
             return overview
-        canvas = self.encoder.preprocess(image, tile_side(self.tiles) * self.encoder.spec.image_size)
-        return cut_tiles(canvas, overview)
+        return cut_tiles(self.encoder.preprocess(image, self.canvas_size), overview)
 
     def encode_views(self, pixels: torch.Tensor) -> torch.Tensor:
         """Pixels as ``preprocess`` gives them, stacked (uint8; floats are taken as normalised) -> (views, T, C) features."""
@@ -65,10 +73,10 @@ class MLLM(nn.Module):
 
     def join_views(self, features: torch.Tensor) -> torch.Tensor:
         """(views, T, C) -> (B, image_tokens, projector input): identity without tiling."""
-        return recombine(features.unflatten(0, (-1, 1 + self.tiles)), self.tiles) if self.tiles else features
+        return recombine(features.unflatten(0, (-1, self.views))) if self.tiles else features
 
     def encode_images(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(B, 3, S, S) or (B, 1 + tiles, 3, S, S) pixels -> (B, image_tokens, D) embeddings that ``answer`` takes."""
+        """(B, 3, S, S) or (B, views, 3, S, S) pixels -> (B, image_tokens, D) embeddings that ``answer`` takes."""
         return self.projector(self.join_views(self.encode_views(pixels)))
 
     def token_losses(self, image_embeddings: torch.Tensor, packed: PackedBatch) -> torch.Tensor:

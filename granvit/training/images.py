@@ -1,0 +1,90 @@
+"""Images of a mixture as the encoder wants them, decoded once a process; and remembered features of a frozen encoder."""
+
+from __future__ import annotations
+
+import io
+
+import torch
+from PIL import Image, ImageOps
+
+from granvit.data.images import decode_rgb
+from granvit.data.shards import read_image_bytes
+from granvit.errors import GranvitError
+from granvit.models.mllm import MLLM
+
+MEMORY_LIMIT = 2 << 30  # bytes of pixels, and of features, that one training process keeps
+GROUP = 8  # images whose features are computed together
+
+
+def decode_at_least(data: bytes, side: int) -> Image.Image:
+    """Decode RGB; a JPEG may be decoded at a reduced size whose longer side is still ``side`` pixels or more.
+
+    The decoder's own reduction (1/2, 1/4, 1/8) saves most of a large photograph's decoding time.
+    """
+    image = Image.open(io.BytesIO(data))
+    if image.format != "JPEG" or max(image.size) < 2 * side:
+        return decode_rgb(data)
+    scale = side / max(image.size)
+    image.draft(None, (round(image.width * scale), round(image.height * scale)))
+    return ImageOps.exif_transpose(image).convert("RGB")
+
+
+class ImageStore:
+    """Preprocessed uint8 pixels of a mixture's rows: (3, S, S) or (views, 3, S, S); kept while memory lasts."""
+
+    def __init__(self, mixture, model: MLLM) -> None:
+        self.mixture, self.model = mixture, model
+        self.kept: dict[int, torch.Tensor] = {}
+        self.room = MEMORY_LIMIT
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        if index in self.kept:
+            return self.kept[index]
+        pixels = self._read(self.mixture.row(index))
+        if pixels.nbytes <= self.room:
+            self.kept[index] = pixels
+            self.room -= pixels.nbytes
+        return pixels
+
+    def _read(self, row: dict) -> torch.Tensor:
+        try:
+            data = read_image_bytes(row["shard"], row["offset"], row["size"])
+            # Twice the size needed, so that the last reduction is always the encoder's own bicubic one.
+            image = decode_at_least(data, 2 * self.model.canvas_size)
+        except OSError as error:
+            raise GranvitError(
+                f"mixture: {self.mixture.path}: image {row['key']!r} cannot be read from {row['shard']}: {error}; "
+                "pack that shard again"
+            ) from error
+        return self.model.preprocess(image)
+
+
+class FeatureStore:
+    """Features of a frozen encoder, computed once and remembered: (image_tokens, C) a row.
+
+    Rows are encoded in fixed groups, never in the batch that happens to ask: the last bits of a matrix product depend on the batch
+    around an image, and a resumed run must get the bits that the interrupted one had.
+    """
+
+    def __init__(self, images: ImageStore, model: MLLM, encode) -> None:
+        self.images, self.model, self.encode = images, model, encode
+        self.kept: dict[int, torch.Tensor] = {}
+
+    @staticmethod
+    def fits(rows: int, model: MLLM) -> bool:
+        """Whether all features of a mixture fit in memory."""
+        return 4 * rows * model.image_tokens * model.projector.input_size <= MEMORY_LIMIT
+
+    def __call__(self, rows: list[int]) -> torch.Tensor:
+        """(B, image_tokens, C) of the rows asked for."""
+        for row in rows:
+            if row not in self.kept:
+                self._fill(row // GROUP * GROUP)
+        return torch.stack([self.kept[row] for row in rows])
+
+    def _fill(self, begin: int) -> None:
+        group = range(begin, min(begin + GROUP, len(self.images.mixture)))
+        features = self.encode(torch.stack([self.images[row] for row in group]))
+        self.kept.update(zip(group, features.detach(), strict=True))
+        for row in group:
+            self.images.kept.pop(row, None)

@@ -1,0 +1,118 @@
+"""What a finished run leaves: model/, training_log.csv, timing.json and manifest.json, written last and under temporary names."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import platform
+import shutil
+from pathlib import Path
+
+import torch
+import transformers
+
+from granvit.device import describe_device
+from granvit.errors import GranvitError
+from granvit.models.mllm import PARTS, MLLM
+from granvit.training.cost import forward_cost
+from granvit.training.heldout import METRICS
+
+LOG_COLUMNS = (
+    "step", "images", "loss", "loss_caption", "loss_distill", "grad_norm", "feature_norm", "cosine",
+    "lr_encoder", "lr_projector", "lr_llm", *METRICS,
+)  # fmt: skip
+
+
+def hash_inputs(encoder, llm, parent_dir, encoder_dir, mixture, heldout) -> dict[str, str]:
+    """sha256 of everything the run reads: a finished run counts by its manifest, a published model by its files."""
+    files = {"mixture": [mixture]}
+    if heldout:
+        files["heldout"] = [heldout]
+    if parent_dir:
+        files["parent"] = [Path(parent_dir) / "manifest.json"]
+    if encoder_dir:
+        files["encoder_from"] = [Path(encoder_dir) / "manifest.json"]
+    hashes = {name: hash_files(paths) for name, paths in files.items()}
+    if not parent_dir:
+        hashes |= {name: hash_model(spec.path) for name, spec in (("encoder", encoder), ("llm", llm))}
+    return hashes
+
+
+def hash_files(paths: list) -> str:
+    """One sha256 over the files' contents in the order given."""
+    digest = hashlib.sha256()
+    for path in paths:
+        if not Path(path).is_file():
+            raise GranvitError(f"run: {path} does not exist; make it with `snakemake {path}`")
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def hash_model(path: str) -> str:
+    """A local model folder by its configuration and weights; a hub id by its name."""
+    folder = Path(path)
+    if not folder.is_dir():
+        return f"hub:{path}"
+    return hash_files(sorted(p for p in folder.iterdir() if p.suffix in (".json", ".jinja", ".safetensors")))
+
+
+def make_manifest(recipe, seed: int, inputs: dict, model: MLLM, parts: tuple, device, metrics: dict) -> dict:
+    """What the run was: no times and no paths, so that equal runs have equal manifests."""
+    counts = {part: sum(p.numel() for p in getattr(model, part).parameters()) for part in PARTS}
+    learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return {
+        "recipe": recipe.model_dump(),
+        "recipe_hash": recipe.hash,
+        "seed": seed,
+        "inputs": inputs,
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "step": recipe.step_version,
+        },
+        "device": describe_device(device),
+        "threads": torch.get_num_threads(),
+        "parameters": {**counts, "total": sum(counts.values()), "trained": learning},
+        "image_tokens": model.image_tokens,
+        "metrics": {name: None if value != value else value for name, value in metrics.items()},
+        "forward": forward_cost(model, with_encoder="encoder" in parts),
+    }
+
+
+def write_outputs(out_dir: Path, model: MLLM, manifest: dict, rows: list[dict], timing: dict) -> None:
+    """Write the run's folder; manifest.json comes last and says that the others are whole."""
+    out_dir.mkdir(parents=True, exist_ok=True)
+    staged = out_dir / ".model.tmp"
+    shutil.rmtree(staged, ignore_errors=True)
+    model.save(staged)
+    shutil.rmtree(out_dir / "model", ignore_errors=True)
+    os.replace(staged, out_dir / "model")
+    _write_log(out_dir / "training_log.csv", rows)
+    _write_json(out_dir / "timing.json", timing)
+    _write_json(out_dir / "manifest.json", manifest)
+
+
+def _write_log(path: Path, rows: list[dict]) -> None:
+    staged = path.with_name(f".{path.name}.tmp")
+    with open(staged, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(LOG_COLUMNS)
+        writer.writerows([_cell(row.get(name)) for name in LOG_COLUMNS] for row in rows)
+    os.replace(staged, path)
+
+
+def _cell(value: float | int | None) -> str:
+    if value is None or value != value:
+        return ""
+    return str(value) if isinstance(value, int) else f"{value:.6g}"
+
+
+def _write_json(path: Path, content: dict) -> None:
+    staged = path.with_name(f".{path.name}.tmp")
+    staged.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    os.replace(staged, path)
