@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import os
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from granvit.evaluation.scoring import aggregates, apply, choices, grounding
 
 NO_JUDGE = "none (rule-based)"  # the toolkit would ask a judge here
 NOT_NEEDED = "not needed"
+MD5_DIGITS = 8  # of the official file, as config/benchmarks.tsv holds them
 ROLLING = 1_000_000  # MMBench: rows whose index agrees modulo this are rollings of one question
 
 Answered = tuple[Question, str]
@@ -30,6 +32,10 @@ Outcome = dict[str, Any]  # what a benchmark's rule adds to the score file: scor
 
 def score(predictions: str | Path, benchmark: Benchmark, data_dir: str | Path) -> dict[str, Any]:
     """The content of ``{slug}.json`` (docs/evaluation.md). Raises GranvitError where predictions and questions differ."""
+    if benchmark.rule not in SCORERS:
+        raise GranvitError(
+            f"config/benchmarks.tsv: {benchmark.name}: there is no rule '{benchmark.rule}'; expected one of {', '.join(SCORERS)}"
+        )
     questions = read_questions(benchmark, data_dir)
     answered = join(Path(predictions), benchmark, questions)
     outcome = SCORERS[benchmark.rule](benchmark, answered)
@@ -42,9 +48,19 @@ def score(predictions: str | Path, benchmark: Benchmark, data_dir: str | Path) -
         "rule": benchmark.rule,
         "judge": judge,
         "failed_extractions": failed,
-        "official_data": _md5(Path(data_dir) / benchmark.tsv).startswith(benchmark.md5),
+        "official_data": _md5(Path(data_dir) / benchmark.tsv)[:MD5_DIGITS] == benchmark.md5,
         **outcome,
     }
+
+
+def write_score(predictions: str | Path, benchmark: Benchmark, data_dir: str | Path, out: str | Path) -> None:
+    """Score a benchmark and write its score file."""
+    result = score(predictions, benchmark, data_dir)
+    out = Path(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(out.name + ".tmp")
+    temporary.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(temporary, out)
 
 
 def join(path: Path, benchmark: Benchmark, questions: Sequence[Question]) -> list[Answered]:

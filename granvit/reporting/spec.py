@@ -1,0 +1,110 @@
+"""What `config/tables.yaml` may say: which recipe and which benchmark fill which cell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from granvit.errors import GranvitError
+
+
+class Strict(BaseModel):
+    """No unknown keys, no silent conversions."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Cell(Strict):
+    """A printed benchmark: which score file holds it, which split of it, and its divisor inside averages."""
+
+    benchmark: str
+    split: str | None = None
+    divide: int = 1
+
+
+class RunRow(Strict):
+    """A row that is one run. ``reported``: the paper's name of the row, if not its label; ``forward``: see Table 9."""
+
+    label: dict[str, str]
+    recipe: str
+    reported: str | None = None
+    forward: str | None = None
+
+
+class Layout(Strict):
+    """One table as it stands in the file."""
+
+    layout: Literal["benchmarks", "runs"]
+    caption: str
+    models: dict[str, str] = {}
+    chance: str | None = None
+    columns: list[str] = []
+    rank_within: str | None = None
+    rows: list[RunRow] = []
+
+
+class TablesFile(Strict):
+    """All of `config/tables.yaml`."""
+
+    spelling: dict[str, str]
+    benchmarks: dict[str, Cell]
+    capabilities: dict[str, list[str]]
+    columns: dict[str, list[str]]
+    tables: dict[str, Layout]
+
+
+class TableSpec(Strict):
+    """One table with everything that it refers to."""
+
+    name: str
+    layout: Layout
+    shared: TablesFile
+
+    @property
+    def number(self) -> str:
+        """The table's number in the paper."""
+        return self.name.removeprefix("table")
+
+
+FORWARD_COLUMNS = {"FLOPs": "flops", "MACs": "macs"}  # measured, in a run's manifest; not scores
+
+
+def load_tables(path: str | Path = "config/tables.yaml") -> dict[str, TableSpec]:
+    """All tables by name (``table1``, ...). Raises GranvitError naming the key that is wrong."""
+    try:
+        content = TablesFile.model_validate(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise GranvitError(f"{path}: {key}: {first['msg']} (got {first['input']!r}); correct the key or value") from None
+    for name, members in [*content.capabilities.items(), *content.columns.items()]:
+        for member in members:
+            if member not in content.benchmarks:
+                raise GranvitError(f"{path}: {name}: '{member}' is not under 'benchmarks'; correct the name")
+    for name, layout in content.tables.items():
+        for column in layout.columns:
+            if column not in content.columns and column not in FORWARD_COLUMNS:
+                raise GranvitError(f"{path}: {name}: column '{column}' is not under 'columns'; correct the name")
+    return {name: TableSpec(name=name, layout=layout, shared=content) for name, layout in content.tables.items()}
+
+
+def required_leaves(spec: TableSpec) -> list[str]:
+    """The recipes whose scores fill the table, in its order, each once."""
+    recipes = [*spec.layout.models.values(), *(row.recipe for row in spec.layout.rows)]
+    return list(dict.fromkeys(recipes))
+
+
+def required_forward_runs(spec: TableSpec) -> list[str]:
+    """The stage-2 recipes whose manifests the table reads (Table 9's cost of a forward pass)."""
+    return list(dict.fromkeys(row.forward for row in spec.layout.rows if row.forward))
+
+
+def required_benchmarks(spec: TableSpec) -> list[str]:
+    """The benchmarks (names of config/benchmarks.tsv) that the table's cells need."""
+    shared = spec.shared
+    groups = [shared.columns[column] for column in spec.layout.columns if column in shared.columns]
+    members = [member for group in groups or shared.capabilities.values() for member in group]
+    return list(dict.fromkeys(shared.benchmarks[member].benchmark for member in members))
