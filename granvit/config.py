@@ -19,6 +19,8 @@ from granvit import steps
 from granvit.errors import GranvitError
 from granvit.schema import Config, EncoderSpec, LLMSpec, Recipe, RecipeEntry
 
+__all__ = ["Config", "EncoderSpec", "LLMSpec", "Recipe", "load_config", "recipe_names", "resolve_all", "resolve_recipe"]
+
 CONFIG_FILE = "config/config.yaml"
 RECIPES_FILE = "config/recipes.yaml"
 ENCODERS_FILE = "config/encoders.yaml"
@@ -178,20 +180,6 @@ def _check_known(recipe: str, key: str, value: str, known: dict[str, Any], file:
         raise GranvitError(
             f"{RECIPES_FILE}: {recipe}: {key}: '{value}' is not in {file}{_nearest(value, known)}; "
             f"known: {', '.join(known)}"
-        )
-
-
-def check_model_path(spec: EncoderSpec | LLMSpec, name: str) -> None:
-    """Raise GranvitError where `spec.path` is neither a folder with a config.json nor a hub id ('organisation/name')."""
-    path = Path(spec.path)
-    file = ENCODERS_FILE if isinstance(spec, EncoderSpec) else LLMS_FILE
-    if (path / "config.json").is_file():
-        return
-    is_hub_id = spec.path.count("/") == 1 and not spec.path.startswith((".", "/", "~")) and not path.parent.exists()
-    if not is_hub_id:
-        raise GranvitError(
-            f"{file}: {name}: path: '{spec.path}' is not a model folder (no config.json there); "
-            "put the model there, or give the path of a folder or a hub id such as 'google/siglip2-so400m-patch16-512'"
         )
 
 

@@ -112,14 +112,26 @@ class Budgets(Strict):
         return self.model_dump(by_alias=True)[budget]
 
 
+class Ocr(Strict):
+    """The models that read OCR images (granvit.data.ocr.OcrEngine)."""
+
+    models_dir: str
+    detection: str
+    recognition: str
+    engine: Literal["onnxruntime", "paddle"]
+    device: str
+    min_score: Share
+
+
 class Data(Strict):
-    raw: str
-    benchmarks: str
     sources: str
-    image_share: Positive
-    questions: PositiveInt
+    benchmarks: str
+    rendered_images: dict[str, PositiveInt]
+    rendered_questions: PositiveInt | None
+    ocr: Ocr
     ocr_region_share: Share
     heldout_share: Share
+    global_captions: Literal["chosen", "all"]
     budgets: Budgets
     filters: Filters
 

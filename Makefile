@@ -1,0 +1,40 @@
+# The two commands of the README, on a fresh machine: `make table1` and `make test`.
+#   PYTHON=python3.12   another interpreter (3.11 or later)
+#   LOCK=...            another pinned environment (requirements/lock-npu.txt on Ascend machines)
+
+PYTHON ?= python3
+LOCK ?= requirements/lock.txt
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.complete
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PYTHONUNBUFFERED := 1
+
+.PHONY: env table1 smoke test pull
+
+env: $(STAMP)
+
+# The stamp is written last: an install that was interrupted goes on where it stopped.
+$(STAMP): $(LOCK) requirements/carried.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "GranViT needs Python 3.11 or later, and '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || true): name another one, e.g. make PYTHON=python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(LOCK)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/carried.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $(STAMP)
+
+# GranViT's own runs are the longest chain, so they go first.
+table1: $(STAMP)
+	@workflow_scripts/run_graph.sh results/table1.csv results/figure1a.png --prioritize results/mini/sft/sft-granvit/seed0/manifest.json
+	@cat results/table1.md
+
+smoke: $(STAMP)
+	@workflow_scripts/run_graph.sh smoke
+	@cat results/smoke/tables/table1.md
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
+
+# What another checkout has made and pushed, in a state that Snakemake takes as up to date.
+pull: $(STAMP)
+	@workflow_scripts/pull_results.sh

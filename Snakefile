@@ -1,0 +1,24 @@
+# The GranViT paper as one graph. `snakemake -n all` shows it; docs/usage.md says what can be asked for.
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: "config/config.yaml"
+
+
+# Used with `--software-deployment-method apptainer` only, where `make env` has to be run inside it once.
+container: "docker://docker.io/library/python:3.11"
+
+
+# Settings and helpers, then one file a phase
+include: "rules/common.smk"
+include: "rules/miniature.smk"
+include: "rules/data.smk"
+include: "rules/pretrain.smk"
+include: "rules/finetune.smk"
+include: "rules/evaluate.smk"
+include: "rules/tables.smk"
+include: "rules/figures.smk"
+# Targets that people type
+include: "rules/collect.smk"

@@ -1,0 +1,83 @@
+"""Targets that people type. `snakemake <target>`; `snakemake` alone makes `all`."""
+
+ABLATIONS = ["table3", "table4", "table5", "table9", "table10"]
+FIGURES = ["figure1a"]
+COMPARED = ["sft-siglip2", "sft-granvit"]
+
+
+localrules:
+    all,
+    tables,
+    ablations,
+    figures,
+    seeds,
+    smoke,
+    standins,
+    data,
+    pretrain,
+    finetune,
+    evaluate,
+
+
+# Every table and figure, at the scale of the configuration in force.
+rule all:
+    default_target: True
+    input:
+        results_of(TABLES),
+        expand("results/{figure}.png", figure=FIGURES),
+
+
+rule tables:
+    input:
+        results_of(TABLES),
+
+
+rule ablations:
+    input:
+        results_of(ABLATIONS),
+
+
+rule figures:
+    input:
+        expand("results/{figure}.png", figure=FIGURES),
+
+
+# The two rows whose difference is the paper's point, over several seeds.
+rule seeds:
+    input:
+        scores_of(COMPARED, settings(SCALE).comparison_seeds),
+
+
+# Table 1 and its figure from the smallest budgets: every phase and every rule in a few minutes.
+rule smoke:
+    input:
+        multiext("results/smoke/tables/table1", ".csv", ".md"),
+        "results/smoke/figures/figure1a.png",
+
+
+# The stand-in checkpoints once more, beside the shipped ones.
+rule standins:
+    input:
+        expand("results/standins/llms/{llm}", llm=settings("mini").llms),
+        expand("results/standins/encoders/{encoder}", encoder=settings("mini").encoders),
+
+
+# The phases of Table 1, one target each, for dvc.yaml.
+rule data:
+    input:
+        mixtures_behind("table1"),
+
+
+rule pretrain:
+    input:
+        manifests_behind("table1", ["projector", "stage1", "stage2"]),
+
+
+rule finetune:
+    input:
+        manifests_behind("table1", ["continued", "sft"]),
+
+
+rule evaluate:
+    input:
+        scores_behind("table1", SCALE),

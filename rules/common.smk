@@ -1,0 +1,291 @@
+"""Settings and helper functions of all rules; the only rules file with functions."""
+
+import shutil
+import sys
+from functools import lru_cache, wraps
+
+from snakemake.exceptions import WorkflowError
+
+sys.path.insert(0, workflow.basedir)
+
+from granvit import steps
+from granvit.config import SCALES, load_config, resolve_all
+from granvit.data.sources import read_sources
+from granvit.errors import GranvitError
+from granvit.evaluation.benchmarks import load_benchmarks
+from granvit.reporting.spec import load_tables, required_forward_runs, required_leaves
+
+
+def told_plainly(function):
+    """A user's mistake becomes Snakemake's own one-message error instead of a traceback."""
+
+    @wraps(function)
+    def wrapper(*args):
+        try:
+            return function(*args)
+        except GranvitError as error:
+            raise WorkflowError(str(error)) from None
+
+    return wrapper
+
+
+# What the user overrides on the command line or in a profile; every scale's own file stays below it.
+OVERRIDES = dict(workflow.config_settings.overwrite_config)
+
+
+@lru_cache(maxsize=None)
+@told_plainly
+def settings(scale):
+    """The resolved configuration of one scale."""
+    return load_config(scale, OVERRIDES)
+
+
+@lru_cache(maxsize=None)
+@told_plainly
+def recipes(scale):
+    """All resolved recipes of one scale, by name."""
+    return resolve_all(settings(scale))
+
+
+@lru_cache(maxsize=None)
+@told_plainly
+def sources(scale):
+    """The sources of one scale, by name."""
+    return read_sources(settings(scale).data.sources)
+
+
+@told_plainly
+def recipe_of(wildcards):
+    """The resolved recipe that a job's wildcards name."""
+    known = recipes(wildcards.scale)
+    if wildcards.recipe not in known:
+        raise GranvitError(f"'{wildcards.recipe}' is not a recipe of config/recipes.yaml; add it there or correct the name")
+    return known[wildcards.recipe]
+
+
+if workflow.non_local_exec and not workflow.dryrun and shutil.which("sbatch") is None:
+    raise WorkflowError("profile: SLURM's sbatch is not on PATH; run this on a login node of the cluster")
+
+SCALE = config["scale"]
+SEED = config["seed"]
+settings(SCALE), recipes(SCALE), sources(SCALE)  # every mistake is told before the first job
+TABLES = told_plainly(load_tables)()
+BENCHMARKS = {benchmark.slug: benchmark.tsv for benchmark in told_plainly(load_benchmarks)()}
+# Which of a source's uses each mixture draws from; the rest draw from the pretraining sources.
+BUDGETS = ["8M", "16M", "24M", "all"]
+MIXTURE_TASKS = {
+    "bbox2caption": ["bbox2caption"],
+    "caption2bbox": ["caption2bbox"],
+    "both": ["bbox2caption", "caption2bbox"],
+}
+MIXTURE_USES = {"projector": "projector", "instruction": "sft", "continued": "continued"}
+
+
+wildcard_constraints:
+    scale="|".join(SCALES),
+    source=r"[A-Za-z0-9_-]+",
+    shard=r"\d{5}",
+    mixture=r"[A-Za-z0-9-]+",
+    stage="projector|stage1|stage2|sft|continued",
+    recipe=r"[a-z0-9][a-z0-9.-]*",
+    seed=r"\d+",
+    table=r"table\d+",
+
+
+def is_rendered(scale):
+    """Whether this scale's data are rendered by the miniature instead of being the user's own."""
+    return settings(scale).models == "standins"
+
+
+def raw_folder(wildcards):
+    """A source's raw folder, where a rule renders it; the user's own data are no declared input."""
+    return source_row(wildcards)["path"] if is_rendered(wildcards.scale) else []
+
+
+@told_plainly
+def source_row(wildcards):
+    """A source's row of the sources file, its folder resolved for the scale."""
+    known = sources(wildcards.scale)
+    if wildcards.source not in known:
+        file = settings(wildcards.scale).data.sources
+        raise GranvitError(f"{file}: no source '{wildcards.source}'; known: {', '.join(known)}")
+    row = dict(vars(known[wildcards.source]))
+    row["path"] = row["path"].format(scale=wildcards.scale)
+    return row
+
+
+def filter_rules(wildcards):
+    """The filters for a source's type of data."""
+    kind = "ocr" if sources(wildcards.scale)[wildcards.source].data_type == "ocr" else "natural"
+    return getattr(settings(wildcards.scale).data.filters, kind).model_dump()
+
+
+def packed_shards(wildcards):
+    """Index files of every packed shard that a mixture draws from."""
+    wanted = MIXTURE_USES.get(wildcards.mixture, "pretrain")
+    return [
+        f"results/{wildcards.scale}/data/packed/{source.name}/{shard}.parquet"
+        for source in sources(wildcards.scale).values()
+        if source.use == wanted
+        for shard in source.shard_names()
+    ]
+
+
+@told_plainly
+def mixture_settings(wildcards):
+    """What decides which questions a mixture holds; its name is a kind, or a task and a budget."""
+    data, name = settings(wildcards.scale).data, wildcards.mixture
+    if name == "heldout":
+        return {"kind": "heldout", "heldout_share": data.heldout_share}
+    if name in MIXTURE_USES:
+        return {"kind": "conversations", "heldout_share": data.heldout_share}
+    task, _, budget = name.rpartition("-")
+    if task not in MIXTURE_TASKS or budget not in BUDGETS:
+        raise GranvitError(
+            f"mixture '{name}': expected heldout, {', '.join(MIXTURE_USES)}, or one of {', '.join(MIXTURE_TASKS)} with a "
+            f"budget of {', '.join(BUDGETS)}, as in bbox2caption-8M"
+        )
+    return {
+        "kind": "regions",
+        "tasks": ["global_caption", *MIXTURE_TASKS[task]],
+        "regions": data.budgets.regions(budget),
+        "ocr_region_share": data.ocr_region_share,
+        "heldout_share": data.heldout_share,
+        "global_captions": data.global_captions,
+    }
+
+
+def run_folder(scale, recipe, seed):
+    """Where a training run puts what it makes."""
+    return f"results/{scale}/{recipes(scale)[recipe].stage}/{recipe}/seed{seed}"
+
+
+def start_of_run(wildcards):
+    """Input files of a training run: its mixtures, and the checkpoints it starts from."""
+    scale, recipe = wildcards.scale, recipe_of(wildcards)
+    mixtures = f"results/{scale}/data/mixtures"
+    files = {"mixture": f"{mixtures}/{recipe.mixture}.parquet"}
+    if recipe.eval_images:
+        files["heldout"] = f"{mixtures}/heldout.parquet"
+    if recipe.parent:
+        files["parent"] = f"{run_folder(scale, recipe.parent, wildcards.seed)}/model"
+    if recipe.encoder_from:
+        files["encoder_from"] = f"{run_folder(scale, recipe.encoder_from, wildcards.seed)}/model"
+    if is_rendered(scale) and not recipe.parent:
+        config_of_scale = settings(scale)
+        files["llm"] = f"{config_of_scale.llms[recipe.llm].path}/model.safetensors"
+        if not recipe.encoder_from:
+            files["encoder"] = f"{config_of_scale.encoders[recipe.encoder].path}/model.safetensors"
+    return files
+
+
+def run_settings(wildcards):
+    """Everything besides its files that a training run depends on."""
+    recipe, config_of_scale = recipe_of(wildcards), settings(wildcards.scale)
+    return {
+        "recipe": recipe.model_dump(),
+        "encoder": config_of_scale.encoders[recipe.encoder].model_dump(),
+        "llm": config_of_scale.llms[recipe.llm].model_dump(),
+    }
+
+
+def state_folder(wildcards):
+    """Where a run keeps what it needs to resume; no output, so that a retry finds it."""
+    recipe = recipe_of(wildcards)
+    return f"state/{recipe.scale}/{recipe.stage}/{recipe.name}/seed{wildcards.seed}-{recipe.hash[:8]}"
+
+
+def trained_model(wildcards):
+    """The model folder of the run that a prediction is made with."""
+    recipe_of(wildcards)
+    return f"{run_folder(wildcards.scale, wildcards.recipe, wildcards.seed)}/model"
+
+
+def question_files(wildcards):
+    """The benchmarks' files, where a rule renders them; the user's own are no declared input."""
+    folder = settings(wildcards.scale).data.benchmarks
+    return sorted({f"{folder}/{tsv}" for tsv in BENCHMARKS.values()}) if is_rendered(wildcards.scale) else []
+
+
+def benchmark_files(folder, suffix):
+    """One file a benchmark, by the benchmark's slug."""
+    return [f"{folder}/{slug}.{suffix}" for slug in BENCHMARKS]
+
+
+def scores_behind(table, scale):
+    """Every score file that a table's cells come from, the chance row's among them."""
+    folders = [f"results/{scale}/scores/{recipe}/seed{SEED}" for recipe in required_leaves(TABLES[table])]
+    if TABLES[table].layout.chance:
+        folders.append(f"results/{scale}/chance/scores/{TABLES[table].layout.chance}/seed{SEED}")
+    return [file for folder in folders for file in benchmark_files(folder, "json")]
+
+
+def table_inputs(wildcards):
+    """Scores, and manifests of the runs whose cost a table shows."""
+    costed = required_forward_runs(TABLES[wildcards.table])
+    return {
+        "scores": scores_behind(wildcards.table, wildcards.scale),
+        "manifests": [f"{run_folder(wildcards.scale, recipe, SEED)}/manifest.json" for recipe in costed],
+    }
+
+
+def table_settings(wildcards):
+    """What a table's cells are made of: its own layout, and the averages that all tables share."""
+    table = TABLES[wildcards.table]
+    return table.layout.model_dump() | table.shared.model_dump(exclude={"tables"})
+
+
+@told_plainly
+def rendered_images(wildcards):
+    """How many images of a source the miniature renders."""
+    counts = settings(wildcards.scale).data.rendered_images
+    if wildcards.source not in counts:
+        raise GranvitError(
+            f"config/scales/{wildcards.scale}.yaml: data.rendered_images: no number for '{wildcards.source}'; "
+            f"known: {', '.join(counts)}"
+        )
+    return counts[wildcards.source]
+
+
+def aligned_llm(wildcards):
+    """The LLM that SAILViT's stand-in is aligned with; the other encoders see none."""
+    return "results/standins/llms/Qwen2.5-1.5B" if wildcards.encoder == "SAILViT" else []
+
+
+def results_of(tables):
+    """The copies, under results/, of the tables named."""
+    return expand("results/{table}.{suffix}", table=tables, suffix=["csv", "md"])
+
+
+def scores_of(recipe_names, seeds, scale=SCALE):
+    """Every score file of the named runs."""
+    return [
+        file
+        for recipe in recipe_names
+        for seed in seeds
+        for file in benchmark_files(f"results/{scale}/scores/{recipe}/seed{seed}", "json")
+    ]
+
+
+def runs_behind(table):
+    """Recipes that a table's cells come from, with all their ancestors, by name."""
+    known, found = recipes(SCALE), {}
+    queue = list(required_leaves(TABLES[table]))
+    while queue:
+        recipe = known[queue.pop()]
+        found[recipe.name] = recipe
+        queue += [name for name in (recipe.parent, recipe.encoder_from) if name]
+    return dict(sorted(found.items()))
+
+
+def mixtures_behind(table):
+    """Every mixture that the runs behind a table are trained or evaluated on."""
+    runs = runs_behind(table).values()
+    mixtures = {run.mixture for run in runs} | {"heldout" for run in runs if run.eval_images}
+    return [f"results/{SCALE}/data/mixtures/{mixture}.parquet" for mixture in sorted(mixtures)]
+
+
+def manifests_behind(table, stages):
+    """Manifests of the runs of the named stages behind a table."""
+    runs = runs_behind(table).values()
+    return [f"{run_folder(SCALE, run.name, SEED)}/manifest.json" for run in runs if run.stage in stages]

@@ -1,0 +1,63 @@
+"""What every workflow script does the same way: its log, its threads, plain messages for a user's mistakes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from granvit.errors import GranvitError
+from granvit.progress import write_log
+
+
+def run(snakemake, main: Callable[..., None]) -> None:
+    """Run `main(snakemake, log)` for one job; `log` is the path of the rule's log file.
+
+    A GranvitError ends the job with its message alone; any other error is a bug, and leaves its traceback in the log too.
+    """
+    log = Path(snakemake.log[0])
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("")
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(snakemake.threads)  # before torch or numpy is imported: they read it once
+    _stop_with_snakemake()
+    try:
+        main(snakemake, log)
+    except GranvitError as error:
+        message = f"error: {error}"
+        print(message, file=sys.stderr, flush=True)
+        write_log(log, message)
+        sys.exit(1)
+    except Exception:
+        write_log(log, traceback.format_exc())
+        raise
+
+
+def _stop_with_snakemake() -> None:
+    """End this process when Snakemake is gone (kill -9): a job that nobody waits for would write under the next run.
+
+    Snakemake starts a script through a shell, so the shell's parent is watched. SIGTERM lets a trainer save its state.
+    """
+    shell = Path(f"/proc/{os.getppid()}/stat")
+    if not shell.exists():
+        return  # no /proc on this system
+
+    def parent_of_shell() -> str:
+        try:
+            return shell.read_text().rpartition(")")[2].split()[1]
+        except OSError:
+            return "gone"
+
+    snakemake = parent_of_shell()
+
+    def watch() -> None:
+        while parent_of_shell() == snakemake:
+            time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()

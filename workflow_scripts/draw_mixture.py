@@ -1,0 +1,26 @@
+"""Rule draw_mixture: which images and regions serve which task."""
+
+from _script import run
+
+
+def main(job, log):
+    from granvit.data import mixture
+
+    files = (job.input.indexes, job.output.mixture, job.output.summary)
+    draw = job.params.draw
+    if draw["kind"] == "heldout":
+        mixture.build_heldout(*files, draw["heldout_share"])
+    elif draw["kind"] == "conversations":
+        mixture.build_conversation_mixture(*files, draw["heldout_share"])
+    else:
+        mixture.build_mixture(
+            *files,
+            tasks=draw["tasks"],
+            budget_regions=draw["regions"],
+            ocr_share=draw["ocr_region_share"],
+            heldout_fraction=draw["heldout_share"],
+            global_captions=draw["global_captions"],
+        )
+
+
+run(snakemake, main)

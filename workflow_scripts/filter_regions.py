@@ -1,0 +1,12 @@
+"""Rule filter_regions: the paper's filters on one shard."""
+
+from _script import run
+
+
+def main(job, log):
+    from granvit.data.filters import FilterRules, filter_shard
+
+    filter_shard(job.input.records, job.output.records, job.output.counts, FilterRules(**job.params.rules))
+
+
+run(snakemake, main)

@@ -1,0 +1,14 @@
+"""Rule render_benchmarks: the miniature's benchmarks, as VLMEvalKit's TSV files."""
+
+from pathlib import Path
+
+from _script import run
+
+
+def main(job, log):
+    from granvit.miniature.benchmarks import write_benchmarks
+
+    write_benchmarks(Path(job.output.questions[0]).parent, job.params.questions)
+
+
+run(snakemake, main)

@@ -1,0 +1,14 @@
+"""Rule render_standin_pool: the pictures that every stand-in encoder is pretrained on."""
+
+from pathlib import Path
+
+from _script import run
+
+
+def main(job, log):
+    from granvit.miniature import standin_data, standin_encoders
+
+    standin_data.image_pool(Path(job.output.pool), standin_encoders.POOL)
+
+
+run(snakemake, main)
