@@ -10,6 +10,7 @@ from PIL import Image, ImageOps
 EXTENSIONS = {
     "JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp", "BMP": "bmp", "TIFF": "tiff", "GIF": "gif",
 }  # fmt: skip
+_FORMATS = ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"]  # MPO, a phone's JPEG of two pictures, is opened as JPEG
 _ORIENTATION = 0x0112
 
 
@@ -36,7 +37,7 @@ def inspect_image(data: bytes) -> ImageFacts:
     if not data:
         raise UnreadableImage("empty_image")
     try:
-        with Image.open(io.BytesIO(data), formats=list(EXTENSIONS)) as image:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             image.load()
             stored = image.size
             orientation = image.getexif().get(_ORIENTATION, 1)
@@ -57,7 +58,7 @@ def decode_rgb(data: bytes) -> Image.Image:
     Transparency goes over white because charts and diagrams are drawn for a white page; dropped, their black text
     would lie on black.
     """
-    image = Image.open(io.BytesIO(data), formats=list(EXTENSIONS))
+    image = Image.open(io.BytesIO(data), formats=_FORMATS)
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):
         image = image.convert("I").point(lambda value: value / 256).convert("L")

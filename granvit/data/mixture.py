@@ -169,16 +169,18 @@ def _write(
                     continue
                 source = row["source"]
                 images[source] += 1
-                regions[source] += len({tuple(item["box"]) for item in qa if item["box"]})
-                tasks[source].update(item["task"] for item in qa)
+                counts = Counter(item["task"] for item in qa)
+                tasks[source] += counts
+                regions[source] += max(counts[task] for task in REGION_TASKS)
                 yield row | {"shard": shard, "qa": qa}
 
+        if not images:
+            raise GranvitError(
+                f"{out_parquet}: no image is left for this mixture; give its sources more images, or check the filters' "
+                "counts, the budget and the held-out share"
+            )
+
     write_sorted(rows(), out_parquet)
-    if not images:
-        raise GranvitError(
-            f"{out_parquet}: no image is left for this mixture; give its sources more images, or check the filters' "
-            "counts, the budget and the held-out share"
-        )
     summary = {
         "images": images.total(),
         "regions": regions.total(),

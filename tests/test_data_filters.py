@@ -1,0 +1,102 @@
+"""The paper's filters at their bounds, and how each rule is counted."""
+
+from __future__ import annotations
+
+import csv
+
+import pytest
+
+from granvit.data.filters import FilterRules, filter_report, filter_shard
+from granvit.data.records import Record, Region, read_records, write_records
+
+OCR_RULES = FilterRules(box_aspect=None, min_box_area=None)
+
+
+def _record(key="a", width=600, height=500, boxes=((0, 0, 200, 200),), data_type="natural", source="S"):
+    return Record(key, source, data_type, width, height, regions=[Region(list(map(float, box)), "t") for box in boxes])
+
+
+def _filter(tmp_path, records, rules):
+    write_records(tmp_path / "in.jsonl", records)
+    filter_shard(tmp_path / "in.jsonl", tmp_path / "out.jsonl", tmp_path / "out.csv", rules)
+    with open(tmp_path / "out.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    counts = {
+        (row["mode"], row["rule"]): tuple(int(row[c]) for c in ("images_in", "images_out", "regions_in", "regions_out"))
+        for row in rows
+    }
+    return list(read_records(tmp_path / "out.jsonl")), counts
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "passes"),
+    [(449, 449, True), (448, 600, False), (600, 448, False), (1347, 449, True), (1348, 449, False), (449, 1347, True)],
+)
+def test_image_bounds_are_the_papers(tmp_path, width, height, passes):
+    kept, _ = _filter(tmp_path, [_record(width=width, height=height)], FilterRules())
+    assert bool(kept) == passes
+
+
+@pytest.mark.parametrize(
+    ("box", "passes"),
+    [
+        ((0, 0, 100, 100), False),  # area must be greater than 100^2
+        ((0, 0, 100, 101), True),
+        ((0, 0, 300, 100), True),
+        ((0, 0, 301, 100), False),
+        ((0, 0, 100, 300), True),
+        ((0, 0, 100, 300.5), False),
+    ],
+)
+def test_box_bounds_are_the_papers(tmp_path, box, passes):
+    kept, _ = _filter(tmp_path, [_record(boxes=[box, (0, 0, 200, 200)])], FilterRules())
+    assert len(kept[0].regions) == 1 + passes
+
+
+def test_image_without_a_box_left_is_dropped(tmp_path):
+    kept, counts = _filter(tmp_path, [_record(boxes=[(0, 0, 10, 10)]), _record("b", boxes=[])], FilterRules())
+    assert kept == []
+    assert counts["sequence", "box_area"] == (2, 2, 1, 0)
+    assert counts["alone", "regions"] == (2, 1, 1, 1)
+    assert counts["sequence", "all"] == (2, 0, 1, 0)
+
+
+def test_text_lines_keep_thin_boxes_but_not_empty_pages(tmp_path):
+    pages = [_record("a", boxes=[(0, 0, 300, 20)], data_type="ocr"), _record("b", boxes=[], data_type="ocr")]
+    assert [record.key for record in _filter(tmp_path, pages, OCR_RULES)[0]] == ["a"]
+    assert _filter(tmp_path, pages, FilterRules())[0] == []
+
+
+def test_instruction_data_passes_unfiltered(tmp_path):
+    small = _record(width=50, height=400, boxes=[], data_type="instruction")
+    kept, counts = _filter(tmp_path, [small], FilterRules())
+    assert kept == [small]
+    assert counts == {("sequence", "all"): (1, 1, 0, 0)}
+
+
+def test_each_rule_is_counted_alone_and_in_sequence(tmp_path):
+    records = [
+        _record("small and thin", width=448, boxes=[(0, 0, 400, 100)]),
+        _record("thin", boxes=[(0, 0, 400, 100), (0, 0, 200, 200)]),
+    ]
+    _, counts = _filter(tmp_path, records, FilterRules())
+    assert counts["alone", "image_side"] == (2, 1, 3, 2)
+    assert counts["alone", "box_aspect"] == (2, 2, 3, 1)
+    assert counts["sequence", "box_aspect"] == (1, 1, 2, 1)
+    assert counts["sequence", "all"] == (2, 1, 3, 1)
+
+
+def test_report_sums_over_shards_and_sources(tmp_path):
+    paths = []
+    for number, source in enumerate(["B", "A", "B"]):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        _filter(folder, [_record(source=source), _record("b", width=100, source=source)], FilterRules())
+        paths.append(folder / "out.csv")
+    filter_report(paths, tmp_path / "report.csv")
+    with open(tmp_path / "report.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    totals = {row["source"]: (row["images_in"], row["images_out"]) for row in rows if row["rule"] == "all"}
+    assert list(totals.items()) == [("A", ("2", "1")), ("B", ("4", "2")), ("TOTAL", ("6", "3"))]
+    order = [row["rule"] for row in rows if row["source"] == "TOTAL" and row["mode"] == "sequence"]
+    assert order == ["image_side", "image_aspect", "box_aspect", "box_area", "regions", "all"]

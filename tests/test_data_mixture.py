@@ -1,0 +1,131 @@
+"""Mixtures: budgets nest, held-out images are nowhere else, and every row finds its image."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow.parquet as pq
+import pytest
+from data_worlds import prepare, spec, write_coco, write_llava
+
+from granvit.boxes import format_box, parse_box
+from granvit.data.mixture import build_conversation_mixture, build_heldout, build_mixture
+from granvit.data.records import hash_key
+from granvit.data.shards import read_image_bytes
+from granvit.errors import GranvitError
+
+HELD = 0.15
+
+
+@pytest.fixture(scope="module")
+def indexes(tmp_path_factory):
+    """Forty natural and forty "OCR" images, two shards each; five of the latter are copies of natural ones."""
+    tmp_path = tmp_path_factory.mktemp("world")
+    natural = spec(write_coco(tmp_path / "n", images=40, tag="n"), shards=2)
+    pages = write_coco(tmp_path / "o", images=40, tag="o")
+    for i in range(5):
+        (pages / f"images/{i}.jpg").write_bytes((tmp_path / f"n/images/{i}.jpg").read_bytes())
+    ocr = spec(pages, name="Pages", data_type="ocr", shards=2)
+    return prepare(natural, tmp_path) + prepare(ocr, tmp_path)
+
+
+def _build(indexes, out, tasks=("global_caption", "bbox2caption"), budget=None, share=1.0, **more):
+    build_mixture(indexes, out / "m.parquet", out / "m.json", tasks, budget, share, HELD, **more)
+    return pq.read_table(out / "m.parquet").to_pylist(), json.loads((out / "m.json").read_text())
+
+
+def test_smaller_budget_lies_within_the_larger_one(indexes, tmp_path):
+    chosen = []
+    for budget in (10, 30, 31, 90, None):
+        rows, summary = _build(indexes, tmp_path, budget=budget)
+        keys = {row["key"] for row in rows}
+        assert not chosen or chosen[-1] <= keys
+        assert summary["regions"] == summary["qa"]["bbox2caption"]
+        assert budget is None or budget - 3 < summary["regions"] <= budget
+        chosen.append(keys)
+    assert len(chosen[0]) < len(chosen[-1])
+
+
+def test_adding_a_source_keeps_which_images_of_the_others_are_held_out(indexes, tmp_path):
+    build_heldout(indexes[:2], tmp_path / "few.parquet", tmp_path / "few.json", HELD)
+    build_heldout(indexes, tmp_path / "all.parquet", tmp_path / "all.json", HELD)
+    few = set(pq.read_table(tmp_path / "few.parquet")["key"].to_pylist())
+    every = set(pq.read_table(tmp_path / "all.parquet")["key"].to_pylist())
+    assert few and few == {key for key in every if key.startswith("World__")}
+
+
+def test_held_out_images_are_in_no_other_mixture_not_even_as_copies(indexes, tmp_path):
+    build_heldout(indexes, tmp_path / "h.parquet", tmp_path / "h.json", HELD)
+    rows = pq.read_table(tmp_path / "h.parquet").to_pylist()
+    held_out = {row["image_sha256"] for row in rows}
+    trained, _ = _build(indexes, tmp_path)
+    assert held_out and not held_out & {row["image_sha256"] for row in trained}
+    assert held_out | {row["image_sha256"] for row in trained} == {
+        sha for index in indexes for sha in pq.read_table(index)["image_sha256"].to_pylist()
+    }
+    assert {item["task"] for row in rows for item in row["qa"]} == {"bbox2caption", "caption2bbox"}
+    assert all(len(row["qa"]) == 6 for row in rows)
+
+
+def test_every_row_reads_back_its_image_and_rows_are_in_hash_order(indexes, tmp_path):
+    rows, _ = _build(indexes, tmp_path)
+    hashes = [hash_key(row["key"]) for row in rows]
+    assert hashes == sorted(hashes)
+    for row in rows:
+        assert read_image_bytes(row["shard"], row["offset"], row["size"])[:2] == b"\xff\xd8"
+
+
+def test_questions_and_answers_agree_with_the_box(indexes, tmp_path):
+    rows, _ = _build(indexes, tmp_path, tasks=("global_caption", "bbox2caption", "caption2bbox"))
+    for row in rows:
+        assert [item["task"] for item in row["qa"]] == ["global_caption"] + ["bbox2caption", "caption2bbox"] * 3
+        for item in row["qa"][1:]:
+            text = format_box(item["box"], row["width"], row["height"])
+            assert text in (item["question"] if item["task"] == "bbox2caption" else item["answer"])
+            assert parse_box(text) is not None
+        assert row["qa"][0]["box"] is None
+
+
+def test_ocr_share_takes_that_share_of_ocr_images_and_all_natural_ones(indexes, tmp_path):
+    _, full = _build(indexes, tmp_path)
+    rows, half = _build(indexes, tmp_path, share=0.5)
+    assert half["sources"]["World"] == full["sources"]["World"]
+    assert 0.25 < half["sources"]["Pages"]["images"] / full["sources"]["Pages"]["images"] < 0.75
+
+
+def test_global_captions_of_all_images_can_come_along(indexes, tmp_path):
+    _, chosen = _build(indexes, tmp_path, budget=30)
+    _, every = _build(indexes, tmp_path, budget=30, global_captions="all")
+    _, full = _build(indexes, tmp_path)
+    assert chosen["qa"]["global_caption"] == 10
+    assert every["qa"]["global_caption"] == full["qa"]["global_caption"]
+    assert every["qa"]["bbox2caption"] == 30
+
+
+def test_equal_inputs_give_equal_bytes_in_any_order_of_shards(indexes, tmp_path):
+    _build(indexes, tmp_path)
+    first = (tmp_path / "m.parquet").read_bytes(), (tmp_path / "m.json").read_bytes()
+    _build(indexes[::-1], tmp_path)
+    assert ((tmp_path / "m.parquet").read_bytes(), (tmp_path / "m.json").read_bytes()) == first
+
+
+def test_conversations_become_one_question_a_turn(tmp_path):
+    root = write_llava(tmp_path / "raw", images=30)
+    source = spec(root, adapter="llava", data_type="instruction", use="sft", name="Chat")
+    indexes = prepare(source, tmp_path)
+    build_conversation_mixture(indexes, tmp_path / "m.parquet", tmp_path / "m.json", 0.0)
+    rows = pq.read_table(tmp_path / "m.parquet").to_pylist()
+    assert len(rows) == 30
+    assert [(item["task"], item["question"]) for item in rows[0]["qa"]] == [
+        ("instruction", "What is it?"), ("instruction", "Sure?"),
+    ]  # fmt: skip
+    build_conversation_mixture(indexes, tmp_path / "m.parquet", tmp_path / "m.json", HELD)
+    assert 15 < json.loads((tmp_path / "m.json").read_text())["images"] < 30
+
+
+def test_unknown_task_and_empty_mixture_are_told(indexes, tmp_path):
+    with pytest.raises(GranvitError, match="'caption'"):
+        _build(indexes, tmp_path, tasks=("caption",))
+    with pytest.raises(GranvitError, match=r"m\.parquet: no image"):
+        _build(indexes, tmp_path, budget=1)
+    assert not list(tmp_path.iterdir())

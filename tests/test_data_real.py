@@ -1,0 +1,110 @@
+"""The data chain on real photographs and scanned receipts; skipped where they are not beside the repository."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+
+import pyarrow.parquet as pq
+import pytest
+from data_worlds import REAL, image_bytes, prepare, spec
+
+from granvit.data.annotate import annotate_given, annotate_ocr
+from granvit.data.filters import FilterRules, filter_shard
+from granvit.data.images import decode_rgb
+from granvit.data.ingest import ingest_shard
+from granvit.data.mixture import build_mixture
+from granvit.data.ocr import OcrEngine, model_folder
+from granvit.data.pack import pack_shard
+from granvit.data.records import read_records
+from granvit.data.shards import read_image_bytes
+from granvit.errors import GranvitError
+
+needs_ocr = pytest.mark.skipif(
+    not (importlib.util.find_spec("paddleocr") and importlib.util.find_spec("rapidocr")),
+    reason="paddleocr or the rapidocr model carrier is not installed",
+)
+
+
+@pytest.mark.skipif(not (REAL / "coco128").is_dir(), reason="../shared/real/coco128 is not there")
+def test_coco_photographs_go_from_folder_to_mixture(tmp_path):
+    (index,) = prepare(spec(REAL / "coco128", name="coco128"), tmp_path)
+    with open(tmp_path / "filtered/coco128/00000.counts.csv", newline="") as file:
+        counts = {(row["mode"], row["rule"]): row for row in csv.DictReader(file)}
+    came_in = counts["sequence", "all"]
+    assert (came_in["images_in"], came_in["regions_in"]) == ("128", "929")
+    assert 0 < int(came_in["images_out"]) < 128
+    build_mixture([index], tmp_path / "m.parquet", tmp_path / "m.json", ["bbox2caption"], None, 1.0, 0.0)
+    rows = pq.read_table(tmp_path / "m.parquet").to_pylist()
+    assert len(rows) == int(came_in["images_out"])
+    assert sum(len(row["qa"]) for row in rows) == int(came_in["regions_out"])
+    for row in rows[:10]:
+        image = decode_rgb(read_image_bytes(row["shard"], row["offset"], row["size"]))
+        assert image.size == (row["width"], row["height"])
+
+
+@pytest.mark.slow
+@needs_ocr
+@pytest.mark.skipif(not (REAL / "sroie").is_dir(), reason="../shared/real/sroie is not there")
+def test_receipts_are_read_by_paddleocr_where_people_saw_text(tmp_path):
+    (tmp_path / "raw/images").mkdir(parents=True)
+    names = ["000", "001", "004"]
+    for name in names:
+        (tmp_path / f"raw/images/{name}.jpg").write_bytes((REAL / f"sroie/img/{name}.jpg").read_bytes())
+    source = spec(tmp_path / "raw", name="SROIE", data_type="ocr", adapter="folder", annotator="ocr")
+    ingest_shard(source, 0, tmp_path / "a.tar", tmp_path / "rejects.csv")
+    annotate_ocr(tmp_path / "a.tar", tmp_path / "a.jsonl", OcrEngine(tmp_path / "models"), min_score=0.5)
+    records = {record.provenance["file"]: record for record in read_records(tmp_path / "a.jsonl")}
+    assert len(records) == 3
+    for name in names:
+        truth = _human_lines(REAL / f"sroie/box/{name}.csv")
+        read = records[f"{name}.jpg"].regions
+        found = sum(any(_same(text, region.text) and _holds(region.box, centre) for region in read)
+                    for text, centre in truth)  # fmt: skip
+        assert found > 0.6 * len(truth)
+        assert all(region.score >= 0.5 for region in read)
+    rules = FilterRules(min_image_side=400, box_aspect=None, min_box_area=None)
+    filter_shard(tmp_path / "a.jsonl", tmp_path / "f.jsonl", tmp_path / "f.csv", rules)
+    pack_shard(tmp_path / "a.tar", tmp_path / "f.jsonl", tmp_path / "p.tar", tmp_path / "p.parquet")
+    assert pq.read_table(tmp_path / "p.parquet").num_rows == 3
+
+
+def _human_lines(path):
+    lines = [line.split(",", 8) for line in path.read_text().splitlines() if line.strip()]
+    return [(line[8], ((int(line[0]) + int(line[4])) / 2, (int(line[1]) + int(line[5])) / 2)) for line in lines]
+
+
+def _same(a, b):
+    plain = ["".join(c for c in text.lower() if c.isalnum()) for text in (a, b)]
+    return plain[0] == plain[1] or (plain[0] and plain[0] in plain[1])
+
+
+def _holds(box, point):
+    return box[0] <= point[0] <= box[2] and box[1] <= point[1] <= box[3]
+
+
+@needs_ocr
+def test_model_folders_come_from_the_carrier_wheel_and_from_there_only_once(tmp_path):
+    folder = model_folder(tmp_path, "PP-OCRv6_small_rec")
+    assert sorted(path.name for path in folder.iterdir()) == ["inference.onnx", "inference.yml"]
+    assert [path.name for path in tmp_path.iterdir()] == ["PP-OCRv6_small_rec"]
+    (folder / "inference.yml").write_text("mine")
+    assert model_folder(tmp_path, "PP-OCRv6_small_rec") == folder
+    assert (folder / "inference.yml").read_text() == "mine"
+
+
+def test_unknown_ocr_model_says_where_to_put_it(tmp_path):
+    with pytest.raises(GranvitError, match=r"PP-OCRv5_server_det.*inference\.yml"):
+        model_folder(tmp_path, "PP-OCRv5_server_det")
+
+
+def test_pack_refuses_records_of_another_shard(tmp_path):
+    for name in ("one", "two"):
+        images = tmp_path / name / "images"
+        images.mkdir(parents=True)
+        (images / f"{name}.jpg").write_bytes(image_bytes(name))
+        ingest_shard(spec(tmp_path / name, adapter="folder"), 0, tmp_path / f"{name}.tar", tmp_path / "r.csv")
+    annotate_given(tmp_path / "two.tar", tmp_path / "two.jsonl")
+    with pytest.raises(GranvitError, match=r"two\.jsonl.*World__two=2Ejpg.*one\.tar"):
+        pack_shard(tmp_path / "one.tar", tmp_path / "two.jsonl", tmp_path / "p.tar", tmp_path / "p.parquet")
+    assert not (tmp_path / "p.tar").exists() and not (tmp_path / "p.parquet").exists()
