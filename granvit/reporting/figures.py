@@ -21,7 +21,7 @@ from matplotlib.lines import Line2D  # noqa: E402
 INNER, RIM = 0.3, 1.0  # radius of the lowest and the highest model on each axis
 PALETTE = ["#8c9aa8", "#c9a227", "#3b7dd8", "#4aa37a", "#9b6bb3", "#e08a3c"]  # the last model is drawn in ACCENT
 ACCENT = "#c8102e"
-CAPABILITIES = {"Fine-Grained": "#c8102e", "VQA": "#3b7dd8", "Reasoning": "#9b6bb3", "OCR": "#2f8f6b"}
+CAPABILITIES = {"Fine-Grained": "#1f4e5f", "VQA": "#8a5a2b", "Reasoning": "#6b6f80", "OCR": "#55702f"}
 
 
 def radar(table1_csv: str | Path, out_png: str | Path) -> None:
@@ -33,7 +33,7 @@ def radar(table1_csv: str | Path, out_png: str | Path) -> None:
     angles = [2 * math.pi * i / len(rows) for i in range(len(rows))]
     plt.rcParams.update({"font.family": "DejaVu Sans", "font.size": 9})
     figure = plt.figure(figsize=(10, 10.4))
-    axes = figure.add_axes((0.14, 0.13, 0.72, 0.70), projection="polar")
+    axes = figure.add_axes((0.125, 0.125, 0.75, 0.72), projection="polar")
     axes.set_theta_zero_location("N")
     axes.set_theta_direction(-1)
     _draw_grid(axes, rows, angles)
