@@ -1,10 +1,10 @@
 """Where a region is: the only file that moves a box.
 
-Three frames exist. *Pixels of the original image* (what records, mixtures and benchmarks hold), *relative text* (what
-the language model reads and writes, Sec. 3: divided by the original image's width and height, never by the padded
-square), and *pixels of the canvas* (the padded square that the encoder sees; ROIAlign and crops work there). A box
-that is not moved along with the padding is the classic silent bug of this field, so every move goes through here.
-Boxes are ``[x1, y1, x2, y2]``.
+Three frames exist. *Pixels of the original image* (what records, mixtures and benchmarks hold), *relative
+text* (what the language model reads and writes, Sec. 3: divided by the original image's width and height,
+never by the padded square), and *pixels of the canvas* (the padded square that the encoder sees; ROIAlign and
+crops work there). A box that is not moved along with the padding is the classic silent bug of this field, so
+every move goes through here. Boxes are ``[x1, y1, x2, y2]``.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ _BOX_TEXT = re.compile(rf"\[{_NUMBER}, {_NUMBER}, {_NUMBER}, {_NUMBER}\]")
 def format_box(box: Box, width: float, height: float) -> str:
     """Box text of the paper's prompts (Sec. 3, Fig. 10): ``[0.19, 0.756, 0.417, 0.888]``.
 
-    ``box`` is in pixels of a ``width`` x ``height`` image; what lies outside the image is cut off. Three decimals,
-    trailing zeros dropped.
+    ``box`` is in pixels of a ``width`` x ``height`` image; what lies outside the image is cut off. Three
+    decimals, trailing zeros dropped.
     """
     x1, y1, x2, y2 = clip_box(box, width, height)
-    return "[" + ", ".join(_format_number(v) for v in (x1 / width, y1 / height, x2 / width, y2 / height)) + "]"
+    return (
+        "[" + ", ".join(_format_number(v) for v in (x1 / width, y1 / height, x2 / width, y2 / height)) + "]"
+    )
 
 
 def _format_number(value: float) -> str:
@@ -35,8 +37,8 @@ def _format_number(value: float) -> str:
 def parse_box(text: str) -> list[float] | None:
     """The relative box (0-1) that ``format_box`` wrote, or None for any other text.
 
-    Strict on purpose: it measures whether a model has learnt the format (Fig. 4). Surrounding white space is allowed;
-    corners out of order are not.
+    Strict on purpose: it measures whether a model has learnt the format (Fig. 4). Surrounding white space is
+    allowed; corners out of order are not.
     """
     match = _BOX_TEXT.fullmatch(text.strip())
     if match is None:
@@ -68,7 +70,8 @@ def clip_box(box: Box, width: float, height: float) -> list[float]:
 
 
 def pad_offsets(width: int, height: int) -> tuple[int, int, int]:
-    """``(dx, dy, side)``: where an image's top left corner goes on the centred square canvas of its longer side.
+    """``(dx, dy, side)``: where an image's top left corner goes on the centred square canvas of its longer
+    side.
 
     Whole pixels, rounded down, because this is also where the image is pasted (LLaVA's ``expand2square``).
     """
@@ -93,8 +96,8 @@ def from_canvas(box: Box, width: int, height: int, canvas: float) -> list[float]
 def exif_to_display(box: Box, width: int, height: int, orientation: int) -> list[float]:
     """A box on the pixels as stored -> on the image as shown, for an EXIF ``orientation`` (1-8).
 
-    ``width`` and ``height`` are those of the stored pixels. Sources that were annotated with a reader that ignores
-    EXIF state boxes in the stored frame.
+    ``width`` and ``height`` are those of the stored pixels. Sources that were annotated with a reader that
+    ignores EXIF state boxes in the stored frame.
     """
     x1, y1, x2, y2 = box
     left, top, right, bottom = x1, y1, width - x2, height - y2  # distances from the four sides

@@ -31,9 +31,15 @@ def image_bytes(seed: str, size=(600, 500), form="JPEG", orientation: int | None
 
 def spec(root: Path, **changes) -> SourceSpec:
     fields = {
-        "name": "World", "data_type": "natural", "group": "UMG-41M", "use": "pretrain", "adapter": "coco",
-        "path": str(root), "annotator": "given", "shards": 1,
-    }  # fmt: skip
+        "name": "World",
+        "data_type": "natural",
+        "group": "UMG-41M",
+        "use": "pretrain",
+        "adapter": "coco",
+        "path": str(root),
+        "annotator": "given",
+        "shards": 1,
+    }
     return SourceSpec(**(fields | changes))
 
 
@@ -43,13 +49,24 @@ def write_coco(root: Path, images: int = 12, boxes: int = 3, tag: str = "") -> P
     content = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "thing"}]}
     for i in range(images):
         (root / "images" / f"{i}.jpg").write_bytes(image_bytes(f"{tag}{i}"))
-        content["images"].append({
-            "id": i, "file_name": f"{i}.jpg", "width": 600, "height": 500, "caption": f"view {tag}{i}",
-        })  # fmt: skip
+        content["images"].append(
+            {
+                "id": i,
+                "file_name": f"{i}.jpg",
+                "width": 600,
+                "height": 500,
+                "caption": f"view {tag}{i}",
+            }
+        )
         for j in range(boxes):
-            content["annotations"].append({
-                "image_id": i, "category_id": 1, "bbox": [10 + 100 * j, 20, 150, 160], "caption": f"thing {j} of {i}",
-            })  # fmt: skip
+            content["annotations"].append(
+                {
+                    "image_id": i,
+                    "category_id": 1,
+                    "bbox": [10 + 100 * j, 20, 150, 160],
+                    "caption": f"thing {j} of {i}",
+                }
+            )
     (root / "instances.json").write_text(json.dumps(content))
     return root
 
@@ -59,10 +76,18 @@ def write_llava(root: Path, images: int = 6) -> Path:
     entries = []
     for i in range(images):
         (root / "images" / f"{i}.png").write_bytes(image_bytes(f"llava{i}", form="PNG"))
-        entries.append({"id": f"q{i}", "image": f"{i}.png", "conversations": [
-            {"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": f"Answer {i}"},
-            {"from": "human", "value": "Sure?"}, {"from": "gpt", "value": "Yes"},
-        ]})  # fmt: skip
+        entries.append(
+            {
+                "id": f"q{i}",
+                "image": f"{i}.png",
+                "conversations": [
+                    {"from": "human", "value": "<image>\nWhat is it?"},
+                    {"from": "gpt", "value": f"Answer {i}"},
+                    {"from": "human", "value": "Sure?"},
+                    {"from": "gpt", "value": "Yes"},
+                ],
+            }
+        )
     (root / "conversations.json").write_text(json.dumps(entries))
     return root
 

@@ -13,7 +13,9 @@ OCR_RULES = FilterRules(box_aspect=None, min_box_area=None)
 
 
 def _record(key="a", width=600, height=500, boxes=((0, 0, 200, 200),), data_type="natural", source="S"):
-    return Record(key, source, data_type, width, height, regions=[Region(list(map(float, box)), "t") for box in boxes])
+    return Record(
+        key, source, data_type, width, height, regions=[Region(list(map(float, box)), "t") for box in boxes]
+    )
 
 
 def _filter(tmp_path, records, rules):
@@ -22,7 +24,9 @@ def _filter(tmp_path, records, rules):
     with open(tmp_path / "out.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     counts = {
-        (row["mode"], row["rule"]): tuple(int(row[c]) for c in ("images_in", "images_out", "regions_in", "regions_out"))
+        (row["mode"], row["rule"]): tuple(
+            int(row[c]) for c in ("images_in", "images_out", "regions_in", "regions_out")
+        )
         for row in rows
     }
     return list(read_records(tmp_path / "out.jsonl")), counts
@@ -30,7 +34,14 @@ def _filter(tmp_path, records, rules):
 
 @pytest.mark.parametrize(
     ("width", "height", "passes"),
-    [(449, 449, True), (448, 600, False), (600, 448, False), (1347, 449, True), (1348, 449, False), (449, 1347, True)],
+    [
+        (449, 449, True),
+        (448, 600, False),
+        (600, 448, False),
+        (1347, 449, True),
+        (1348, 449, False),
+        (449, 1347, True),
+    ],
 )
 def test_image_bounds_are_the_papers(tmp_path, width, height, passes):
     kept, _ = _filter(tmp_path, [_record(width=width, height=height)], FilterRules())

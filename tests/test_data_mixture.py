@@ -19,7 +19,7 @@ HELD = 0.15
 
 @pytest.fixture(scope="module")
 def indexes(tmp_path_factory):
-    """Forty natural and forty "OCR" images, two shards each; five of the latter are copies of natural ones."""
+    """Forty natural and forty "OCR" images, two shards each; five are copies of natural ones."""
     tmp_path = tmp_path_factory.mktemp("world")
     natural = spec(write_coco(tmp_path / "n", images=40, tag="n"), shards=2)
     pages = write_coco(tmp_path / "o", images=40, tag="o")
@@ -78,7 +78,10 @@ def test_every_row_reads_back_its_image_and_rows_are_in_hash_order(indexes, tmp_
 def test_questions_and_answers_agree_with_the_box(indexes, tmp_path):
     rows, _ = _build(indexes, tmp_path, tasks=("global_caption", "bbox2caption", "caption2bbox"))
     for row in rows:
-        assert [item["task"] for item in row["qa"]] == ["global_caption"] + ["bbox2caption", "caption2bbox"] * 3
+        assert [item["task"] for item in row["qa"]] == ["global_caption"] + [
+            "bbox2caption",
+            "caption2bbox",
+        ] * 3
         for item in row["qa"][1:]:
             text = format_box(item["box"], row["width"], row["height"])
             assert text in (item["question"] if item["task"] == "bbox2caption" else item["answer"])
@@ -117,8 +120,9 @@ def test_conversations_become_one_question_a_turn(tmp_path):
     rows = pq.read_table(tmp_path / "m.parquet").to_pylist()
     assert len(rows) == 30
     assert [(item["task"], item["question"]) for item in rows[0]["qa"]] == [
-        ("instruction", "What is it?"), ("instruction", "Sure?"),
-    ]  # fmt: skip
+        ("instruction", "What is it?"),
+        ("instruction", "Sure?"),
+    ]
     build_conversation_mixture(indexes, tmp_path / "m.parquet", tmp_path / "m.json", HELD)
     assert 15 < json.loads((tmp_path / "m.json").read_text())["images"] < 30
 

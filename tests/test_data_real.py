@@ -1,4 +1,4 @@
-"""The data chain on real photographs and scanned receipts; skipped where they are not beside the repository."""
+"""The data chain on real photographs and scanned receipts; skipped where they are absent."""
 
 from __future__ import annotations
 
@@ -59,8 +59,10 @@ def test_receipts_are_read_by_paddleocr_where_people_saw_text(tmp_path):
     for name in names:
         truth = _human_lines(REAL / f"sroie/box/{name}.csv")
         read = records[f"{name}.jpg"].regions
-        found = sum(any(_same(text, region.text) and _holds(region.box, centre) for region in read)
-                    for text, centre in truth)  # fmt: skip
+        found = sum(
+            any(_same(text, region.text) and _holds(region.box, centre) for region in read)
+            for text, centre in truth
+        )
         assert found > 0.6 * len(truth)
         assert all(region.score >= 0.5 for region in read)
     rules = FilterRules(min_image_side=400, box_aspect=None, min_box_area=None)
@@ -71,7 +73,9 @@ def test_receipts_are_read_by_paddleocr_where_people_saw_text(tmp_path):
 
 def _human_lines(path):
     lines = [line.split(",", 8) for line in path.read_text().splitlines() if line.strip()]
-    return [(line[8], ((int(line[0]) + int(line[4])) / 2, (int(line[1]) + int(line[5])) / 2)) for line in lines]
+    return [
+        (line[8], ((int(line[0]) + int(line[4])) / 2, (int(line[1]) + int(line[5])) / 2)) for line in lines
+    ]
 
 
 def _same(a, b):

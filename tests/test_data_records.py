@@ -12,12 +12,26 @@ from granvit.data.shards import Sample, ShardWriter, read_image_bytes, read_shar
 from granvit.errors import GranvitError
 
 IDS = [
-    "000000000009", "train2017/0001.jpg", "a.b.c", "a b", "a/b", "a__b", "a_/b", "a/_b", "a=2Eb", "a//b", "a_b", "ü/雪", "A",
-]  # fmt: skip
+    "000000000009",
+    "train2017/0001.jpg",
+    "a.b.c",
+    "a b",
+    "a/b",
+    "a__b",
+    "a_/b",
+    "a/_b",
+    "a=2Eb",
+    "a//b",
+    "a_b",
+    "ü/雪",
+    "A",
+]
 
 
 def _sample(original_id: str, image: bytes = b"image", extension: str = "jpg") -> Sample:
-    record = Record(make_key("Source-1", original_id), "Source-1", "natural", 5, 4, regions=[Region([0, 1, 2, 3], "ü")])
+    record = Record(
+        make_key("Source-1", original_id), "Source-1", "natural", 5, 4, regions=[Region([0, 1, 2, 3], "ü")]
+    )
     return Sample(record, image, extension)
 
 
@@ -100,5 +114,6 @@ def test_questions_are_the_papers_word_for_word():
         "[0.366, 0.627, 0.575, 0.873] in no more than 10 words."
     )
     assert caption2bbox_question("flowers on the table") == (
-        "Please provide the bounding box coordinate of the region this sentence describes: flowers on the table"
+        "Please provide the bounding box coordinate of the region this sentence describes: "
+        "flowers on the table"
     )

@@ -1,8 +1,8 @@
 """What raw source folders look like on disk, one reader a layout.
 
-A reader yields one ``RawItem`` an image, with boxes and texts as the source states them; nothing is opened or judged
-here but the annotation file. What is wrong with a single annotation travels along in ``rejects``, so that it costs
-that annotation only.
+A reader yields one ``RawItem`` an image, with boxes and texts as the source states them; nothing is opened or
+judged here but the annotation file. What is wrong with a single annotation travels along in ``rejects``, so
+that it costs that annotation only.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".g
 
 @dataclass
 class RawItem:
-    """One image of a source: its id there, its file relative to ``images/``, and what the source says about it.
+    """One image of a source: its id there, its file relative to ``images/``, and what the source says about
+    it.
 
-    ``stated_size`` is the ``(width, height)`` the boxes refer to, where the source gives it; ``rejects`` holds one cause
-    for each annotation that was dropped.
+    ``stated_size`` is the ``(width, height)`` the boxes refer to, where the source gives it; ``rejects``
+    holds one cause for each annotation that was dropped.
     """
 
     original_id: str
@@ -41,8 +42,8 @@ class RawItem:
 def read_coco(root: Path) -> Iterator[RawItem]:
     """``instances.json`` in COCO's format beside ``images/``.
 
-    An annotation's ``caption`` is the region's text, otherwise its category's name; an image's ``caption`` is the global
-    one. Crowd annotations (one box around many objects) are left out.
+    An annotation's ``caption`` is the region's text, otherwise its category's name; an image's ``caption`` is
+    the global one. Crowd annotations (one box around many objects) are left out.
     """
     path = root / "instances.json"
     content = _load_json(path, dict)
@@ -91,8 +92,9 @@ def read_folder(root: Path) -> Iterator[RawItem]:
 def read_llava(root: Path) -> Iterator[RawItem]:
     """``conversations.json`` in LLaVA's format beside ``images/``.
 
-    Published files hold several entries about one image, under one id or several: the id here is the image's file, so
-    that all its questions meet in one record. Entries without an image cannot be used and are rejected one by one.
+    Published files hold several entries about one image, under one id or several: the id here is the image's
+    file, so that all its questions meet in one record. Entries without an image cannot be used and are
+    rejected one by one.
     """
     path = root / "conversations.json"
     by_image: dict[str, RawItem] = {}
@@ -112,7 +114,9 @@ def read_llava(root: Path) -> Iterator[RawItem]:
 
 
 def _read_turns(turns: object) -> list[Conversation] | None:
-    """Questions and answers of alternating human and gpt turns, without the ``<image>`` mark; None if they are not."""
+    """Questions and answers of alternating human and gpt turns, without the ``<image>`` mark; None if they
+    are not.
+    """
     if not isinstance(turns, list) or not turns or len(turns) % 2:
         return None
     conversations = []
@@ -144,7 +148,9 @@ def _load_json(path: Path, expected: type) -> dict | list:
     except ValueError as error:
         raise GranvitError(f"{path}: not JSON ({error}); download or export it again") from error
     if not isinstance(content, expected):
-        raise GranvitError(f"{path}: holds a {type(content).__name__}, expected a {expected.__name__} (docs/data.md)")
+        raise GranvitError(
+            f"{path}: holds a {type(content).__name__}, expected a {expected.__name__} (docs/data.md)"
+        )
     return content
 
 

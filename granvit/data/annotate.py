@@ -1,4 +1,4 @@
-"""Annotate: records get their regions (step 2 of the data flow). One function per annotator, one job a shard."""
+"""Annotate: records get their regions (step 2 of the data flow); one function per annotator."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ def annotate_ocr(
     min_score: float,
     log: str | Path | None = None,
 ) -> None:
-    """Replace each record's regions by the text lines that PaddleOCR reads with a confidence of ``min_score`` or more.
+    """Replace each record's regions by the text lines that PaddleOCR reads with a confidence of ``min_score``
+    or more.
 
     Sec. 3: OCR images get local regions only, since a global description of a page says little.
     """

@@ -1,7 +1,8 @@
 """The paper's filters (Sec. 3, "Filtering Criteria"), each counted alone and in sequence.
 
-Natural images go through all five as printed. On OCR lines the two box rules cannot be what was done (98 % of real text
-lines break one, `docs/data.md`), so the configuration switches them off there. Instruction data passes unfiltered.
+Natural images go through all five as printed. On OCR lines the two box rules cannot be what was done (98 % of
+real text lines break one, `docs/data.md`), so the configuration switches them off there. Instruction data
+passes unfiltered.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ COUNT_COLUMNS = ["source", "mode", "rule", "images_in", "images_out", "regions_i
 class FilterRules:
     """Thresholds of Sec. 3 for one type of data; None switches a rule off.
 
-    An image's shorter side must be greater than ``min_image_side`` pixels; the longer side of an image or box is at most
-    ``image_aspect`` or ``box_aspect`` times the shorter; a box's area must be greater than ``min_box_area`` square
-    pixels; an image must keep ``min_regions`` regions.
+    An image's shorter side must be greater than ``min_image_side`` pixels; the longer side of an image or box
+    is at most ``image_aspect`` or ``box_aspect`` times the shorter; a box's area must be greater than
+    ``min_box_area`` square pixels; an image must keep ``min_regions`` regions.
     """
 
     min_image_side: float | None = 448
@@ -39,9 +40,13 @@ class FilterRules:
         if self.min_image_side is not None:
             rules.append(ImageRule("image_side", lambda r: min(r.width, r.height) > self.min_image_side))
         if self.image_aspect is not None:
-            rules.append(ImageRule("image_aspect", lambda r: _aspect_fits(r.width, r.height, self.image_aspect)))
+            rules.append(
+                ImageRule("image_aspect", lambda r: _aspect_fits(r.width, r.height, self.image_aspect))
+            )
         if self.box_aspect is not None:
-            rules.append(BoxRule("box_aspect", lambda b: _aspect_fits(b[2] - b[0], b[3] - b[1], self.box_aspect)))
+            rules.append(
+                BoxRule("box_aspect", lambda b: _aspect_fits(b[2] - b[0], b[3] - b[1], self.box_aspect))
+            )
         if self.min_box_area is not None:
             rules.append(BoxRule("box_area", lambda b: (b[2] - b[0]) * (b[3] - b[1]) > self.min_box_area))
         return [*rules, ImageRule("regions", lambda r: len(r.regions) >= self.min_regions)]
@@ -97,15 +102,19 @@ class Count:
         return [getattr(self, field.name) for field in fields(self)]
 
 
-def filter_shard(in_jsonl: str | Path, out_jsonl: str | Path, out_counts: str | Path, rules: FilterRules) -> None:
+def filter_shard(
+    in_jsonl: str | Path, out_jsonl: str | Path, out_counts: str | Path, rules: FilterRules
+) -> None:
     """Write the records that pass, and what each rule removed.
 
-    In ``out_counts``, rows of mode ``alone`` show one rule on everything that came in; rows of mode ``sequence`` show
-    the rule on what the rules before it left, the last being the outcome.
+    In ``out_counts``, rows of mode ``alone`` show one rule on everything that came in; rows of mode
+    ``sequence`` show the rule on what the rules before it left, the last being the outcome.
     """
     counts: dict[tuple[str, str, str], Count] = {}
     write_records(out_jsonl, _passing(read_records(in_jsonl), rules, counts))
-    rows = sorted(counts.items(), key=lambda item: (item[0][0], item[0][1]))  # stable: rules stay in their order
+    rows = sorted(
+        counts.items(), key=lambda item: (item[0][0], item[0][1])
+    )  # stable: rules stay in their order
     write_csv(out_counts, COUNT_COLUMNS, ([*key, *count.values()] for key, count in rows))
 
 

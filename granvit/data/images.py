@@ -10,7 +10,14 @@ from PIL import Image, ImageOps
 EXTENSIONS = {
     "JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp", "BMP": "bmp", "TIFF": "tiff", "GIF": "gif",
 }  # fmt: skip
-_FORMATS = ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"]  # MPO, a phone's JPEG of two pictures, is opened as JPEG
+_FORMATS = [
+    "JPEG",
+    "PNG",
+    "WEBP",
+    "BMP",
+    "TIFF",
+    "GIF",
+]  # MPO, a phone's JPEG of two pictures, is opened as JPEG
 _ORIENTATION = 0x0112
 
 
@@ -55,8 +62,8 @@ def inspect_image(data: bytes) -> ImageFacts:
 def decode_rgb(data: bytes) -> Image.Image:
     """The image as shown: EXIF orientation applied, transparency over white, 16-bit grey scaled to 8, RGB.
 
-    Transparency goes over white because charts and diagrams are drawn for a white page; dropped, their black text
-    would lie on black.
+    Transparency goes over white because charts and diagrams are drawn for a white page; dropped, their black
+    text would lie on black.
     """
     image = Image.open(io.BytesIO(data), formats=_FORMATS)
     image = ImageOps.exif_transpose(image)

@@ -23,14 +23,14 @@ class Rejected(Exception):
 def ingest_shard(source: SourceSpec, shard: int, out_tar: str | Path, out_rejects: str | Path) -> None:
     """Write shard ``shard`` of ``source`` and the list of what was left out of it (columns ``key, cause``).
 
-    The shard takes the images with ``sha256(key) % source.shards == shard``, sorted by key. One bad image or annotation
-    costs itself only: a row in ``out_rejects`` each.
+    The shard takes the images with ``sha256(key) % source.shards == shard``, sorted by key. One bad image or
+    annotation costs itself only: a row in ``out_rejects`` each.
     """
     root = Path(source.path)
     if not root.is_dir():
         raise GranvitError(
-            f"source {source.name!r}: its folder {root} does not exist; put the raw data there or change the row's "
-            "`path` in the sources file (layouts: docs/data.md)"
+            f"source {source.name!r}: its folder {root} does not exist; put the raw data there or change the "
+            "row's `path` in the sources file (layouts: docs/data.md)"
         )
     rejects: list[tuple[str, str]] = []
     with replacing(out_tar) as temporary, ShardWriter(temporary) as writer:
@@ -48,7 +48,9 @@ def ingest_shard(source: SourceSpec, shard: int, out_tar: str | Path, out_reject
 
 
 def _items_of_shard(source: SourceSpec, root: Path, shard: int) -> Iterator[tuple[str, RawItem, bool]]:
-    """``(key, item, whether the key was there before)`` of one shard, sorted by key, then by the source's order."""
+    """``(key, item, whether the key was there before)`` of one shard, sorted by key, then by the source's
+    order.
+    """
     mine, empty = [], True
     for item in ADAPTERS[source.adapter](root):
         empty = False
@@ -85,9 +87,16 @@ def _read_sample(
     if source.adapter == "llava" and not item.conversations:
         raise Rejected("no_conversation")
     record = Record(
-        key, source.name, source.data_type, facts.width, facts.height, item.caption, regions, item.conversations,
+        key,
+        source.name,
+        source.data_type,
+        facts.width,
+        facts.height,
+        item.caption,
+        regions,
+        item.conversations,
         provenance={"adapter": source.adapter, "id": item.original_id, "file": item.file_name},
-    )  # fmt: skip
+    )
     return Sample(record, image, facts.extension)
 
 
@@ -108,8 +117,9 @@ def _read_image(images: Path, file_name: str) -> bytes:
 def _in_display_frame(item: RawItem, facts: ImageFacts) -> list[Region]:
     """Regions on the image as shown.
 
-    A source that states the size of the image as stored, while EXIF turns it on its side, was annotated without
-    applying EXIF, and its boxes are turned along. Any other difference in size means that the boxes are of another image.
+    A source that states the size of the image as stored, while EXIF turns it on its side, was annotated
+    without applying EXIF, and its boxes are turned along. Any other difference in size means that the boxes
+    are of another image.
     """
     shown = (facts.width, facts.height)
     if item.stated_size is None or item.stated_size == shown:

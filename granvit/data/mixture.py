@@ -1,8 +1,9 @@
 """Mixtures: which images and regions serve which task (step 5 of the data flow; Sec. 3 and 5.1).
 
-An image is chosen whole, by a hash of its key: budgets nest, any machine agrees, and all regions of an image stay
-together, so that it is encoded once. Held-out images are chosen by a hash of their *bytes*, in every mixture alike:
-sources share images (the AI2D variants do), and a copy under another name must not leak into training.
+An image is chosen whole, by a hash of its key: budgets nest, any machine agrees, and all regions of an image
+stay together, so that it is encoded once. Held-out images are chosen by a hash of their *bytes*, in every
+mixture alike: sources share images (the AI2D variants do), and a copy under another name must not leak into
+training.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ Row = dict
 def build_heldout(
     indexes: Sequence[str | Path], out_parquet: str | Path, out_summary: str | Path, heldout_fraction: float
 ) -> None:
-    """Hold out about that share of the images: Bbox2Caption and Caption2Bbox of all their regions (Fig. 4a)."""
+    """Hold out about that share of the images: both tasks on all their regions (Fig. 4a)."""
 
     def wanted(row: Row) -> bool:
         return is_held_out(row, heldout_fraction)
@@ -57,10 +58,10 @@ def build_mixture(
 ) -> None:
     """Region mixture of stage 1 or 2.
 
-    ``tasks``: of ``TASKS``; ``budget_regions``: images are taken in the order of their hash while their regions fit
-    (None: all); ``ocr_share``: the share of OCR images, and with it of their regions, that takes part (50 M of 101.6 M);
-    ``heldout_fraction``: as in ``build_heldout``; ``global_captions``: ``chosen``, the captions of the images within the
-    budget, or ``all``, those of every image.
+    ``tasks``: of ``TASKS``; ``budget_regions``: images are taken in the order of their hash while their
+    regions fit (None: all); ``ocr_share``: the share of OCR images, and with it of their regions, that takes
+    part (50 M of 101.6 M); ``heldout_fraction``: as in ``build_heldout``; ``global_captions``: ``chosen``,
+    the captions of the images within the budget, or ``all``, those of every image.
     """
     _check(tasks, global_captions)
 
@@ -79,13 +80,17 @@ def build_mixture(
         return region_questions(row, tasks if is_within_budget(row) else ("global_caption",))
 
     wanted = is_eligible if global_captions == "all" and "global_caption" in tasks else is_within_budget
-    _write(indexes, out_parquet, out_summary, wanted, questions, budget_regions=budget_regions, tasks=list(tasks))
+    _write(
+        indexes, out_parquet, out_summary, wanted, questions, budget_regions=budget_regions, tasks=list(tasks)
+    )
 
 
 def build_conversation_mixture(
     indexes: Sequence[str | Path], out_parquet: str | Path, out_summary: str | Path, heldout_fraction: float
 ) -> None:
-    """Mixture of instruction data (projector, SFT, continued): each turn of an image's conversations is one question."""
+    """Mixture of instruction data (projector, SFT, continued): each turn of an image's conversations is one
+    question.
+    """
 
     def wanted(row: Row) -> bool:
         return not is_held_out(row, heldout_fraction)
@@ -94,7 +99,9 @@ def build_conversation_mixture(
 
 
 def region_questions(row: Row, tasks: Iterable[str]) -> list[Row]:
-    """Questions and answers of an index row for the given tasks (Sec. 3), the global caption first, where there is one."""
+    """Questions and answers of an index row for the given tasks (Sec. 3), the global caption first, where
+    there is one.
+    """
     qa = []
     if "global_caption" in tasks and row["caption"]:
         qa.append(_qa("global_caption", GLOBAL_CAPTION_QUESTION, row["caption"]))
@@ -128,8 +135,8 @@ def _check(tasks: Sequence[str], global_captions: str) -> None:
 def _cutoff(
     indexes: Sequence[str | Path], budget: int | None, eligible: Callable[[Row], bool], out: str | Path
 ) -> int | None:
-    """The hash below which images are chosen, so that their regions come as close to ``budget`` as whole images can
-    without passing it. None: no limit."""
+    """The hash below which images are chosen, so that their regions come as close to ``budget`` as whole
+    images can without passing it. None: no limit."""
     if budget is None:
         return None
     hashes, counts = [], []
@@ -157,7 +164,9 @@ def _write(
     questions: Callable[[Row], list[Row]],
     **facts: object,
 ) -> None:
-    """Write the wanted images that have questions, and the summary: images, regions and questions, in all and by source."""
+    """Write the wanted images that have questions, and the summary: images, regions and questions, in all and
+    by source.
+    """
     images, regions, tasks = Counter(), Counter(), defaultdict(Counter)
 
     def rows() -> Iterable[Row]:
@@ -176,8 +185,8 @@ def _write(
 
         if not images:
             raise GranvitError(
-                f"{out_parquet}: no image is left for this mixture; give its sources more images, or check the filters' "
-                "counts, the budget and the held-out share"
+                f"{out_parquet}: no image is left for this mixture; give its sources more images, "
+                "or check the filters' counts, the budget and the held-out share"
             )
 
     write_sorted(rows(), out_parquet)
@@ -186,7 +195,8 @@ def _write(
         "regions": regions.total(),
         "qa": dict(sum(tasks.values(), Counter())),
         "sources": {
-            name: {"images": images[name], "regions": regions[name], "qa": dict(tasks[name])} for name in images
+            name: {"images": images[name], "regions": regions[name], "qa": dict(tasks[name])}
+            for name in images
         },
     }
     write_json(out_summary, facts | summary)

@@ -15,7 +15,12 @@ from granvit.data.files import replacing
 from granvit.data.records import hash_key
 
 QA = pa.struct(
-    [("task", pa.string()), ("question", pa.string()), ("answer", pa.string()), ("box", pa.list_(pa.float64()))]
+    [
+        ("task", pa.string()),
+        ("question", pa.string()),
+        ("answer", pa.string()),
+        ("box", pa.list_(pa.float64())),
+    ]
 )
 MIXTURE_SCHEMA = pa.schema(
     [
@@ -36,8 +41,8 @@ _ROWS_AT_ONCE = 5000
 def write_sorted(rows: Iterable[dict], out_parquet: str | Path) -> None:
     """Write rows of ``MIXTURE_SCHEMA`` (more keys are ignored) sorted by ``hash_key`` of their key.
 
-    Rows go to buckets by their hash's leading bits first, and each bucket is sorted by itself: 29.5 million images and
-    their questions do not fit into memory.
+    Rows go to buckets by their hash's leading bits first, and each bucket is sorted by itself: 29.5 million
+    images and their questions do not fit into memory.
     """
     with replacing(out_parquet) as temporary, tempfile.TemporaryDirectory(dir=temporary.parent) as folder:
         paths = _write_buckets(rows, Path(folder))

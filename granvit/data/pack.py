@@ -1,4 +1,6 @@
-"""Pack: filtered records and their images become a shard with a Parquet index beside it (step 4 of the data flow)."""
+"""Pack: filtered records and their images become a shard with a Parquet index beside it (step 4 of the data
+flow).
+"""
 
 from __future__ import annotations
 
@@ -34,11 +36,13 @@ INDEX_SCHEMA = pa.schema(
 _ROWS_AT_ONCE = 1000
 
 
-def pack_shard(in_tar: str | Path, in_jsonl: str | Path, out_tar: str | Path, out_parquet: str | Path) -> None:
+def pack_shard(
+    in_tar: str | Path, in_jsonl: str | Path, out_tar: str | Path, out_parquet: str | Path
+) -> None:
     """Write the images of the records in ``in_jsonl`` with their final JSON, and the index: one row an image.
 
-    ``offset, size`` are the image's byte range in ``out_tar``; ``image_sha256`` is the hash of its bytes. A record whose
-    image is not in ``in_tar`` is an error.
+    ``offset, size`` are the image's byte range in ``out_tar``; ``image_sha256`` is the hash of its bytes. A
+    record whose image is not in ``in_tar`` is an error.
     """
     with (
         replacing(out_tar) as tar,
@@ -56,7 +60,9 @@ def pack_shard(in_tar: str | Path, in_jsonl: str | Path, out_tar: str | Path, ou
 
 
 def _matched(in_tar: Path, in_jsonl: Path) -> Iterator[Sample]:
-    """Images with their filtered records. Both files are in the order of ingest, so one pass over each is enough."""
+    """Images with their filtered records. Both files are in the order of ingest, so one pass over each is
+    enough.
+    """
     samples = read_shard(in_tar)
     for record in read_records(in_jsonl):
         for sample in samples:

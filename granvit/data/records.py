@@ -17,7 +17,9 @@ DATA_TYPES = ("natural", "ocr", "instruction")
 
 @dataclass
 class Region:
-    """A box ``[x1, y1, x2, y2]`` in pixels of the image as shown, its text, and how sure the annotator is (0-1)."""
+    """A box ``[x1, y1, x2, y2]`` in pixels of the image as shown, its text, and how sure the annotator is
+    (0-1).
+    """
 
     box: list[float]
     text: str
@@ -60,10 +62,11 @@ class Record:
 
 
 def make_key(source: str, original_id: str) -> str:
-    """``{source}/{original_id}`` as one word that WebDataset, which splits names at the first dot, reads back whole.
+    """``{source}/{original_id}`` as one word that WebDataset, which splits names at the first dot, reads back
+    whole.
 
-    ``/`` becomes ``__``, anything outside ``[A-Za-z0-9_-]`` becomes ``=XX`` (hex of its UTF-8 bytes), and so does an
-    underscore beside another one or beside a slash: different ids never share a key.
+    ``/`` becomes ``__``, anything outside ``[A-Za-z0-9_-]`` becomes ``=XX`` (hex of its UTF-8 bytes), and so
+    does an underscore beside another one or beside a slash: different ids never share a key.
     """
     name = f"{source}/{original_id}"
     name = re.sub(r"(?<=[_/])_|_(?=[_/])", "=5F", name.replace("=", "=3D"))
@@ -72,9 +75,11 @@ def make_key(source: str, original_id: str) -> str:
 
 
 def hash_key(key: str, purpose: str = "") -> int:
-    """64 bits of sha256: every choice about an image is made by this number, so any machine makes the same one.
+    """64 bits of sha256: every choice about an image is made by this number, so any machine makes the same
+    one.
 
-    ``purpose`` keeps choices independent: the images that one choice takes are not those that another one takes.
+    ``purpose`` keeps choices independent: the images that one choice takes are not those that another one
+    takes.
     """
     text = f"{purpose}:{key}" if purpose else key
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")

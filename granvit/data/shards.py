@@ -25,7 +25,9 @@ class Sample:
 
 
 class ShardWriter:
-    """Write samples to a tar in which equal samples give equal bytes (no times, owners or modes of this machine)."""
+    """Write samples to a tar in which equal samples give equal bytes (no times, owners or modes of this
+    machine).
+    """
 
     def __init__(self, path: str | Path):
         self._tar = tarfile.open(path, "w", format=tarfile.PAX_FORMAT)  # noqa: SIM115 (closed by __exit__)
@@ -88,7 +90,7 @@ def read_image_bytes(tar_path: str | Path, offset: int, size: int) -> bytes:
         data = file.read(size)
     if len(data) != size:
         raise GranvitError(
-            f"{tar_path}: bytes {offset}-{offset + size} end after the file; the index beside it is of another "
-            "version: delete both and make them again"
+            f"{tar_path}: bytes {offset}-{offset + size} end after the file; the index beside it is of "
+            "another version: delete both and make them again"
         )
     return data

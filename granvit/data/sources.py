@@ -1,4 +1,4 @@
-"""Sources: the rows of ``config/sources*.tsv``, one data set each (Table 6), and what their raw folders hold."""
+"""Sources: the rows of ``config/sources*.tsv``, one data set each (Table 6)."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _OPTIONAL = ("reported_images", "reported_regions")
 class SourceSpec:
     """One row of a sources file.
 
-    ``path`` is the raw folder relative to the repository, and may hold a literal ``{scale}``; ``group`` is the line of
-    Table 7 it counts under; the ``reported`` counts are Table 6's, after filtering.
+    ``path`` is the raw folder relative to the repository, and may hold a literal ``{scale}``; ``group`` is
+    the line of Table 7 it counts under; the ``reported`` counts are Table 6's, after filtering.
     """
 
     name: str
@@ -45,21 +45,27 @@ class SourceSpec:
 def read_sources(tsv: str | Path) -> dict[str, SourceSpec]:
     """Sources by name, in the file's order.
 
-    Raises GranvitError naming file, line, column and value for a missing or unknown column, a value outside its
-    choices, a number that is none, or a name given twice.
+    Raises GranvitError naming file, line, column and value for a missing or unknown column, a value outside
+    its choices, a number that is none, or a name given twice.
     """
     tsv = Path(tsv)
     if not tsv.is_file():
-        raise GranvitError(f"{tsv}: no such sources file; set `sources` in the scale's file to one that exists")
+        raise GranvitError(
+            f"{tsv}: no such sources file; set `sources` in the scale's file to one that exists"
+        )
     with open(tsv, encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file, delimiter="\t", restval="")
         columns = reader.fieldnames or []
         for column in _REQUIRED:
             if column not in columns:
-                raise GranvitError(f"{tsv}: column {column!r} is missing; expected {', '.join(_REQUIRED + _OPTIONAL)}")
+                raise GranvitError(
+                    f"{tsv}: column {column!r} is missing; expected {', '.join(_REQUIRED + _OPTIONAL)}"
+                )
         for column in columns:
             if column not in _REQUIRED + _OPTIONAL:
-                raise GranvitError(f"{tsv}: unknown column {column!r}; expected {', '.join(_REQUIRED + _OPTIONAL)}")
+                raise GranvitError(
+                    f"{tsv}: unknown column {column!r}; expected {', '.join(_REQUIRED + _OPTIONAL)}"
+                )
         sources: dict[str, SourceSpec] = {}
         for row in reader:
             place = f"{tsv}, line {reader.line_num}"
@@ -84,7 +90,9 @@ def _parse_row(row: dict[str, str], place: str) -> SourceSpec:
         if row[column] not in choices:
             raise GranvitError(f"{place}: {column} is {row[column]!r}; expected one of {', '.join(choices)}")
     if row["annotator"] == "ocr" and row["data_type"] != "ocr":
-        raise GranvitError(f"{place}: annotator 'ocr' is for data_type 'ocr', not {row['data_type']!r}; use 'given'")
+        raise GranvitError(
+            f"{place}: annotator 'ocr' is for data_type 'ocr', not {row['data_type']!r}; use 'given'"
+        )
     return SourceSpec(
         **{column: row[column] for column in _REQUIRED if column != "shards"},
         shards=_parse_count(row, "shards", place),
