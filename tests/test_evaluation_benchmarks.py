@@ -14,7 +14,8 @@ from granvit.errors import GranvitError
 from granvit.evaluation import predict as prediction
 from granvit.evaluation.benchmarks import Benchmark, load_benchmarks, read_images, read_questions, read_rows
 from granvit.evaluation.predict import predict, read_partial, shuffled
-from granvit.evaluation.score import SCORERS, golds, score, write_score
+from granvit.evaluation.score import score, write_score
+from granvit.evaluation.scorers import SCORERS, golds
 
 
 def picture(colour):
@@ -97,7 +98,9 @@ def test_relative_and_pixel_golds_score_the_same_per_split(tmp_path):
             {"index": 0, **base, "answer": gold, "split": "RefCOCO_val"},
             {"index": 1, **base, "answer": gold, "split": "RefCOCO_testA"},
         ])  # fmt: skip
-        made = answers(tmp_path / "p.jsonl", {"RefCOCO_val_0": "[0.1, 0.1, 0.5, 0.5]", "RefCOCO_testA_1": "nothing"})
+        made = answers(
+            tmp_path / "p.jsonl", {"RefCOCO_val_0": "[0.1, 0.1, 0.5, 0.5]", "RefCOCO_testA_1": "nothing"}
+        )
         result = score(made, benchmark("refcoco_iou50", split_prefix="RefCOCO_"), tmp_path)
         assert result["splits"]["RefCOCO_val"] == {"score": 100.0, "n": 1}
         assert (result["score"], result["failed_extractions"]) == (50.0, 0.5)
@@ -108,7 +111,9 @@ def test_blink_is_the_macro_mean_of_its_categories(tmp_path):
     kinds = ["Counting", "Counting", "Counting", "Object_Localization", "Other"]
     write_tsv(tmp_path / "Toy.tsv", [{"index": i, **cells, "category": kind} for i, kind in enumerate(kinds)])
     made = answers(tmp_path / "p.jsonl", {0: "A", 1: "A", 2: "A", 3: "B"})
-    result = score(made, benchmark("multiple_choice", categories=("Counting", "Object_Localization")), tmp_path)
+    result = score(
+        made, benchmark("multiple_choice", categories=("Counting", "Object_Localization")), tmp_path
+    )
     assert result["score"] == 50.0 and result["n"] == 4 and result["details"]["micro"] == 75.0
 
 
@@ -131,8 +136,12 @@ def test_predictions_of_other_data_are_refused(tmp_path):
 
 
 def test_a_score_file_says_how_it_was_made(tmp_path):
-    write_tsv(tmp_path / "Toy.tsv", [{"index": 1, "image": picture("red"), "question": "q", "answer": "['x', 'y']"}])
-    write_score(answers(tmp_path / "p.jsonl", {1: "y"}), benchmark("anls"), tmp_path, tmp_path / "s" / "Toy.json")
+    write_tsv(
+        tmp_path / "Toy.tsv", [{"index": 1, "image": picture("red"), "question": "q", "answer": "['x', 'y']"}]
+    )
+    write_score(
+        answers(tmp_path / "p.jsonl", {1: "y"}), benchmark("anls"), tmp_path, tmp_path / "s" / "Toy.json"
+    )
     content = json.loads((tmp_path / "s" / "Toy.json").read_text())
     assert content == {
         "benchmark": "Toy", "score": 100.0, "n": 1, "rule": "anls", "judge": "not needed",
@@ -141,7 +150,10 @@ def test_a_score_file_says_how_it_was_made(tmp_path):
 
 
 def test_an_answer_that_merely_starts_with_a_bracket_is_one_gold(tmp_path):
-    write_tsv(tmp_path / "Toy.tsv", [{"index": 1, "image": picture("red"), "question": "q", "answer": "[Ghana, Korea]"}])
+    write_tsv(
+        tmp_path / "Toy.tsv",
+        [{"index": 1, "image": picture("red"), "question": "q", "answer": "[Ghana, Korea]"}],
+    )
     assert golds(read_questions(benchmark("anls"), tmp_path)[0]) == ["[Ghana, Korea]"]
 
 
@@ -173,7 +185,10 @@ def toy(tmp_path, monkeypatch):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "weights").write_bytes(b"1")
     rows = [{"index": i, "image": picture((i, 0, 0)), "question": "q" * (i + 1)} for i in range(4)]
-    rows += [{"index": 4, "image": 0, "question": "again"}, {"index": 5, "image": f"['{picture((1, 0, 0))}', '{picture((2, 0, 0))}']", "question": "both"}]
+    rows += [
+        {"index": 4, "image": 0, "question": "again"},
+        {"index": 5, "image": f"['{picture((1, 0, 0))}', '{picture((2, 0, 0))}']", "question": "both"},
+    ]
     write_tsv(tmp_path / "Toy.tsv", rows)
 
     def run(model, out="out", **options):

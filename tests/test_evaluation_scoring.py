@@ -69,7 +69,9 @@ def test_relaxed_accuracy_forgives_five_percent_but_not_around_zero():
 
 
 def test_vqa_accuracy_leaves_one_annotator_out():
-    assert apply("vqa_accuracy", {"prediction": "Two cats.", "answers": ["2 cats."] * 3 + ["dog"] * 7}) == pytest.approx(0.9)
+    assert apply(
+        "vqa_accuracy", {"prediction": "Two cats.", "answers": ["2 cats."] * 3 + ["dog"] * 7}
+    ) == pytest.approx(0.9)
     assert apply("vqa_accuracy", {"prediction": "cat", "answers": ["cat"]}) == 0
 
 
@@ -103,12 +105,24 @@ def test_mmvet_without_a_judge_wants_all_elements_of_one_alternative():
     def grade(prediction):
         return apply("mmvet_contains", {"prediction": prediction, "answers": ["-1<AND>-5<OR>none"]})
 
-    assert [grade("x = -1 or x = -5"), grade("x = -1"), grade("None."), grade("x = 1")] == [1.0, 0.5, 1.0, 0.0]
+    assert [grade("x = -1 or x = -5"), grade("x = -1"), grade("None."), grade("x = 1")] == [
+        1.0,
+        0.5,
+        1.0,
+        0.0,
+    ]
 
 
 def test_one_wrong_answer_fails_its_figure_and_its_question():
     rows = [
-        {"l2_category": "map", "set_id": 0, "figure_id": f, "question_id": q, "answer": "Yes", "prediction": p}
+        {
+            "l2_category": "map",
+            "set_id": 0,
+            "figure_id": f,
+            "question_id": q,
+            "answer": "Yes",
+            "prediction": p,
+        }
         for f, q, p in ((0, 0, "Yes"), (0, 1, "No"), (1, 0, "yes."), (1, 1, "Yes"))
     ]
     assert apply("hallusion_aggregate", {"rows": rows}) == {"aAcc": 75.0, "fAcc": 50.0, "qAcc": 50.0}

@@ -48,11 +48,17 @@ def write_scores(root, recipe, value, seed=0):
 
 @pytest.fixture
 def results(tmp_path):
-    """A results folder in which every leaf scores what the paper reports for SigLip2, plus something of its own."""
+    """A results folder in which every leaf scores what the paper reports for SigLip2, plus something of its
+    own.
+    """
     values = {name: value for (_, name), value in reported("SigLip2").items()}
     leaves = sorted({leaf for spec in SPECS.values() for leaf in required_leaves(spec)})
     for i, leaf in enumerate(leaves):
-        write_scores(tmp_path / "mini" / "scores", leaf, lambda name, i=i: values[name] + i / 10 * (leaf != "sft-siglip2"))
+        write_scores(
+            tmp_path / "mini" / "scores",
+            leaf,
+            lambda name, i=i: values[name] + i / 10,
+        )
     return tmp_path / "mini"
 
 
@@ -74,13 +80,20 @@ def test_averages_are_recomputed_from_the_printed_cells_with_ocrbench_over_ten(r
     rows = list(csv.DictReader(table(results, "table1")[0].splitlines()))
     cells = {row["benchmark"]: float(row["CLIP"]) for row in rows if row["capability"] == "OCR"}
     members = ["DocVQA", "ChartQA", "InfoVQA", "TextVQA"]
-    assert cells["Average"] == pytest.approx((cells["OCRBench"] / 10 + sum(cells[m] for m in members)) / 5, abs=0.006)
+    assert cells["Average"] == pytest.approx(
+        (cells["OCRBench"] / 10 + sum(cells[m] for m in members)) / 5, abs=0.006
+    )
 
 
 def test_fine_grained_of_the_ablations_is_the_mean_of_five(results):
     write_scores(results / "scores", "sft-siglip2", lambda name: reported_by_name()[name])
     rows = list(csv.DictReader(table(results, "table3")[0].splitlines()))
-    assert [rows[0][column] for column in ("Fine-Grained", "VQA", "Reasoning", "OCR")] == ["73.20", "52.97", "51.09", "51.55"]
+    assert [rows[0][column] for column in ("Fine-Grained", "VQA", "Reasoning", "OCR")] == [
+        "73.20",
+        "52.97",
+        "51.09",
+        "51.55",
+    ]
 
 
 def reported_by_name():
@@ -132,9 +145,13 @@ def test_best_is_bold_second_is_underlined_and_ties_share():
 
 
 def test_leaves_and_benchmarks_of_a_table_are_known_without_results():
-    assert required_leaves(SPECS["table1"])[-1] == "sft-granvit" and len(required_leaves(SPECS["table1"])) == 7
+    assert (
+        required_leaves(SPECS["table1"])[-1] == "sft-granvit" and len(required_leaves(SPECS["table1"])) == 7
+    )
     assert required_forward_runs(SPECS["table9"]) == ["stage2-8m", "stage2-8m-tuned"]
-    assert len(required_benchmarks(SPECS["table1"])) == 20 and "GQA" not in required_benchmarks(SPECS["table2"])
+    assert len(required_benchmarks(SPECS["table1"])) == 20 and "GQA" not in required_benchmarks(
+        SPECS["table2"]
+    )
 
 
 def test_a_wrong_key_in_tables_yaml_is_named(tmp_path):
@@ -163,7 +180,9 @@ def test_seeds_give_mean_and_standard_deviation(tmp_path):
         for recipe, gain in (("sft-siglip2", 0), ("sft-granvit", 1)):
             write_scores(tmp_path / "scores", recipe, lambda name, value=score + gain: value, seed)
     out = tmp_path / "seeds.csv"
-    make_seeds(["sft-siglip2", "sft-granvit"], [0, 1, 2], tmp_path / "scores", "mini", out, tmp_path / "seeds.md")
+    make_seeds(
+        ["sft-siglip2", "sft-granvit"], [0, 1, 2], tmp_path / "scores", "mini", out, tmp_path / "seeds.md"
+    )
     row = next(row for row in csv.DictReader(out.read_text().splitlines()) if row["benchmark"] == "GQA")
     assert (row["SigLIP2 mean"], row["SigLIP2 sd"], row["difference"]) == ("12.00", "2.00", "1.00")
     assert "12.00 ± 2.00" in (tmp_path / "seeds.md").read_text()

@@ -20,7 +20,17 @@ from granvit.errors import GranvitError
 from granvit.evaluation.prompts import FORMS
 
 LONGEST_REFERENCE = 64  # an `image` cell this short is not a picture but another row's index
-_COLUMNS = ("benchmark", "tsv", "split_prefix", "categories", "rule", "prompt", "capability", "max_new_tokens", "md5")
+_COLUMNS = (
+    "benchmark",
+    "tsv",
+    "split_prefix",
+    "categories",
+    "rule",
+    "prompt",
+    "capability",
+    "max_new_tokens",
+    "md5",
+)
 
 csv.field_size_limit(sys.maxsize)
 
@@ -29,8 +39,8 @@ csv.field_size_limit(sys.maxsize)
 class Benchmark:
     """One line of config/benchmarks.tsv: a view of a TSV file, and how it is asked and scored.
 
-    ``split_prefix``: only rows whose `split` starts so; ``categories``: only rows of these; ``md5``: first eight digits
-    of the official file's.
+    ``split_prefix``: only rows whose `split` starts so; ``categories``: only rows of these; ``md5``: first
+    eight digits of the official file's.
     """
 
     name: str
@@ -56,7 +66,9 @@ def slug(name: str) -> str:
 
 @dataclass(frozen=True)
 class Question:
-    """One row of a TSV: its cells without the pictures, and the digests of the pictures that it shows, in order."""
+    """One row of a TSV: its cells without the pictures, and the digests of the pictures that it shows, in
+    order.
+    """
 
     index: str
     cells: dict[str, str]
@@ -77,7 +89,9 @@ def _benchmark(path: str | Path, row: dict[str, str]) -> Benchmark:
     if row["prompt"] not in FORMS:
         raise GranvitError(f"{path}: {name}: prompt is '{row['prompt']}'; expected one of {sorted(FORMS)}")
     if not row["max_new_tokens"].isdigit():
-        raise GranvitError(f"{path}: {name}: max_new_tokens is '{row['max_new_tokens']}'; expected a whole number")
+        raise GranvitError(
+            f"{path}: {name}: max_new_tokens is '{row['max_new_tokens']}'; expected a whole number"
+        )
     categories = tuple(filter(None, row["categories"].split(",")))
     return Benchmark(
         name, row["tsv"], row["split_prefix"], categories, row["rule"], row["prompt"], row["capability"],
@@ -95,12 +109,17 @@ def find_benchmark(benchmarks: Sequence[Benchmark], name: str) -> Benchmark:
 
 
 def read_questions(benchmark: Benchmark, data_dir: str | Path) -> list[Question]:
-    """The benchmark's questions in file order. Raises GranvitError where the file, a column or a picture is missing."""
+    """The benchmark's questions in file order.
+
+    Raises GranvitError where the file, a column or a picture is missing.
+    """
     questions = select(benchmark, read_rows(Path(data_dir) / benchmark.tsv))
     if not questions:
         raise GranvitError(
-            f"{Path(data_dir) / benchmark.tsv}: no question for {benchmark.name} (split '{benchmark.split_prefix}', "
-            f"categories {list(benchmark.categories)}); config/benchmarks.tsv and the file's split and category disagree"
+            f"{Path(data_dir) / benchmark.tsv}: no question for {benchmark.name} (split "
+            f"'{benchmark.split_prefix}', "
+            f"categories {list(benchmark.categories)}); config/benchmarks.tsv and the file's split and "
+            "category disagree"
         )
     return questions
 
@@ -111,14 +130,18 @@ def select(benchmark: Benchmark, questions: Sequence[Question]) -> list[Question
 
 
 def read_rows(path: Path) -> list[Question]:
-    """Every row of a TSV with the digests of its pictures; of each picture's base64 only the digest is kept."""
+    """Every row of a TSV; of the pictures, which may be gigabytes, only their digests are kept."""
     digests: dict[str, tuple[str, ...]] = {}
     rows: list[tuple[dict[str, str], str]] = []
     for cells in _stream(path):
         image = cells.pop("image")
         if len(image) > LONGEST_REFERENCE:
-            digests[cells["index"]] = tuple(_digest(picture) for picture in _pictures(path, cells["index"], image))
-        if cells.get("split", "").startswith("RefCOCO"):  # the toolkit names RefCOCO's rows by split and index
+            digests[cells["index"]] = tuple(
+                _digest(picture) for picture in _pictures(path, cells["index"], image)
+            )
+        if cells.get("split", "").startswith(
+            "RefCOCO"
+        ):  # the toolkit names RefCOCO's rows by split and index
             cells["row"], cells["index"] = cells["index"], f"{cells['split']}_{cells['index']}"
         rows.append((cells, image))
     seen: set[str] = set()
@@ -130,7 +153,8 @@ def read_rows(path: Path) -> list[Question]:
         owner = image if len(image) <= LONGEST_REFERENCE else cells.pop("row", cells["index"])
         if owner not in digests:
             raise GranvitError(
-                f"{path}: row {cells['index']}: image is '{owner}', which is neither base64 nor the index of a row "
+                f"{path}: row {cells['index']}: image is '{owner}', which is neither base64 nor the index of "
+                "a row "
                 "that has a picture"
             )
         questions.append(Question(cells["index"], cells, digests[owner]))
@@ -160,16 +184,21 @@ def _stream(path: Path) -> Iterator[dict[str, str]]:
     """A TSV's rows with their non-empty cells; `index`, `image` and `question` are there."""
     if not path.is_file():
         raise GranvitError(
-            f"{path}: no such benchmark file; put VLMEvalKit's TSV there, or run `snakemake` at a scale that makes it"
+            f"{path}: no such benchmark file; put VLMEvalKit's TSV there, or run `snakemake` at a scale that "
+            "makes it"
         )
     with open(path, encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file, delimiter="\t")
         missing = {"index", "image", "question"} - set(reader.fieldnames or ())
         if missing:
-            raise GranvitError(f"{path}: column(s) {', '.join(sorted(missing))} missing; expected VLMEvalKit's format")
+            raise GranvitError(
+                f"{path}: column(s) {', '.join(sorted(missing))} missing; expected VLMEvalKit's format"
+            )
         for number, row in enumerate(reader, start=2):
             if None in row or None in row.values():
-                raise GranvitError(f"{path}: line {number}: {len(row)} cells do not fit the header; fetch the file again")
+                raise GranvitError(
+                    f"{path}: line {number}: {len(row)} cells do not fit the header; fetch the file again"
+                )
             cells = {key: value for key, value in row.items() if value != ""}
             for key in ("index", "image", "question"):
                 if key not in cells:
@@ -195,4 +224,6 @@ def _decode(path: Path, index: str, picture: str) -> bytes:
     try:
         return base64.b64decode(picture, validate=True)
     except binascii.Error as error:
-        raise GranvitError(f"{path}: row {index}: image is not base64 ({error}); fetch the file again") from None
+        raise GranvitError(
+            f"{path}: row {index}: image is not base64 ({error}); fetch the file again"
+        ) from None

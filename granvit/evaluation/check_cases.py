@@ -1,7 +1,7 @@
 """Run the scoring rules over files of sample cases: ``python -m granvit.evaluation.check_cases DIR``.
 
-Each line of ``DIR/*.jsonl`` is a JSON object with `rule`, what the rule needs, and `expected`. Exits 1 if a rule
-disagrees. A difference that is meant is declared in `DEPARTURES`, with its reason.
+Each line of ``DIR/*.jsonl`` is a JSON object with `rule`, what the rule needs, and `expected`. Exits 1 if a
+rule disagrees. A difference that is meant is declared in `DEPARTURES`, with its reason.
 """
 
 from __future__ import annotations
@@ -25,14 +25,19 @@ Case = Mapping[str, Any]
 
 
 def read_cases(path: Path) -> Iterator[Case]:
-    """The cases of one file. Raises GranvitError for a line that is not a JSON object with `rule` and `expected`."""
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    """The cases of one file.
+
+    Raises GranvitError for a line that is not a JSON object with `rule` and `expected`.
+    """
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
         if not line.strip():
             continue
         try:
             case = json.loads(line)
         except json.JSONDecodeError as error:
-            raise GranvitError(f"{path}: line {number}: not JSON ({error}); each line holds one case") from None
+            raise GranvitError(
+                f"{path}: line {number}: not JSON ({error}); each line holds one case"
+            ) from None
         if not isinstance(case, dict) or not {"rule", "expected"} <= set(case):
             raise GranvitError(f"{path}: line {number}: a case needs the keys 'rule' and 'expected'")
         yield case
@@ -70,7 +75,9 @@ def check(directory: Path, forms: Mapping[str, str]) -> tuple[dict[str, Counter[
         for case in read_cases(path):
             rule = case["rule"]
             if rule != "prompt" and rule not in RULES:
-                raise GranvitError(f"{path}: there is no rule '{rule}'; the rules are {', '.join(sorted(RULES))}")
+                raise GranvitError(
+                    f"{path}: there is no rule '{rule}'; the rules are {', '.join(sorted(RULES))}"
+                )
             said = verdict(case, forms)
             outcome = "agree" if agrees(said, case["expected"]) else "disagree"
             if outcome == "disagree" and (rule, str(case.get("prediction"))) in DEPARTURES:

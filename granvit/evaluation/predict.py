@@ -1,9 +1,9 @@
 """Ask one model all benchmarks: one load, every image encoded once, batched greedy answers, resumable.
 
-Answers are appended to ``{slug}.{fingerprint}.partial`` and become ``{slug}.jsonl`` when all benchmarks are complete, so
-that a job killed in its last minute keeps what it has. The fingerprint covers model, data and questions: answers of
-another checkpoint are never resumed. Batches are cut from all questions, answered or not, so that a resumed job computes
-exactly what an uninterrupted one does.
+Answers are appended to ``{slug}.{fingerprint}.partial`` and become ``{slug}.jsonl`` when all benchmarks are
+complete, so that a job killed in its last minute keeps what it has. The fingerprint covers model, data and
+questions: answers of another checkpoint are never resumed. Batches are cut from all questions, answered or
+not, so that a resumed job computes exactly what an uninterrupted one does.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ def predict(
 ) -> None:
     """Write ``out_dir/{slug}.jsonl`` (``index``, ``prediction``) for every benchmark.
 
-    ``shuffle_images`` shows each question another image of its benchmark: what the model scores then is chance level.
+    ``shuffle_images`` shows each question another image of its benchmark: what the model scores then is
+    chance level.
     """
     data_dir, out_dir = Path(data_dir), Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
@@ -90,7 +91,9 @@ def _asks(path: Path, views: Sequence[Benchmark], shuffle_images: bool) -> list[
     for benchmark in views:
         questions = select(benchmark, rows)
         if not questions:
-            raise GranvitError(f"{path}: no question for {benchmark.name}; its splits or categories are not in the file")
+            raise GranvitError(
+                f"{path}: no question for {benchmark.name}; its splits or categories are not in the file"
+            )
         other = shuffled(path, questions) if shuffle_images else {}
         for question in questions:
             images = tuple(other.get(digest, digest) for digest in question.images)
@@ -100,7 +103,9 @@ def _asks(path: Path, views: Sequence[Benchmark], shuffle_images: bool) -> list[
 
 
 def shuffled(path: Path, questions: Sequence[Question]) -> dict[str, str]:
-    """Another image for each image of a benchmark: the next one on a ring in hash order, so none keeps its own."""
+    """Another image for each image of a benchmark: the next one on a ring in hash order, so none keeps its
+    own.
+    """
     digests = {digest for question in questions for digest in question.images}
     if len(digests) < 2:
         raise GranvitError(f"{path}: one image only; shuffling images for the chance row needs two")
@@ -127,15 +132,19 @@ def read_partial(path: Path) -> set[str]:
     if rest:
         with open(path, "r+b") as file:
             file.truncate(len(whole) + bool(whole))
-    return {json.loads(line)["index"] for line in whole.splitlines()}
+    return {json.loads(line)["index"] for line in whole.split(b"\n") if line}
 
 
-def _write(files: dict[str, TextIO], batch: Sequence[Ask], answers: Sequence[str], answered: dict[str, set[str]]) -> int:
+def _write(
+    files: dict[str, TextIO], batch: Sequence[Ask], answers: Sequence[str], answered: dict[str, set[str]]
+) -> int:
     """Append the answers that are not there yet; returns how many."""
     new = 0
     for ask, answer in zip(batch, answers, strict=True):
         if ask.index not in answered[ask.slug]:
-            files[ask.slug].write(json.dumps({"index": ask.index, "prediction": answer}, ensure_ascii=False) + "\n")
+            files[ask.slug].write(
+                json.dumps({"index": ask.index, "prediction": answer}, ensure_ascii=False) + "\n"
+            )
             answered[ask.slug].add(ask.index)
             new += 1
     for name in {ask.slug for ask in batch}:
@@ -162,7 +171,9 @@ def _answer_file(
         ready = [ask for ask in touched if all(digest in features for digest in ask.images)]
         for batch in cut_batches(ready, batch_size):
             if any(ask.index not in answered[ask.slug] for ask in batch):
-                images = torch.stack([torch.cat([features[digest] for digest in ask.images]) for ask in batch])
+                images = torch.stack(
+                    [torch.cat([features[digest] for digest in ask.images]) for ask in batch]
+                )
                 yield batch, model.answer(images, [ask.text for ask in batch], batch[0].max_new_tokens)
         waiting = [ask for ask in waiting if not all(digest in features for digest in ask.images)]
         still_needed = {digest for ask in waiting for digest in ask.images}
@@ -182,11 +193,15 @@ def _encode(
             raise GranvitError(
                 f"{path}: question {index}: its image cannot be read ({error}); fetch the file again"
             ) from error
-    return dict(zip([digest for digest, _ in pictures], model.encode_images(torch.stack(pixels)), strict=True))
+    return dict(
+        zip([digest for digest, _ in pictures], model.encode_images(torch.stack(pixels)), strict=True)
+    )
 
 
 def cut_batches(asks: Iterable[Ask], batch_size: int) -> list[list[Ask]]:
-    """Batches of questions alike in length, number of images and allowed answer length; order fixed by content."""
+    """Batches of questions alike in length, number of images and allowed answer length; order fixed by
+    content.
+    """
 
     def alike(ask: Ask) -> tuple[int, int]:
         return len(ask.images), ask.max_new_tokens

@@ -1,7 +1,8 @@
 """The text that a benchmark's row becomes, and the order of its images, as VLMEvalKit builds them.
 
-Prompts move scores more than scoring rules do, so the forms are the toolkit's defaults, to the character: trailing
-space and line break included. Which form a benchmark takes is the column `prompt` of `config/benchmarks.tsv`.
+Prompts move scores more than scoring rules do, so the forms are the toolkit's defaults, to the character:
+trailing space and line break included. Which form a benchmark takes is the column `prompt` of
+`config/benchmarks.tsv`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ _IMAGE_MARK = re.compile(r"<image (\d)>")
 
 def options(row: Row) -> dict[str, str]:
     """The options of a row by letter; a missing cell is no option."""
-    return {letter: str(row[letter]) for letter in string.ascii_uppercase if row.get(letter) not in (None, "")}
+    return {
+        letter: str(row[letter]) for letter in string.ascii_uppercase if row.get(letter) not in (None, "")
+    }
 
 
 def choice_text(row: Row) -> str:
@@ -95,6 +98,8 @@ def _text(text: str) -> Message:
 
 
 def model_text(row: Row, form: str) -> str:
-    """The text for a model that sees all images before it: a lone image's mark goes, marks of several stay as names."""
+    """The text for a model that sees all images before it: a lone image's mark goes, marks of several stay as
+    names.
+    """
     text = FORMS[form](row)
     return _IMAGE_MARK.sub("", text) if len(image_names(row)) == 1 else text

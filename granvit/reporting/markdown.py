@@ -8,11 +8,13 @@ MODELS = ("CLIP", "SigLIP", "SigLIP2", "AIMv2", "InternViT", "SAILViT", "GranViT
 SCALE_NOTES = {
     "paper": "Scale: **paper**. Published checkpoints, the paper's data and benchmarks.",
     "mini": (
-        "Scale: **mini**. Miniature encoders, language models, data and benchmarks stand in for the published ones: "
+        "Scale: **mini**. Miniature encoders, language models, data and benchmarks stand in for the "
+        "published ones: "
         "these numbers can be compared with each other, not with the paper's."
     ),
     "smoke": (
-        "Scale: **smoke**. A few steps on a handful of images, to show that every step runs: these numbers mean nothing."
+        "Scale: **smoke**. A few steps on a handful of images, to show that every step runs: these numbers "
+        "mean nothing."
     ),
 }
 
@@ -36,7 +38,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> st
 
 
 def ranked(values: Sequence[float], texts: Sequence[str]) -> list[str]:
-    """Texts with the best value bold and, of three or more, the second best underlined; ties share their mark."""
+    """Texts with the best value bold and, of three or more, the second best underlined; ties share their
+    mark.
+    """
     distinct = sorted(set(values), reverse=True)
     if len(distinct) < 2:
         return list(texts)

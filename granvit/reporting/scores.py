@@ -43,7 +43,8 @@ class Scores:
             return round(content["score"], 2)
         if cell.split not in content.get("splits", {}):
             raise GranvitError(
-                f"{self.root / recipe}: {slug(cell.benchmark)}.json: no split {cell.split}; the benchmark's file lacks it"
+                f"{self.root / recipe}: {slug(cell.benchmark)}.json: no split {cell.split}; the benchmark's "
+                "file lacks it"
             )
         return round(content["splits"][cell.split]["score"], 2)
 

@@ -21,7 +21,8 @@ def make_seeds(
     out_md: str | Path,
     tables: str | Path = "config/tables.yaml",
 ) -> None:
-    """Write mean and sample standard deviation over ``seeds`` per benchmark and capability, a pair of columns a recipe.
+    """Write mean and sample standard deviation over ``seeds`` per benchmark and capability, a pair of columns
+    a recipe.
 
     ``difference`` is the last recipe's mean minus the first's.
     """
@@ -37,11 +38,17 @@ def make_seeds(
         difference = pairs[-1][0] - pairs[0][0]
         numbers = [f"{number:.2f}" for pair in pairs for number in pair]
         rows.append([capability, name, *numbers, f"{difference:.2f}", str(len(seeds)), scale])
-        shown.append([capability, name, *(f"{mean:.2f} ± {sd:.2f}" for mean, sd in pairs), f"{difference:+.2f}"])
+        shown.append(
+            [capability, name, *(f"{mean:.2f} ± {sd:.2f}" for mean, sd in pairs), f"{difference:+.2f}"]
+        )
     header = [f"{names.get(recipe, recipe)} {what}" for recipe in recipes for what in ("mean", "sd")]
-    write_text(out_csv, csv_text([["capability", "benchmark", *header, "difference", "seeds", "scale"], *rows]))
+    write_text(
+        out_csv, csv_text([["capability", "benchmark", *header, "difference", "seeds", "scale"], *rows])
+    )
     tag = markdown.scale_tag(scale)
     models = [markdown.marked(names.get(recipe, recipe), tag) for recipe in recipes]
     body = markdown.table(["Capability", "Benchmark", *models, "difference"], shown, left=2)
     note = f"Mean ± standard deviation over {len(seeds)} seeds ({', '.join(map(str, seeds))})."
-    write_text(out_md, "\n".join(["# Table 1 over several seeds\n", f"{markdown.SCALE_NOTES[scale]} {note}\n", body]))
+    write_text(
+        out_md, "\n".join(["# Table 1 over several seeds\n", f"{markdown.SCALE_NOTES[scale]} {note}\n", body])
+    )

@@ -26,7 +26,10 @@ class Cell(Strict):
 
 
 class RunRow(Strict):
-    """A row that is one run. ``reported``: the paper's name of the row, if not its label; ``forward``: see Table 9."""
+    """A row that is one run.
+
+    ``reported``: the paper's name of the row, if not its label; ``forward``: see Table 9.
+    """
 
     label: dict[str, str]
     recipe: str
@@ -79,7 +82,9 @@ def load_tables(path: str | Path = "config/tables.yaml") -> dict[str, TableSpec]
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
-        raise GranvitError(f"{path}: {key}: {first['msg']} (got {first['input']!r}); correct the key or value") from None
+        raise GranvitError(
+            f"{path}: {key}: {first['msg']} (got {first['input']!r}); correct the key or value"
+        ) from None
     for name, members in [*content.capabilities.items(), *content.columns.items()]:
         for member in members:
             if member not in content.benchmarks:
@@ -87,8 +92,12 @@ def load_tables(path: str | Path = "config/tables.yaml") -> dict[str, TableSpec]
     for name, layout in content.tables.items():
         for column in layout.columns:
             if column not in content.columns and column not in FORWARD_COLUMNS:
-                raise GranvitError(f"{path}: {name}: column '{column}' is not under 'columns'; correct the name")
-    return {name: TableSpec(name=name, layout=layout, shared=content) for name, layout in content.tables.items()}
+                raise GranvitError(
+                    f"{path}: {name}: column '{column}' is not under 'columns'; correct the name"
+                )
+    return {
+        name: TableSpec(name=name, layout=layout, shared=content) for name, layout in content.tables.items()
+    }
 
 
 def required_leaves(spec: TableSpec) -> list[str]:

@@ -1,7 +1,8 @@
-"""The paper's tables from score files: CSV for programs, Markdown for readers. Layouts are data (`config/tables.yaml`).
+"""The paper's tables from score files: CSV for programs, Markdown for readers. Layouts are data
+(`config/tables.yaml`).
 
-Two layouts: *benchmarks* (Tables 1 and 8: a row a benchmark, a column a model) and *runs* (a row a run, a column a
-benchmark or a mean of several).
+Two layouts: *benchmarks* (Tables 1 and 8: a row a benchmark, a column a model) and *runs* (a row a run, a
+column a benchmark or a mean of several).
 """
 
 from __future__ import annotations
@@ -25,7 +26,14 @@ from granvit.reporting.spec import (
     required_leaves,
 )
 
-__all__ = ["load_tables", "make_table", "required_benchmarks", "required_forward_runs", "required_leaves", "write_text"]
+__all__ = [
+    "load_tables",
+    "make_table",
+    "required_benchmarks",
+    "required_forward_runs",
+    "required_leaves",
+    "write_text",
+]
 
 Reported = Callable[[str | None, str, str, str], str]
 
@@ -44,15 +52,17 @@ def make_table(
     """Write one table.
 
     ``scores_root`` holds ``{recipe}/seed{N}/{slug}.json``; ``chance_root`` the same for shuffled images;
-    ``runs_root`` (default: beside the scores) the runs, of which Table 9 reads manifests. Raises GranvitError naming
-    the file that is missing and the command that makes it.
+    ``runs_root`` (default: beside the scores) the runs, of which Table 9 reads manifests. Raises GranvitError
+    naming the file that is missing and the command that makes it.
     """
     if scale not in markdown.SCALE_NOTES:
         raise GranvitError(f"scale is '{scale}'; expected one of {', '.join(markdown.SCALE_NOTES)}")
     scores = Scores(scores_root, seed, table_spec.shared)
     runs = Path(runs_root) if runs_root else Path(scores_root).parent
     if table_spec.layout.layout == "benchmarks":
-        chance = Scores(chance_root, seed, table_spec.shared) if chance_root and table_spec.layout.chance else None
+        chance = (
+            Scores(chance_root, seed, table_spec.shared) if chance_root and table_spec.layout.chance else None
+        )
         header, rows, body = _benchmark_rows(table_spec, scores, chance, scale)
     else:
         header, rows, body = _run_rows(table_spec, scores, runs, scale)
@@ -107,7 +117,9 @@ def _benchmark_rows(
 
         values = [value(scores, recipe) for recipe in models.values()]
         rows.append([capability, name, *(f"{v:.2f}" for v in values)])
-        digits = 2 if name == AVERAGE or spec.shared.benchmarks[name].divide == 1 else 0  # OCRBench is a count
+        digits = (
+            2 if name == AVERAGE or spec.shared.benchmarks[name].divide == 1 else 0
+        )  # OCRBench is a count
         cells = markdown.ranked([round(v, digits) for v in values], [f"{v:.{digits}f}" for v in values])
         if chance:
             cells.append(f"{value(chance, spec.layout.chance):.{digits}f}")
@@ -116,11 +128,13 @@ def _benchmark_rows(
     header = ["Capability", "Benchmark", *(markdown.marked(model, tag) for model in models)]
     body = markdown.table(header + (["chance"] if chance else []), shown, left=2)
     if chance:
-        body += "\n*chance*: the same GranViT model, images shuffled: each question is asked about another image.\n"
+        body += "\n*chance*: the same GranViT model, images shuffled: each question gets another image.\n"
     return ["capability", "benchmark", *models], rows, body
 
 
-def _run_rows(spec: TableSpec, scores: Scores, runs: Path, scale: str) -> tuple[list[str], list[list[str]], str]:
+def _run_rows(
+    spec: TableSpec, scores: Scores, runs: Path, scale: str
+) -> tuple[list[str], list[list[str]], str]:
     """CSV header and rows, and the Markdown, of a table with a row a run."""
     layout = spec.layout
     texts = [[_run_cell(row, column, scores, runs) for column in layout.columns] for row in layout.rows]
@@ -131,7 +145,9 @@ def _run_rows(spec: TableSpec, scores: Scores, runs: Path, scale: str) -> tuple[
         digits = 0 if _is_count(spec, column) else 2
         for group in _rank_groups(spec):
             values = [round(float(texts[i][at]), digits) for i in group]
-            for i, text in zip(group, markdown.ranked(values, [f"{v:.{digits}f}" for v in values]), strict=True):
+            for i, text in zip(
+                group, markdown.ranked(values, [f"{v:.{digits}f}" for v in values]), strict=True
+            ):
                 shown[i][at] = text
     labels = list(layout.rows[0].label)
     tag = markdown.scale_tag(scale)
@@ -171,9 +187,13 @@ def _rank_groups(spec: TableSpec) -> list[list[int]]:
 
 
 def _read_reported(spec: TableSpec, path: Path) -> Reported:
-    """A look-up of the paper's printed numbers: (LLM, model, group, benchmark) -> text, "-" where none is printed."""
+    """A look-up of the paper's printed numbers: (LLM, model, group, benchmark) -> text, "-" where none is
+    printed.
+    """
     if not path.is_file():
-        raise GranvitError(f"{path}: the paper's numbers are missing; restore the file with `git checkout -- {path}`")
+        raise GranvitError(
+            f"{path}: the paper's numbers are missing; restore the file with `git checkout -- {path}`"
+        )
     with open(path, encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["table"] == spec.number]
     spelling = spec.shared.spelling
@@ -211,11 +231,13 @@ def _reported_cell(reported: Reported, row: RunRow, column: str) -> str:
 
 
 def _reading_body(spec: TableSpec, scores: Scores) -> str:
-    """Which judge read each benchmark's answers, and the share that could not be read, over the table's runs."""
+    """Which judge read each benchmark's answers, and the share of them that could not be read."""
     rows = []
     for benchmark in required_benchmarks(spec):
         files = [scores.file(recipe, benchmark) for recipe in required_leaves(spec)]
-        shares = [100 * file["failed_extractions"] for file in files if file.get("failed_extractions") is not None]
+        shares = [
+            100 * file["failed_extractions"] for file in files if file.get("failed_extractions") is not None
+        ]
         unread = f"{min(shares):.1f}-{max(shares):.1f} %" if shares else "-"
         official = "official" if all(file.get("official_data") for file in files) else "not the official file"
         rows.append([benchmark, str(files[0]["n"]), files[0]["rule"], files[0]["judge"], unread, official])

@@ -1,8 +1,9 @@
 """The scoring rules of the twenty benchmarks by name: pure Python, no model, no judge.
 
-A rule takes a *case*: a mapping with the prediction, the gold answers and whatever else the rule needs (the forms are
-those of `docs/evaluation.md`), and returns its verdict. `score.py` builds cases from TSV rows; `check_cases.py` reads
-them from files. What each rule must do was learnt from VLMEvalKit's behaviour (commit e8e78f05, August 2026).
+A rule takes a *case*: a mapping with the prediction, the gold answers and whatever else the rule needs (the
+forms are those of `docs/evaluation.md`), and returns its verdict. `score.py` builds cases from TSV rows;
+`check_cases.py` reads them from files. What each rule must do was learnt from VLMEvalKit's behaviour (commit
+e8e78f05, August 2026).
 """
 
 from __future__ import annotations

@@ -13,7 +13,8 @@ Row = Mapping[str, Any]
 
 
 def hallusion(rows: Sequence[Row]) -> dict[str, float]:
-    """HallusionBench in percent: ``aAcc`` answers, ``fAcc`` figures and ``qAcc`` questions with all answers right.
+    """HallusionBench in percent: ``aAcc`` answers, ``fAcc`` figures and ``qAcc`` questions with all answers
+    right.
 
     Rows: ``l2_category``, ``set_id``, ``figure_id``, ``question_id``, ``answer`` (Yes or No), ``prediction``.
     """
@@ -35,17 +36,26 @@ def _all_right(rows: Sequence[Row], hits: Sequence[bool], keys: Sequence[str]) -
 def mmvp(rows: Sequence[Row]) -> dict[str, float]:
     """MMVP, 0-1: plain ``accuracy``, and ``pair_accuracy`` where both rows of a pair must be right.
 
-    Rows lie in pairs that share their question: ``question``, options ``A``, ``B``, ..., ``answer``, ``prediction``.
+    Rows lie in pairs that share their question: ``question``, options ``A``, ``B``, ..., ``answer``,
+    ``prediction``.
     """
-    if len(rows) % 2 or any(a["question"] != b["question"] for a, b in zip(rows[::2], rows[1::2], strict=True)):
-        raise GranvitError("MMVP: rows must lie in pairs that share their question; restore the TSV's own row order")
+    if len(rows) % 2 or any(
+        a["question"] != b["question"] for a, b in zip(rows[::2], rows[1::2], strict=True)
+    ):
+        raise GranvitError(
+            "MMVP: rows must lie in pairs that share their question; restore the TSV's own row order"
+        )
     hits = [multiple_choice(row["prediction"], _options(row), row["answer"]) for row in rows]
     pairs = [a and b for a, b in zip(hits[::2], hits[1::2], strict=True)]
     return {"pair_accuracy": _mean(pairs), "accuracy": _mean(hits)}
 
 
 def _options(row: Row) -> dict[str, Any]:
-    return row["choices"] if "choices" in row else {key: row[key] for key in row if len(key) == 1 and key.isupper()}
+    return (
+        row["choices"]
+        if "choices" in row
+        else {key: row[key] for key in row if len(key) == 1 and key.isupper()}
+    )
 
 
 def circular(rows: Sequence[Row]) -> int:

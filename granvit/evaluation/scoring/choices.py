@@ -1,7 +1,7 @@
 """Rules that read an option out of an answer: multiple choice, MMMU, MathVista, yes or no.
 
-`infer_choice` is the toolkit's matching without a judge. It is stated here as it behaves, oddities included, because a
-score is comparable only if the oddities are the same.
+`infer_choice` is the toolkit's matching without a judge. It is stated here as it behaves, oddities included,
+because a score is comparable only if the oddities are the same.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ def lettered(options: Sequence[Any]) -> dict[str, Any]:
 
 
 def infer_choice(prediction: str, choices: Choices) -> str | None:
-    """The letter that an answer names (``Z``: it refuses), or None where no letter and no single option text is found."""
+    """The letter that an answer names (``Z``: it refuses), or None where no letter and no single option text
+    is found.
+    """
     return _infer_letter(prediction, choices) or _infer_text(prediction, choices)
 
 
@@ -68,7 +70,9 @@ def _infer_text(prediction: str, choices: Choices) -> str | None:
 
 
 def multiple_choice(prediction: str, choices: Choices, answer: str) -> int:
-    """1 if the inferred letter is ``answer``; an answer that cannot be read is wrong (the toolkit's exact matching)."""
+    """1 if the inferred letter is ``answer``; an answer that cannot be read is wrong (the toolkit's exact
+    matching).
+    """
     return int(infer_choice(prediction, choices) == answer)
 
 
@@ -83,8 +87,8 @@ def open_gold(case: Mapping[str, Any]) -> str:
 def mmmu_open(prediction: str, gold: str) -> int:
     """An open MMMU question, asked as a choice between the gold (A) and any other answer (B).
 
-    Hence a bare "A" counts as right, and of a gold that is a list only the list's own text matches. A gold that is itself
-    a capital letter is taken for the option of that letter.
+    Hence a bare "A" counts as right, and of a gold that is a list only the list's own text matches. A gold
+    that is itself a capital letter is taken for the option of that letter.
     """
     letter = gold if gold in set(string.ascii_uppercase) else "A"
     return multiple_choice(prediction, {"A": gold, "B": OTHER_ANSWERS}, letter)

@@ -15,40 +15,36 @@ _LONE_PERIOD = re.compile(r"(?<!\d)\.(?!\d)")
 _PERIODS_REMOVED = 32  # the toolkit passes a regex flag where `count` belongs, and that flag is 32
 
 _ARTICLES = {"a", "an", "the"}
-_NUMBER_WORDS = {"none": "0"} | {
-    word: str(number)
-    for number, word in enumerate("zero one two three four five six seven eight nine ten".split())
-}
-# Contractions that VQA evaluation restores after an apostrophe was dropped (`dont` -> `don't`). Words that would
-# read as another one (`well`, `its`, `id`, `shed`) are left alone.
-_ONE_APOSTROPHE = (
-    "ain't aren't can't could've couldn't didn't doesn't don't hadn't hasn't haven't he'd he's how'd how'll how's "
-    "isn't it'd it'll ma'am mightn't might've mustn't must've needn't not've o'clock oughtn't shan't should've "
-    "shouldn't somebody'll somebody's someone'd someone'll someone's something'd something'll that's there'd "
-    "there're there's they'd they'll they're they've 'twas wasn't we've weren't what'll what're what's what've "
-    "when's where'd where's where've who'd who'll who's who've why'll why're why's won't would've wouldn't y'all "
-    "you'd you'll you're you've"
-).split()
-_MORE_APOSTROPHES = (
-    "couldn't've hadn't've he'd've it'd've mightn't've she'd've shouldn't've somebody'd've someone'd've "
-    "something'd've there'd've they'd've we'd've who'd've wouldn't've y'all'll y'all'd've 'ow's'at you'd've"
-).split()
+_NUMBERS = "zero one two three four five six seven eight nine ten"
+_NUMBER_WORDS = {"none": "0"} | {word: str(number) for number, word in enumerate(_NUMBERS.split())}
+# Contractions that VQA evaluation restores after an apostrophe was dropped (`dont` -> `don't`). Words that
+# would read as another one (`well`, `its`, `id`, `shed`) are left alone.
+_CONTRACTED = (
+    "ain't aren't can't could've couldn't didn't doesn't don't hadn't hasn't haven't he'd he's how'd "
+    "how'll how's isn't it'd it'll ma'am mightn't might've mustn't must've needn't not've o'clock "
+    "oughtn't shan't should've shouldn't somebody'll somebody's someone'd someone'll someone's "
+    "something'd something'll that's there'd there're there's they'd they'll they're they've 'twas wasn't "
+    "we've weren't what'll what're what's what've when's where'd where's where've who'd who'll who's "
+    "who've why'll why're why's won't would've wouldn't y'all you'd you'll you're you've couldn't've "
+    "hadn't've he'd've it'd've mightn't've she'd've shouldn't've somebody'd've someone'd've "
+    "something'd've there'd've they'd've we'd've who'd've wouldn't've y'all'll y'all'd've 'ow's'at "
+    "you'd've "
+)
 
 
 def _drop_one_apostrophe(word: str) -> list[str]:
     return [word[:i] + word[i + 1 :] for i, letter in enumerate(word) if letter == "'"]
 
 
-_CONTRACTIONS = {
-    short: word for word in _ONE_APOSTROPHE + _MORE_APOSTROPHES for short in _drop_one_apostrophe(word)
-}
+_CONTRACTIONS = {short: word for word in _CONTRACTED.split() for short in _drop_one_apostrophe(word)}
 _CONTRACTIONS["somebody'd"] = "somebodyd"  # the other way round, as VQA's own table has it
 
 
 def anls(prediction: str, answers: Sequence[str]) -> float:
-    """Average normalised Levenshtein similarity with the best gold, 0-1; below 0.5 it counts 0 (DocVQA, InfoVQA).
+    """Normalised Levenshtein similarity with the best gold, 0-1; below 0.5 it counts 0 (DocVQA, InfoVQA).
 
-    The distance is taken between lower-case strings with single spaces, the length is that of the strings as they came.
+    The distance is taken between lower-case strings with single spaces, the length is that of the strings as
+    they came.
     """
     best = max(1.0 - _normalised_distance(prediction, answer) for answer in answers)
     return best if best >= ANLS_THRESHOLD else 0.0
@@ -76,7 +72,7 @@ def levenshtein(a: str, b: str) -> int:
 
 
 def relaxed_accuracy(prediction: str, answers: Sequence[str]) -> float:
-    """1 if the prediction is within 5 % of a numeric gold, or equal to a textual one but for case (ChartQA)."""
+    """1 if the prediction is within 5 % of a numeric gold, or equal to a text but for case (ChartQA)."""
     return max(float(_relaxed_match(prediction.strip(), answer)) for answer in answers)
 
 
@@ -95,7 +91,9 @@ def _to_float(text: str) -> float | None:
 
 
 def vqa_accuracy(prediction: str, answers: Sequence[str]) -> float:
-    """Leave-one-out mean of min(matches / 3, 1) over the annotators' answers (TextVQA); one answer alone gives 0."""
+    """Leave-one-out mean of min(matches / 3, 1) over the annotators' answers (TextVQA); one answer alone
+    gives 0.
+    """
     predicted, golds = normalise_vqa(prediction), [normalise_vqa(answer) for answer in answers]
     matches = golds.count(predicted)
     return sum(min(1.0, (matches - (gold == predicted)) / 3) for gold in golds) / len(golds)
@@ -109,7 +107,9 @@ def normalise_vqa(text: str) -> str:
 
 
 def strip_punctuation(text: str) -> str:
-    """Remove a mark that touches a space (or all marks where a comma stands between digits), else make it a space."""
+    """Remove a mark that touches a space (or all marks where a comma stands between digits), else make it a
+    space.
+    """
     stripped = text
     for mark in _PUNCTUATION:
         beside_space = mark + " " in text or " " + mark in text
@@ -124,7 +124,7 @@ def exact_match(prediction: str, answers: Sequence[str]) -> float:
 
 
 def ocrbench_contains(prediction: str, answers: Sequence[str], category: str) -> int:
-    """1 if a gold is contained in the prediction; formulas keep their case and lose their spaces (OCRBench)."""
+    """1 if the prediction contains a gold; formulas keep their case and lose their spaces (OCRBench)."""
 
     def plain(text: str) -> str:
         text = text.strip().replace("\n", " ")
@@ -134,10 +134,11 @@ def ocrbench_contains(prediction: str, answers: Sequence[str], category: str) ->
 
 
 def mmvet_contains(prediction: str, answer: str) -> float:
-    """MMVet without a judge, 0-1: the best alternative's share of elements whose words stand in the prediction.
+    """MMVet without a judge, 0-1: the best alternative's share of elements whose words stand in the
+    prediction.
 
-    ``answer`` joins elements by ``<AND>`` and alternatives by ``<OR>``. Stricter than the judge, which gives part marks
-    to a paraphrase: a long descriptive gold hardly ever counts, so this is a lower bound.
+    ``answer`` joins elements by ``<AND>`` and alternatives by ``<OR>``. Stricter than the judge, which gives
+    part marks to a paraphrase: a long descriptive gold hardly ever counts, so this is a lower bound.
     """
     predicted = f" {' '.join(_words(prediction))} "
 
