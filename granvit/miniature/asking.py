@@ -1,7 +1,7 @@
 """A question of the miniature before it takes a prompt form, and the choice among many of them.
 
-`Asked` holds a plain question, its answer and the answers that a reader could be offered instead. Training wraps it in
-a random form (`in_a_form`), a benchmark in its own.
+`Asked` holds a plain question, its answer and the answers that a reader could be offered instead. Training
+wraps it in a random form (`in_a_form`), a benchmark in its own.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ YES_NO = ("Yes", "No")
 class Asked:
     """A well-posed question about one image.
 
-    ``others``: wrong answers of the same kind, none of which is also right; empty where only an open question makes
-    sense. ``hint``: a sentence without which the question has no answer (ScienceQA).
+    ``others``: wrong answers of the same kind, none of which is also right; empty where only an open question
+    makes sense. ``hint``: a sentence without which the question has no answer (ScienceQA).
     """
 
     family: str
@@ -52,8 +52,10 @@ def pick_balanced(questions: Sequence[Asked], rng: np.random.Generator) -> Asked
     return pick(rng, [asked for asked in questions if asked.answer == answer])
 
 
-def lettered_options(asked: Asked, rng: np.random.Generator, place: int | None = None) -> tuple[list[str], str]:
-    """At most four options in random order and the letter of the right one (put at ``place``, 0 = A, if given)."""
+def lettered_options(
+    asked: Asked, rng: np.random.Generator, place: int | None = None
+) -> tuple[list[str], str]:
+    """At most four options and the letter of the right one; it is put at ``place`` (0 = A) if given."""
     wrong = [asked.others[int(i)] for i in rng.permutation(len(asked.others))[: len(templates.LETTERS) - 1]]
     place = int(rng.integers(len(wrong) + 1)) if place is None else place % (len(wrong) + 1)
     return [*wrong[:place], asked.answer, *wrong[place:]], templates.LETTERS[place]

@@ -1,7 +1,7 @@
-"""What the miniature benchmarks have in common: TSV files as VLMEvalKit reads them, and an even choice of questions.
+"""What the miniature benchmarks share: TSV files as VLMEvalKit reads them, and an even choice of questions.
 
-Even means that a model that never looks is at chance: within a category every answer is asked for about as often as
-any other, and the letter of the right option goes round.
+Even means that a model that never looks is at chance: within a category every answer is asked for about as
+often as any other, and the letter of the right option goes round.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from granvit.data.files import replacing
-from granvit.miniature.asking import Asked
+from granvit.miniature.asking import Asked, lettered_options
 from granvit.miniature.documents import make_document, render_document
 from granvit.miniature.questions_documents import DOCUMENT_FAMILIES
 from granvit.miniature.questions_scenes import SCENE_FAMILIES
@@ -44,7 +44,7 @@ Families = dict[str, dict[str, str]]
 
 
 class Picture:
-    """One benchmark image, drawn when its base64 text is first wanted; ``row``: index of the row that holds it."""
+    """One benchmark image, drawn when first wanted; ``row``: index of the row that holds it."""
 
     def __init__(self, render: Callable[[], Image.Image]):
         self._render = render
@@ -82,62 +82,76 @@ def first_index(benchmark: str) -> int:
     return content_hash("images of", benchmark) % 1_000_000 * _IMAGES_EACH
 
 
-def _subject(kind: str, index: int) -> tuple[Picture, Callable[[str, np.random.Generator], list[Asked]]]:
+Ask = Callable[[str, np.random.Generator], list[Asked]]
+
+
+def _subject(kind: str, index: int) -> tuple[Picture, Ask]:
     """Image ``index`` of a kind, and what can be asked about it by family."""
     if kind == "scene":
         scene = make_scene(NAMESPACE, index)
-        return Picture(lambda: render_scene(scene)), lambda family, rng: SCENE_FAMILIES[family](scene.objects, rng)
+        picture = Picture(lambda: render_scene(scene))
+        return picture, lambda family, rng: SCENE_FAMILIES[family](scene.objects, rng)
     if kind in DOCUMENT_KINDS:
         document = make_document(NAMESPACE, index, kind)
-        return Picture(lambda: render_document(document)), lambda family, rng: DOCUMENT_FAMILIES[family](document, rng)
+        picture = Picture(lambda: render_document(document))
+        return picture, lambda family, rng: DOCUMENT_FAMILIES[family](document, rng)
     if kind == "diagram":
         diagram = make_diagram(NAMESPACE, index)
-        return Picture(lambda: render_diagram(diagram)), lambda family, rng: [
-            asked for asked in diagram_questions(diagram, rng) if asked.family == family
-        ]
+        picture = Picture(lambda: render_diagram(diagram))
+        return picture, lambda family, rng: [a for a in diagram_questions(diagram, rng) if a.family == family]
     crop = make_crop(NAMESPACE, index)
-    return Picture(lambda: render_crop(crop)), lambda family, rng: [
+    picture = Picture(lambda: render_crop(crop))
+    return picture, lambda family, rng: [
         asked for asked in crop_questions(crop, rng) if f"{crop.kind} {asked.family}" == family
     ]
 
 
 class Evenly:
-    """Chooses the question whose category, then answer, has been asked for least."""
+    """Chooses the question whose category, then family, then answer has been asked for least."""
 
     def __init__(self):
         self._taken: Counter = Counter()
 
     def choose(self, offers: Sequence[tuple[str, Asked]]) -> tuple[str, Asked]:
         """One of ``offers`` (category, question); the first of those that are equally rare."""
-        category, asked = min(
-            offers, key=lambda offer: (self._taken[offer[0]], self._taken[offer[0], offer[1].family, offer[1].answer])
-        )
-        self._taken[category] += 1
-        self._taken[category, asked.family, asked.answer] += 1
-        return category, asked
+        chosen = min(offers, key=lambda offer: [self._taken[key] for key in self._keys(*offer)])
+        self._taken.update(self._keys(*chosen))
+        return chosen
+
+    @staticmethod
+    def _keys(category: str, asked: Asked) -> list[tuple[str, ...]]:
+        return [(category,), (category, "family", asked.family), (category, "answer", asked.answer)]
 
 
-def items(benchmark: str, kinds: Sequence[str], families: Families, count: int, per_image: int) -> Iterator[Item]:
+def items(
+    benchmark: str, kinds: Sequence[str], families: Families, count: int, per_image: int
+) -> Iterator[Item]:
     """``count`` questions, ``per_image`` about each image; images take turns in ``kinds``."""
     evenly, start, made, number = Evenly(), first_index(benchmark), 0, 0
     while made < count:
         kind = kinds[number % len(kinds)]
         picture, ask = _subject(kind, start + number)
         rng = rng_for("benchmark questions", benchmark, number)
-        offers = [(category, asked) for family, category in families[kind].items() for asked in ask(family, rng)]
+        offers = [
+            (category, asked) for family, category in families[kind].items() for asked in ask(family, rng)
+        ]
         offers = [offers[int(i)] for i in rng.permutation(len(offers))]
         for _ in range(min(per_image, count - made)):
             if not offers:
                 break
             category, asked = evenly.choose(offers)
-            offers = [offer for offer in offers if offer[1].question != asked.question or offer[1].hint != asked.hint]
+            offers = [
+                offer
+                for offer in offers
+                if offer[1].question != asked.question or offer[1].hint != asked.hint
+            ]
             yield Item(picture, asked, category)
             made += 1
         number += 1
 
 
 class Letters:
-    """Places of the right option: each of ``n`` equally often, in random order within every round of ``n``."""
+    """Places of the right option: each of ``n`` equally often, in random order in every round of ``n``."""
 
     def __init__(self, benchmark: str):
         self._benchmark = benchmark
@@ -149,12 +163,11 @@ class Letters:
         self._used[options] += 1
         return int(rng_for("letters", self._benchmark, options, turn).permutation(options)[position])
 
-    def arrange(self, asked: Asked, limit: int = len(LETTERS)) -> tuple[list[str], str]:
-        """At most ``limit`` options of a question, and the letter of the right one."""
+    def arrange(self, asked: Asked) -> tuple[list[str], str]:
+        """At most four options of a question, and the letter of the right one."""
         rng = rng_for("options", self._benchmark, self._used.total())
-        wrong = [asked.others[int(i)] for i in rng.permutation(len(asked.others))[: limit - 1]]
-        place = self.place(len(wrong) + 1)
-        return [*wrong[:place], asked.answer, *wrong[place:]], LETTERS[place]
+        place = self.place(min(len(asked.others) + 1, len(LETTERS)))
+        return lettered_options(asked, rng, place)
 
 
 def option_cells(options: Sequence[str]) -> dict[str, str]:

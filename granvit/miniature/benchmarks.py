@@ -1,7 +1,8 @@
 """Twenty miniature benchmarks as VLMEvalKit TSV files, each asking what its namesake asks.
 
-Images are of the ``benchmark`` namespace, which shares no content with training. Benchmarks that one table describes
-are below; those with a structure of their own (pairs, sets, rollings, splits) are in `benchmarks_special`.
+Images are of the ``benchmark`` namespace, which shares no content with training. Benchmarks that one table
+describes are below; those with a structure of their own (pairs, sets, rollings, splits) are in
+`benchmarks_special`.
 """
 
 from __future__ import annotations
@@ -31,8 +32,10 @@ CHOICE_BENCHMARKS: dict[str, tuple[tuple[str, ...], Families, int]] = {
         ("scene", "text", "scene", "chart", "diagram", "table"),
         {
             "scene": {
-                "kind": "coarse perception", "colour": "fine-grained perception", "shape": "fine-grained perception",
-                "texture": "fine-grained perception", "count": "instance reasoning", "relation": "instance reasoning",
+                "kind": "coarse perception", "colour": "fine-grained perception",
+                "shape": "fine-grained perception",
+                "texture": "fine-grained perception", "count": "instance reasoning",
+                "relation": "instance reasoning",
                 "same": "logical reasoning",
             },
             "text": {"kind": "coarse perception", "line": "fine-grained perception"},
@@ -65,7 +68,7 @@ SHORT_BENCHMARKS: dict[str, tuple[tuple[str, ...], Families, int, Callable[[str,
         {
             "scene": {
                 **{attribute: "query" for attribute in _ATTRIBUTES}, "place": "query", "exists": "verify",
-                "attribute": "verify", "relation": "verify", "same": "compare",
+                "attribute": "verify", "relation": "verify", "same": "verify",
             }
         },
         3,
@@ -90,18 +93,25 @@ SHORT_BENCHMARKS: dict[str, tuple[tuple[str, ...], Families, int, Callable[[str,
     ),
     "InfoVQA_VAL": (
         ("table", "rich"),
-        {"table": {"value": "table", "label": "table", "title": "table"}, "rich": {"line": "text", "lines": "text"}},
+        {
+            "table": {"value": "table", "label": "table", "title": "table"},
+            "rich": {"line": "text", "lines": "text"},
+        },
         3,
         lambda answer, row: repr([answer]),
     ),
     "TextVQA_VAL": (
-        ("rich",), {"rich": {"line": "text", "all": "text"}}, 2, lambda answer, row: repr(_ten_people(answer, row))
+        ("rich",),
+        {"rich": {"line": "text", "all": "text"}},
+        2,
+        lambda answer, row: repr(_ten_people(answer, row)),
     ),
     "OCRBench": (
         ("crop", "crop", "crop", "rich", "chart", "receipt", "text"),
         {
             "crop": {
-                "text recognition": "Regular Text Recognition", "rich recognition": "Irregular Text Recognition",
+                "text recognition": "Regular Text Recognition",
+                "rich recognition": "Irregular Text Recognition",
                 "receipt number": "Digit String Recognition",
             },
             "rich": {"line": "Scene Text-centric VQA", "all": "Scene Text-centric VQA"},
@@ -115,7 +125,9 @@ SHORT_BENCHMARKS: dict[str, tuple[tuple[str, ...], Families, int, Callable[[str,
     "MMVet": (
         ("scene", "text", "chart", "receipt"),
         {
-            "scene": {"colour": "rec", "shape": "rec", "count": "rec", "identity": "rec,spat", "place": "rec,spat"},
+            "scene": {
+                "colour": "rec", "shape": "rec", "count": "rec", "identity": "rec,spat", "place": "rec,spat",
+            },
             "text": {"line": "ocr,spat"},
             "chart": {"label": "ocr", "value": "ocr", "difference": "ocr,math"},
             "receipt": {"value": "ocr", "label": "ocr,math"},
@@ -140,7 +152,8 @@ def _choice_rows(name: str, questions: int) -> Rows:
         options, letter = letters.arrange(item.asked)
         yield {
             "index": index, "image": item.picture.cell(index), "question": item.asked.question,
-            "hint": item.asked.hint or "", **option_cells(options), "answer": letter, "category": item.category,
+            "hint": item.asked.hint or "", **option_cells(options), "answer": letter,
+            "category": item.category,
         }  # fmt: skip
 
 
@@ -155,14 +168,16 @@ def _short_rows(name: str, questions: int) -> Rows:
 
 
 def write_benchmarks(out_dir: str | Path, questions: int) -> None:
-    """Write the TSV files of all twenty benchmarks (RefCOCO, + and g share one) to ``out_dir``: the same bytes on every run.
+    """Write the TSV files of all twenty benchmarks (RefCOCO, + and g share one): the same bytes on every run.
 
-    ``questions``: rows of a benchmark; of each split for RefCOCO, of distinct questions for MMBench (each has as many
-    rows as options), of the validation split for MMMU. MMVP and HallusionBench round up to whole pairs and sets.
-    Raises GranvitError for fewer than 1.
+    ``questions``: rows of a benchmark; of each split for RefCOCO, of distinct questions for MMBench (each has
+    as many rows as options), of the validation split for MMMU. MMVP and HallusionBench round up to whole
+    pairs and sets. Raises GranvitError for fewer than 1.
     """
     if questions < 1:
-        raise GranvitError(f"miniature benchmarks: questions is {questions}; it must be at least 1 (data.questions)")
+        raise GranvitError(
+            f"miniature benchmarks: questions is {questions}; it must be at least 1 (data.questions)"
+        )
     out_dir = Path(out_dir)
     for name in CHOICE_BENCHMARKS:
         write_tsv(out_dir / f"{name}.tsv", _CHOICE_COLUMNS, _choice_rows(name, questions))

@@ -1,7 +1,7 @@
 """The miniature benchmarks that have a structure of their own.
 
-RefCOCO's splits, MMVP's pairs, HallusionBench's sets and figures, MMBench's rollings, MMMU's marks and several
-images, MathVista's question types.
+RefCOCO's splits, MMVP's pairs, HallusionBench's sets and figures, MMBench's rollings, MMMU's marks and
+several images, MathVista's question types.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ Rows = Iterator[dict[str, object]]
 
 ROLLING = 1_000_000  # MMBench: distance between the indices of two rollings of a question
 
-# Splits that share their images, and whether they refer to faces, to other things or to both in turn. As in the
-# published sets testA is about people, testB about everything else, and RefCOCO and RefCOCO+ have the same images.
+# Splits that share their images, and whether they refer to faces, to other things or to both in turn: as in
+# the published sets, where testA is about people, testB about everything else.
 _REFCOCO_GROUPS = {
     "val": (("RefCOCO_val", "RefCOCO+_val", "RefCOCOg_val"), (True, False)),
     "testA": (("RefCOCO_testA", "RefCOCO+_testA"), (True,)),
@@ -53,7 +53,8 @@ _MMBENCH_L2 = {
 }
 _MMBENCH: Families = {
     "scene": {
-        "colour": "attribute_recognition", "shape": "attribute_recognition", "texture": "attribute_recognition",
+        "colour": "attribute_recognition", "shape": "attribute_recognition",
+        "texture": "attribute_recognition",
         "place": "object_localization", "count": "object_localization", "relation": "spatial_relationship",
         "same": "attribute_comparison", "kind": "image_style",
     },
@@ -100,8 +101,8 @@ def _referents(group: str, questions: int) -> Iterator[tuple[Picture, Scene, Sce
 def refcoco_rows(questions: int) -> Rows:
     """All eight splits, ``questions`` rows each.
 
-    Every row holds its image: the toolkit renames RefCOCO's rows when it loads them, so a reference could not be
-    read there.
+    Every row holds its image: the toolkit renames RefCOCO's rows when it loads them, so a reference could not
+    be read there.
     """
     index = count()
     for group, (splits, _) in _REFCOCO_GROUPS.items():
@@ -116,15 +117,18 @@ def refcoco_rows(questions: int) -> Rows:
 
 
 def _twins(benchmark: str, attributes: tuple[str, ...]) -> Iterator[tuple[Scene, Scene, str, str, str, str]]:
-    """Endless pairs of scenes that differ in one attribute of one object: both scenes, the attribute, the object's name
-    without it, its value in the first scene and in the second."""
+    """Endless pairs of scenes that differ in one attribute of one object.
+
+    Yields both scenes, the attribute, the object's name without it, its value in the first and in the second.
+    """
     start = first_index(benchmark)
     for number in count():
         scene, rng = make_scene(NAMESPACE, start + number), rng_for("twins", benchmark, number)
         attribute, thing = attributes[number % len(attributes)], pick(rng, scene.objects)
         text, old = name(scene.objects, thing, rng, without=attribute), value_of(thing, attribute)
         changes = [VALUES[attribute][int(i)] for i in rng.permutation(len(VALUES[attribute]))]
-        twins = [(twin_scene(scene, thing, attribute, new), new) for new in changes if text and new != old]
+        changes = [new for new in changes if text and new != old]
+        twins = [(twin_scene(scene, thing, attribute, new), new) for new in changes]
         for twin, new in twins:
             if twin is not None:
                 yield scene, twin, attribute, text, old, new
@@ -141,15 +145,17 @@ def mmvp_rows(questions: int) -> Rows:
             index = 2 * number + offset
             yield {
                 "index": index, "image": Picture(lambda image=image: render_scene(image)).cell(index),
-                "question": SCENE_TEMPLATES[attribute].format(thing=text), **option_cells(options), "answer": answer,
+                "question": SCENE_TEMPLATES[attribute].format(thing=text), **option_cells(options),
+                "answer": answer,
             }  # fmt: skip
 
 
 def _figure_sets() -> Iterator[tuple[str, list[Picture], list[str]]]:
-    """Endless sets: kind, two figures, two questions; the first is true of the first figure only, the second of the other."""
+    """Endless sets: kind, two figures, two questions, each of which is true of its own figure only."""
     for scene, twin, _, text, old, new in _twins("HallusionBench", ("colour", "texture")):
         pictures = [Picture(lambda image=image: render_scene(image)) for image in (scene, twin)]
-        yield "figure", pictures, [SCENE_TEMPLATES["attribute"].format(thing=text, value=v) for v in (old, new)]
+        texts = [SCENE_TEMPLATES["attribute"].format(thing=text, value=value) for value in (old, new)]
+        yield "figure", pictures, texts
 
 
 def _document_sets(kind: str) -> Iterator[tuple[str, list[Picture], list[str]]]:
@@ -164,7 +170,7 @@ def _document_sets(kind: str) -> Iterator[tuple[str, list[Picture], list[str]]]:
 
 
 def hallusion_rows(questions: int) -> Rows:
-    """Sets of two figures and two yes/no questions; every question has both answers in its set, so guessing is at chance."""
+    """Sets of two figures and two yes/no questions; every question has both answers in its set."""
     figures = _figure_sets()
     sources = (figures, _document_sets("chart"), figures, _document_sets("table"))
     numbers: dict[str, int] = {}
@@ -176,12 +182,13 @@ def hallusion_rows(questions: int) -> Rows:
                 index = f"d_VD_{kind}_{number}_{figure}_{question}"
                 yield {
                     "index": index, "image": picture.cell(index), "question": text,
-                    "answer": "Yes" if figure == question else "No", "category": "VD", "l2-category": f"VD_{kind}",
+                    "answer": "Yes" if figure == question else "No", "category": "VD",
+                    "l2-category": f"VD_{kind}",
                 }  # fmt: skip
 
 
 def mmbench_rows(questions: int) -> Rows:
-    """Every question with its options in each circular order; right only if all are (index modulo a million)."""
+    """Every question with its options in each circular order; all must be answered rightly."""
     letters = Letters("MMBench")
     for index, item in enumerate(items("MMBench_DEV_EN", _MMBENCH_KINDS, _MMBENCH, questions, 2)):
         options, letter = letters.arrange(item.asked)
@@ -189,13 +196,17 @@ def mmbench_rows(questions: int) -> Rows:
             rolled = options[turn:] + options[:turn]
             yield {
                 "index": index + turn * ROLLING, "image": item.picture.cell(index + turn * ROLLING),
-                "question": item.asked.question, **option_cells(rolled), "answer": LETTERS[rolled.index(item.asked.answer)],
+                "question": item.asked.question, **option_cells(rolled),
+                "answer": LETTERS[rolled.index(item.asked.answer)],
                 "category": item.category, "l2-category": _MMBENCH_L2[item.category], "split": "dev",
             }  # fmt: skip
 
 
 def mmmu_rows(questions: int) -> Rows:
-    """``questions`` rows of the validation split after a sixth as many of dev; of ten, one is open and one has two images."""
+    """``questions`` rows of the validation split after a sixth as many of dev.
+
+    Of ten rows one is open and one has two images.
+    """
     letters, dev = Letters("MMMU"), questions // 6
     stream = items("MMMU_DEV_VAL", _MMMU_KINDS, _MMMU, dev + questions, 2)
     for index, item in enumerate(stream):
@@ -205,7 +216,8 @@ def mmmu_rows(questions: int) -> Rows:
             continue
         options, letter = letters.arrange(item.asked) if index % 10 != 4 else ([], item.asked.answer)
         yield row | {
-            "image": item.picture.cell(index), "image_path": f"{index}_1.jpg", "question": f"<image 1>{item.asked.question}",
+            "image": item.picture.cell(index), "image_path": f"{index}_1.jpg",
+            "question": f"<image 1>{item.asked.question}",
             **option_cells(options), "answer": letter, "category": item.category,
             "l2-category": _MMMU_L2.get(item.category, "Business"),
         }  # fmt: skip
@@ -225,27 +237,34 @@ def _two_image_cells(index: int, letters: Letters) -> dict[str, object]:
     return {
         "image": repr(images), "image_path": repr([f"{index}_1.jpg", f"{index}_2.jpg"]),
         "question": f"<image 1><image 2>{SCENE_TEMPLATES['image'].format(thing=things[0])}",
-        **option_cells(["first", "second"]), "answer": LETTERS[place], "category": "Design", "l2-category": "Art & Design",
+        **option_cells(["first", "second"]), "answer": LETTERS[place], "category": "Design",
+        "l2-category": "Art & Design",
     }  # fmt: skip
 
 
 def mathvista_rows(questions: int) -> Rows:
-    """Numbers as free-form integers and as choices in turn, everything else as choices; the form is in the question."""
+    """Numbers as free-form integers and as choices in turn, the rest as choices; the question says which."""
     letters, numeric = Letters("MathVista"), 0
     for index, item in enumerate(items("MathVista_MINI", _MATHVISTA_KINDS, _MATHVISTA, questions, 3)):
         asked, numeric = item.asked, numeric + item.asked.answer.isdigit()
         row = {
             "index": index, "image": item.picture.cell(index), "answer": asked.answer, "task": item.category,
             "category": "general-vqa" if item.category.startswith("visual") else "math-targeted-vqa",
-            "skills": "['statistical reasoning']" if item.category.startswith("fig") else "['arithmetic reasoning']",
+            "skills": repr(["arithmetic" if asked.family == "difference" else "statistical"]),
         }  # fmt: skip
         if asked.answer.isdigit() and numeric % 2:
             question = templates.math_integer_form(asked.question)
-            yield row | {"question": question, "question_type": "free_form", "answer_type": "integer", "choices": "None"}
+            yield row | {
+                "question": question,
+                "question_type": "free_form",
+                "answer_type": "integer",
+                "choices": "None",
+            }
         else:
             options, letter = letters.arrange(asked)
             yield row | {
-                "question": templates.math_choice_form(asked.question, options), "question_type": "multi_choice",
+                "question": templates.math_choice_form(asked.question, options),
+                "question_type": "multi_choice",
                 "answer_type": "text", "choices": repr(options), "answer_option": letter,
             }  # fmt: skip
 
@@ -265,7 +284,8 @@ BENCHMARKS: dict[str, tuple[tuple[str, ...], Callable[[int], Rows]]] = {
     ),
     "MathVista_MINI": (
         (
-            "index", "image", "question", "answer", "question_type", "answer_type", "choices", "answer_option",
+            "index", "image", "question", "answer", "question_type", "answer_type", "choices",
+            "answer_option",
             "precision", "task", "skills", "category",
         ),
         mathvista_rows,

@@ -1,7 +1,8 @@
 """Instruction data of the miniature: questions and answers about one image, in the forms of the benchmarks.
 
-The analogue of Open-LLaVA-NeXT 1M (Sec. 5.1): about half of what is asked of a scene is grounding, the rest is captions,
-attributes, counting, yes/no, relations and choices; of a document it is reading, looking up and comparing.
+The analogue of Open-LLaVA-NeXT 1M (Sec. 5.1): about half of what is asked of a scene is grounding, the rest
+is captions, attributes, counting, yes/no, relations and choices; of a document it is reading, looking up and
+comparing.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from granvit.miniature.templates import TEMPLATE_CHUNKS
 from granvit.miniature.variants import Crop, Diagram, crop_questions, diagram_questions
 
 __all__ = [
-    "TEMPLATE_CHUNKS", "caption_qa", "continued_qa_for_document", "continued_qa_for_scene", "qa_for_crop", "qa_for_diagram",
+    "TEMPLATE_CHUNKS", "caption_qa", "continued_qa_for_document", "continued_qa_for_scene", "qa_for_crop",
+    "qa_for_diagram",
     "qa_for_document", "qa_for_scene",
 ]  # fmt: skip
 
@@ -29,16 +31,18 @@ QA = tuple[str, str]
 
 # How often a scene is asked a family of questions, relative to the others.
 _SCENE_WEIGHTS = {
-    "colour": 2, "shape": 2, "texture": 2, "size": 1, "place": 2, "identity": 2, "count": 3, "exists": 2, "attribute": 2,
+    "colour": 2, "shape": 2, "texture": 2, "size": 1, "place": 2, "identity": 2, "count": 3, "exists": 2,
+    "attribute": 2,
     "relation": 2, "same": 1, "box": 2, "magnet": 2, "kind": 0.5,
 }  # fmt: skip
 _DOCUMENT_WEIGHTS = {
-    "line": 4, "lines": 1, "all": 2, "word": 1.5, "title": 1, "value": 4, "label": 3, "higher": 2, "difference": 1, "kind": 0.5
+    "line": 4, "lines": 1, "all": 2, "word": 1.5, "title": 1, "value": 4, "label": 3, "higher": 2,
+    "difference": 1, "kind": 0.5
 }  # fmt: skip
 
 
 def caption_qa(image: Scene | Document) -> QA:
-    """The paper's global caption question (Sec. 3) and the caption of a scene or the transcription of a document."""
+    """The global caption question (Sec. 3) with the caption of a scene or the transcription of a document."""
     return GLOBAL_CAPTION_QUESTION, image.caption()
 
 
@@ -47,16 +51,22 @@ def qa_for_scene(scene: Scene, seed: int) -> list[QA]:
     rng = rng_for("questions", scene.key, seed)
     pairs = [caption_qa(scene)] if rng.random() < 0.25 else []
     kinds = [EXPRESSION_KINDS[int(i)] for i in rng.permutation(len(EXPRESSION_KINDS))]
-    pairs += [_describe_box(scene, rng) if rng.random() < 0.2 else _locate(scene, kind, rng) for kind in kinds]
-    return pairs + [in_a_form(asked, rng) for asked in _families(SCENE_FAMILIES, _SCENE_WEIGHTS, scene.objects, rng, 3)]
+    pairs += [
+        _describe_box(scene, rng) if rng.random() < 0.2 else _locate(scene, kind, rng) for kind in kinds
+    ]
+    return pairs + [
+        in_a_form(asked, rng) for asked in _families(SCENE_FAMILIES, _SCENE_WEIGHTS, scene.objects, rng, 3)
+    ]
 
 
 def qa_for_document(document: Document, seed: int) -> list[QA]:
-    """Four to six questions about a document: one about the box of a line where boxes are known, the rest reading."""
+    """Four to six questions about a document: at most one about the box of a line, the rest reading."""
     rng = rng_for("questions", document.key, seed)
     pairs = [caption_qa(document)] if rng.random() < 0.25 else []
     pairs += _line_boxes(document, rng, 1)
-    return pairs + [in_a_form(asked, rng) for asked in _families(DOCUMENT_FAMILIES, _DOCUMENT_WEIGHTS, document, rng, 4)]
+    return pairs + [
+        in_a_form(asked, rng) for asked in _families(DOCUMENT_FAMILIES, _DOCUMENT_WEIGHTS, document, rng, 4)
+    ]
 
 
 def qa_for_diagram(diagram: Diagram, seed: int) -> list[QA]:
@@ -75,18 +85,24 @@ def continued_qa_for_scene(scene: Scene, seed: int) -> list[QA]:
     """Continued pretraining (Sec. A.8): the caption, two boxes to describe and two plain questions."""
     rng = rng_for("continued", scene.key, seed)
     regions = [_describe_box(scene, rng) for _ in range(2)]
-    plain = [in_a_form(asked, rng) for asked in _families(SCENE_FAMILIES, _SCENE_WEIGHTS, scene.objects, rng, 2)]
+    plain = [
+        in_a_form(asked, rng) for asked in _families(SCENE_FAMILIES, _SCENE_WEIGHTS, scene.objects, rng, 2)
+    ]
     return _distinct([caption_qa(scene), *regions, *plain])
 
 
 def continued_qa_for_document(document: Document, seed: int) -> list[QA]:
-    """Continued pretraining on a document: the transcription, up to two lines by box and two plain questions."""
+    """Continued pretraining on a document: the transcription, two lines by box, two plain questions."""
     rng = rng_for("continued", document.key, seed)
-    plain = [in_a_form(asked, rng) for asked in _families(DOCUMENT_FAMILIES, _DOCUMENT_WEIGHTS, document, rng, 2)]
+    plain = [
+        in_a_form(asked, rng) for asked in _families(DOCUMENT_FAMILIES, _DOCUMENT_WEIGHTS, document, rng, 2)
+    ]
     return _distinct([caption_qa(document), *_line_boxes(document, rng, 2), *plain])
 
 
-def _families(families: dict, weights: dict[str, float], image: object, rng: np.random.Generator, count: int) -> list[Asked]:
+def _families(
+    families: dict, weights: dict[str, float], image: object, rng: np.random.Generator, count: int
+) -> list[Asked]:
     """``count`` questions of different families, or as many as the image offers."""
     names = list(families)
     shares = np.array([weights[name] for name in names], dtype=float)

@@ -1,4 +1,6 @@
-"""Questions about pages, charts, tables, receipts and signs: reading by place, looking values up, comparing them."""
+"""Questions about pages, charts, tables, receipts and signs: reading by place, looking values up, comparing
+them.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,10 @@ def transcription_questions(document: Document, rng: np.random.Generator) -> lis
     text = " ".join(line.text for line in document.lines)
     words = text.split()
     wrong = [" ".join(words[::-1])]
-    wrong += [" ".join(random_words(rng, 1, set(words)) + words[1:]), " ".join(words[:-1] + random_words(rng, 1, set(words)))]
+    wrong += [
+        " ".join(random_words(rng, 1, set(words)) + words[1:]),
+        " ".join(words[:-1] + random_words(rng, 1, set(words))),
+    ]
     return [among("all", _ask("all"), text, wrong)]
 
 
@@ -92,12 +97,16 @@ def value_questions(document: Document, rng: np.random.Generator) -> list[Asked]
         for e in document.entries
     ]
     if receipt:
-        questions.append(among("total", _ask("total"), str(document.total), other_numbers(rng, document.total, numbers)))
+        questions.append(
+            among("total", _ask("total"), str(document.total), other_numbers(rng, document.total, numbers))
+        )
     return questions
 
 
 def label_questions(document: Document, rng: np.random.Generator) -> list[Asked]:
-    """Which label has the highest, the lowest or a given value (which item of a receipt, where only one has it)."""
+    """Which label has the highest, the lowest or a given value (which item of a receipt, where only one has
+    it).
+    """
     entries, questions = document.entries, []
     labels, values = [entry.label for entry in entries], [entry.value for entry in entries]
     highest, lowest = ("dearest", "cheapest") if document.kind == "receipt" else ("highest", "lowest")
@@ -105,7 +114,9 @@ def label_questions(document: Document, rng: np.random.Generator) -> list[Asked]
         if len(values) > 1 and values.count(extreme(values)) == 1:
             questions.append(among(family, _ask(family), labels[values.index(extreme(values))], labels))
     if document.kind != "receipt":
-        questions += [among("label of", _ask("label of", thing=str(e.value)), e.label, labels) for e in entries]
+        questions += [
+            among("label of", _ask("label of", thing=str(e.value)), e.label, labels) for e in entries
+        ]
     return questions
 
 

@@ -1,6 +1,8 @@
-"""Questions about scenes: attributes, counting, existence, relations, places, and expressions that refer to objects.
+"""Questions about scenes: attributes, counting, existence, relations, places, and expressions that refer to
+objects.
 
-Every question has one answer in the image: an object is named by attributes that no other object of the scene shares.
+Every question has one answer in the image: an object is named by attributes that no other object of the scene
+shares.
 """
 
 from __future__ import annotations
@@ -19,7 +21,13 @@ from granvit.miniature.templates import SCENE_TEMPLATES
 from granvit.miniature.words import COLOURS, POSITIONS, SHAPES, SIZES, TEXTURES
 
 PLACES = tuple(place for row in POSITIONS for place in row)
-VALUES = {"size": tuple(SIZES), "texture": TEXTURES, "colour": tuple(COLOURS), "shape": SHAPES, "place": PLACES}
+VALUES = {
+    "size": tuple(SIZES),
+    "texture": TEXTURES,
+    "colour": tuple(COLOURS),
+    "shape": SHAPES,
+    "place": PLACES,
+}
 EXPRESSION_KINDS = ("location", "attributes", "sentence")  # RefCOCO, RefCOCO+, RefCOCOg
 _SUBSETS = [frozenset(names) for count in range(1, 6) for names in combinations(VALUES, count)]
 
@@ -35,13 +43,20 @@ def describe(thing: SceneObject, attributes: frozenset[str]) -> str:
     """The object in words, by ``attributes`` only: ``striped red face``, ``large object at the top left``."""
     words = [value_of(thing, name) for name in ("size", "texture", "colour") if name in attributes]
     text = " ".join([*words, thing.shape if "shape" in attributes else "object"])
-    return templates.DESCRIPTIONS[0].format(thing=text, place=thing.position()) if "place" in attributes else text
+    return (
+        templates.DESCRIPTIONS[0].format(thing=text, place=thing.position())
+        if "place" in attributes
+        else text
+    )
 
 
-def naming(objects: Objects, thing: SceneObject, without: str = "", needs: frozenset[str] = frozenset()) -> list:
+def naming(
+    objects: Objects, thing: SceneObject, without: str = "", needs: frozenset[str] = frozenset()
+) -> list:
     """The shortest sets of attributes that single ``thing`` out, and those one attribute longer.
 
-    ``without``: the attribute that must not be named (it is what the question asks); ``needs``: those that must be.
+    ``without``: the attribute that must not be named (it is what the question asks); ``needs``: those that
+    must be.
     """
     fitting = [
         names
@@ -49,7 +64,8 @@ def naming(objects: Objects, thing: SceneObject, without: str = "", needs: froze
         if needs <= names
         and without not in names
         and not any(
-            other is not thing and all(value_of(other, n) == value_of(thing, n) for n in names) for other in objects
+            other is not thing and all(value_of(other, n) == value_of(thing, n) for n in names)
+            for other in objects
         )
     ]
     shortest = min((len(names) for names in fitting), default=0)
@@ -57,7 +73,7 @@ def naming(objects: Objects, thing: SceneObject, without: str = "", needs: froze
 
 
 def name(objects: Objects, thing: SceneObject, rng: np.random.Generator, without: str = "") -> str | None:
-    """A description of ``thing`` that fits no other object; None where there is none without that attribute."""
+    """A description of ``thing`` that fits no other object; None where ``without`` leaves none."""
     choices = naming(objects, thing, without)
     with_shape = [names for names in choices if "shape" in names]  # people name things first
     choices = with_shape if with_shape and rng.random() < 0.75 else choices
@@ -65,7 +81,8 @@ def name(objects: Objects, thing: SceneObject, rng: np.random.Generator, without
 
 
 def expression(objects: Objects, thing: SceneObject, kind: str, rng: np.random.Generator) -> str | None:
-    """A referring expression: ``location`` (RefCOCO), ``attributes`` (RefCOCO+: no location word), ``sentence`` (RefCOCOg).
+    """A referring expression: ``location`` (RefCOCO), ``attributes`` (RefCOCO+: no location word),
+    ``sentence`` (RefCOCOg).
 
     None where the objects allow none of that kind.
     """
@@ -137,7 +154,7 @@ def _plural(shape: str) -> str:
 
 
 def exists_questions(objects: Objects, rng: np.random.Generator) -> list[Asked]:
-    """Whether some red face is there. The absent ones are made of words that fit other objects of the scene."""
+    """Whether some red face is there. Absent ones are made of words that fit the objects present."""
     questions = []
     for attribute in ("colour", "texture", "size"):
         present = {(value_of(o, attribute), o.shape) for o in objects}
@@ -184,12 +201,16 @@ def same_questions(objects: Objects, rng: np.random.Generator) -> list[Asked]:
             texts = [name(objects, o, rng, without=attribute) for o in (thing, other)]
             if all(texts):
                 question = SCENE_TEMPLATES["same"].format(thing=texts[0], other=texts[1], value=attribute)
-                questions.append(yes_no("same", question, value_of(thing, attribute) == value_of(other, attribute)))
+                questions.append(
+                    yes_no("same", question, value_of(thing, attribute) == value_of(other, attribute))
+                )
     return questions
 
 
 def box_questions(objects: Objects, rng: np.random.Generator) -> list[Asked]:
-    """Which of two boxes holds an object; the wrong one is another object's or a displaced one (IoU below 0.5)."""
+    """Which of two boxes holds an object; the wrong one is another object's or a displaced one (IoU below
+    0.5).
+    """
     questions = []
     for thing in objects:
         displaced = _displaced(thing.box, rng)
@@ -227,7 +248,14 @@ def magnet_questions(objects: Objects, rng: np.random.Generator) -> list[Asked]:
 
 def kind_questions(objects: Objects, rng: np.random.Generator) -> list[Asked]:
     """That the image is a photo and no document."""
-    return [among("kind", templates.DOCUMENT_TEMPLATES["kind"], "photo", ["photo", *templates.DOCUMENT_NOUNS.values()])]
+    return [
+        among(
+            "kind",
+            templates.DOCUMENT_TEMPLATES["kind"],
+            "photo",
+            ["photo", *templates.DOCUMENT_NOUNS.values()],
+        )
+    ]
 
 
 def _attribute(asked_for: str) -> Callable[[Objects, np.random.Generator], list[Asked]]:

@@ -1,7 +1,8 @@
-"""The miniature's raw sources, written as a user's own folders would look (docs/data.md), so that ingest is one code path.
+"""The miniature's raw sources, written as a user's own folders would look (docs/data.md), so that ingest is
+one code path.
 
-`render_source` draws a source by name. What a source holds is a function of its name and of the image's number only: a
-larger source begins with the images of a smaller one.
+`render_source` draws a source by name. What a source holds is a function of its name and of the image's
+number only: a larger source begins with the images of a smaller one.
 """
 
 from __future__ import annotations
@@ -26,7 +27,18 @@ JPEG_QUALITY = 90
 SEED = 0  # of the questions; images have their own
 
 # An instruction source repeats these, one an image: half scenes, then documents, diagrams and crops.
-_SCENES_AND_DOCUMENTS = ("scene", "text", "scene", "chart", "scene", "receipt", "scene", "table", "scene", "rich")
+_SCENES_AND_DOCUMENTS = (
+    "scene",
+    "text",
+    "scene",
+    "chart",
+    "scene",
+    "receipt",
+    "scene",
+    "table",
+    "scene",
+    "rich",
+)
 _INSTRUCTION_CYCLE = (
     "scene", "text", "scene", "chart", "scene", "receipt", "scene", "diagram", "scene", "rich",
     "scene", "crop", "scene", "table", "scene", "text", "scene", "diagram", "rich", "crop",
@@ -36,10 +48,11 @@ Pairs = list[tuple[str, str]]
 
 
 def render_source(name: str, count: int, out_dir: str | Path) -> None:
-    """Write ``count`` images of source ``name`` and their annotation file to ``out_dir``: the same bytes on every run.
+    """Write ``count`` images of source ``name`` and their annotation file to ``out_dir``: the same bytes on
+    every run.
 
-    The folder appears when it is complete; one that is already there is replaced. Raises GranvitError for an unknown
-    name or a count below 1.
+    The folder appears when it is complete; one that is already there is replaced. Raises GranvitError for an
+    unknown name or a count below 1.
     """
     if name not in _WRITERS:
         raise GranvitError(f"miniature source: {name!r} is unknown; choose one of {', '.join(_WRITERS)}")
@@ -75,24 +88,38 @@ def _write_scenes(root: Path, count: int) -> None:
         file_name = _save(render_scene(scene), root, scene.key)
         image_id = index + 1
         images.append(
-            {"id": image_id, "file_name": file_name, "width": CANVAS, "height": CANVAS, "caption": scene.caption()}
+            {
+                "id": image_id,
+                "file_name": file_name,
+                "width": CANVAS,
+                "height": CANVAS,
+                "caption": scene.caption(),
+            }
         )
         for thing in scene.objects:
             x1, y1, x2, y2 = thing.box
             annotations.append(
                 {
-                    "id": len(annotations) + 1, "image_id": image_id, "category_id": SHAPES.index(thing.shape) + 1,
-                    "bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1), "iscrowd": 0,
+                    "id": len(annotations) + 1,
+                    "image_id": image_id,
+                    "category_id": SHAPES.index(thing.shape) + 1,
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "area": (x2 - x1) * (y2 - y1),
+                    "iscrowd": 0,
                     "caption": thing.caption(),
                 }  # fmt: skip
             )
     categories = [{"id": number, "name": shape} for number, shape in enumerate(SHAPES, 1)]
-    _write_json(root / "instances.json", {"images": images, "annotations": annotations, "categories": categories})
+    _write_json(
+        root / "instances.json", {"images": images, "annotations": annotations, "categories": categories}
+    )
 
 
 def _documents_writer(*kinds: str) -> Callable[[Path, int], None]:
     def write(root: Path, count: int) -> None:
-        """Images only: boxes and text come from OCR. ``truth.json`` is for evaluating the annotator, never for training."""
+        """Images only: boxes and text come from OCR. ``truth.json`` is for evaluating the annotator, never
+        for training.
+        """
         truth = {}
         for index in range(count):
             document = make_document("pretrain", index, kinds[index % len(kinds)])
@@ -104,7 +131,11 @@ def _documents_writer(*kinds: str) -> Callable[[Path, int], None]:
 
 
 def _image_and_questions(
-    namespace: str, kind: str, index: int, ask_scene: Callable[[Scene], Pairs], ask_document: Callable[[Document], Pairs]
+    namespace: str,
+    kind: str,
+    index: int,
+    ask_scene: Callable[[Scene], Pairs],
+    ask_document: Callable[[Document], Pairs],
 ) -> tuple[str, Image.Image, Pairs]:
     """Key, pixels and question-answer pairs of one image of a conversational source."""
     if kind == "scene":
@@ -121,7 +152,10 @@ def _image_and_questions(
 
 
 def _conversations_writer(
-    namespace: str, cycle: tuple[str, ...], ask_scene: Callable[[Scene], Pairs], ask_document: Callable[[Document], Pairs]
+    namespace: str,
+    cycle: tuple[str, ...],
+    ask_scene: Callable[[Scene], Pairs],
+    ask_document: Callable[[Document], Pairs],
 ) -> Callable[[Path, int], None]:
     def write(root: Path, count: int) -> None:
         """LLaVA's format: all questions of an image as the turns of one conversation."""

@@ -1,7 +1,7 @@
 """Every constant text of the miniature's questions, and the forms in which benchmarks ask them.
 
-The forms are those that VLMEvalKit builds from its TSV files (short answer, multiple choice, MathVista's hints), so
-that instruction data and evaluation agree to the character. A form wraps a plain question such as
+The forms are those that VLMEvalKit builds from its TSV files (short answer, multiple choice, MathVista's
+hints), so that instruction data and evaluation agree to the character. A form wraps a plain question such as
 ``What colour is the large face?``.
 """
 
@@ -113,8 +113,8 @@ def math_choice_form(question: str, options: Sequence[str]) -> str:
 def _pieces(template: str) -> list[str]:
     """The constant pieces of a format string worth a token of their own: two words or more, or a line break.
 
-    A word in a slot keeps the space before it, as everywhere else in a text, so a piece before a slot gives it up;
-    not so before ``{question}``, whose first piece has no space of its own.
+    A word in a slot keeps the space before it, as everywhere else in a text, so a piece before a slot gives
+    it up; not so before ``{question}``, whose first piece has no space of its own.
     """
     pieces = []
     for piece, slot in re.findall(r"([^{]*)(\{\w+\}|$)", template):

@@ -1,4 +1,5 @@
-"""Images made from a scene or a document: labelled diagrams (AI2D), cropped words (OCRBench), edited twins (MMVP, HallusionBench).
+"""Images made from a scene or a document: labelled diagrams (AI2D), cropped words (OCRBench), edited twins
+(MMVP, HallusionBench).
 
 Each asks the split again, so that a variant made for the benchmarks is never one that training sees.
 """
@@ -58,9 +59,13 @@ def diagram_questions(diagram: Diagram, rng: np.random.Generator) -> list[Asked]
         text = DESCRIPTIONS[1].format(thing="object", label=label)
         for attribute in ("colour", "shape", "texture", "size"):
             question = SCENE_TEMPLATES[attribute].format(thing=text)
-            questions.append(among(f"labelled {attribute}", question, value_of(thing, attribute), VALUES[attribute]))
+            questions.append(
+                among(f"labelled {attribute}", question, value_of(thing, attribute), VALUES[attribute])
+            )
         names = naming(objects, thing, needs=frozenset({"shape"}))
-        question = SCENE_TEMPLATES["label"].format(thing=describe(thing, names[int(rng.integers(len(names)))]))
+        question = SCENE_TEMPLATES["label"].format(
+            thing=describe(thing, names[int(rng.integers(len(names)))])
+        )
         questions.append(among("label", question, label, LABELS))
     return questions
 
@@ -80,7 +85,9 @@ class Crop:
 
 
 def make_crop(namespace: str, index: int) -> Crop:
-    """Crop ``index`` of ``namespace``. A text in a font belongs to training or to the benchmarks, never to both."""
+    """Crop ``index`` of ``namespace``. A text in a font belongs to training or to the benchmarks, never to
+    both.
+    """
     rng = rng_for("crop", namespace, index)
     kind = _CROPPED_KINDS[index % len(_CROPPED_KINDS)]
     while True:
@@ -112,16 +119,22 @@ def crop_questions(crop: Crop, rng: np.random.Generator) -> list[Asked]:
 
 
 def twin_scene(scene: Scene, thing: SceneObject, attribute: str, value: str) -> Scene | None:
-    """The same picture but for one attribute of one object; None where that twin may not be a benchmark image."""
+    """The same picture but for one attribute of one object; None where that twin may not be a benchmark
+    image.
+    """
     changed = replace(thing, **{attribute: value})
     objects = tuple(changed if o is thing else o for o in scene.objects)
     distinct = len({o.caption() for o in objects}) == len(objects)
     fits = fits_split("benchmark", contents(objects))
-    return replace(scene, key=f"{scene.key}-{attribute}-{value}", objects=objects) if distinct and fits else None
+    return (
+        replace(scene, key=f"{scene.key}-{attribute}-{value}", objects=objects) if distinct and fits else None
+    )
 
 
 def twin_document(document: Document) -> Document | None:
-    """A chart or table with the values of its first two entries exchanged; None where it may not be a benchmark image."""
+    """A chart or table with the values of its first two entries exchanged; None where it may not be a
+    benchmark image.
+    """
     first, second, *rest = document.entries
     entries = (Entry(first.label, second.value), Entry(second.label, first.value), *rest)
     lines = (document.lines[0], *(Line(f"{e.label} {e.value}", None) for e in entries))

@@ -1,0 +1,74 @@
+"""Prompts of the miniature's instruction data, and the words that they may be made of."""
+
+from __future__ import annotations
+
+import re
+
+from granvit.miniature import questions, templates, words
+from granvit.miniature.documents import make_document
+from granvit.miniature.scenes import make_scene
+from granvit.miniature.variants import make_crop, make_diagram
+
+
+def scenes(count: int = 80) -> list:
+    return [make_scene("instruct", index) for index in range(count)]
+
+
+def documents(count: int = 20) -> list:
+    return [make_document("instruct", index, kind) for index in range(count) for kind in words.DOCUMENT_KINDS]
+
+
+def all_pairs() -> list[tuple[str, str]]:
+    pairs = [pair for scene in scenes() for pair in questions.qa_for_scene(scene, 0)]
+    pairs += [pair for document in documents() for pair in questions.qa_for_document(document, 0)]
+    for index in range(20):
+        pairs += questions.qa_for_diagram(make_diagram("instruct", index), 0)
+        pairs += questions.qa_for_crop(make_crop("instruct", index), 0)
+    return pairs
+
+
+def vocabulary() -> set[str]:
+    """Every word that may stand in a slot of a question."""
+    places = {word for row in words.POSITIONS for place in row for word in place.split()}
+    shapes = {shape + ending for shape in words.SHAPES for ending in ("", "s", "es")}
+    named = {
+        *words.COLOURS,
+        *words.TEXTURES,
+        *words.SIZES,
+        *words.WORDS,
+        *(word.upper() for word in words.WORDS),
+    }
+    grammar = {
+        "a",
+        "and",
+        "at",
+        "the",
+        "to",
+        "of",
+        "above",
+        "below",
+        "label",
+        "with",
+        "object",
+        "objects",
+        "total",
+        "say",
+    }
+    kinds = {
+        "photo",
+        *templates.DOCUMENT_NOUNS.values(),
+        "colour",
+        "shape",
+        "texture",
+        "size",
+        "Yes",
+        "No",
+        "Is",
+    }
+    return places | shapes | named | grammar | kinds | {"first", "second", "image"}
+
+
+def leftover_words(prompt: str) -> set[str]:
+    """The words of a prompt that are in no constant chunk (longest first) and not in the vocabulary."""
+    pattern = "|".join(re.escape(chunk) for chunk in sorted(questions.TEMPLATE_CHUNKS, key=len, reverse=True))
+    return set(re.findall(r"[A-Za-z]+", re.sub(pattern, " ", prompt))) - vocabulary() - set("ABCD")

@@ -1,0 +1,204 @@
+"""Instruction data of the miniature: well-posed questions, known prompts, sources that never change."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from miniature_prompts import all_pairs, documents, leftover_words, scenes
+from PIL import Image
+
+from granvit.boxes import parse_box
+from granvit.errors import GranvitError
+from granvit.miniature import questions, templates
+from granvit.miniature.asking import Asked, lettered_options
+from granvit.miniature.documents import make_document
+from granvit.miniature.questions_documents import DOCUMENT_FAMILIES
+from granvit.miniature.questions_scenes import (
+    SCENE_FAMILIES,
+    box_text,
+    describe,
+    expression,
+    naming,
+    relation_questions,
+    value_of,
+)
+from granvit.miniature.rendering import rng_for
+from granvit.miniature.scenes import make_scene
+from granvit.miniature.sources import render_source
+
+SOURCES = (
+    "Scenes", "TextPages", "ChartsTables", "Receipts", "RichText", "Captions", "Instructions", "Continued",
+)  # fmt: skip
+
+
+def plain(asked: Asked) -> str:
+    return f"{asked.hint or ''}{asked.question}"
+
+
+def test_same_image_and_seed_give_the_same_questions():
+    scene, document = make_scene("instruct", 3), make_document("instruct", 3, "receipt")
+    assert questions.qa_for_scene(scene, 0) == questions.qa_for_scene(scene, 0)
+    assert questions.qa_for_scene(scene, 0) != questions.qa_for_scene(scene, 1)
+    assert questions.qa_for_document(document, 0) == questions.qa_for_document(document, 0)
+
+
+def test_half_of_what_a_scene_is_asked_is_about_boxes():
+    pairs = [pair for scene in scenes() for pair in questions.qa_for_scene(scene, 0)]
+    boxes = [a for q, a in pairs if parse_box(a) or "bounding box coordinates" in q]
+    assert 0.4 < len(boxes) / len(pairs) < 0.6
+
+
+@pytest.mark.parametrize("kind", ["location", "attributes", "sentence"])
+def test_an_expression_fits_one_object_only(kind):
+    for number, scene in enumerate(scenes()):
+        texts = [expression(scene.objects, thing, kind, rng_for(number, kind)) for thing in scene.objects]
+        assert len(set(texts)) == len(texts)
+        assert all(texts)
+
+
+def test_a_description_fits_one_object_only():
+    for scene in scenes():
+        for thing in scene.objects:
+            for names in naming(scene.objects, thing):
+                fitting = [
+                    o for o in scene.objects if all(value_of(o, n) == value_of(thing, n) for n in names)
+                ]
+                assert fitting == [thing], describe(thing, names)
+
+
+def test_attribute_expressions_have_no_location_word():
+    for number, scene in enumerate(scenes()):
+        for thing in scene.objects:
+            text = expression(scene.objects, thing, "attributes", rng_for(number))
+            assert not set(text.split()) & {
+                "left",
+                "right",
+                "top",
+                "bottom",
+                "center",
+                "at",
+                "above",
+                "below",
+            }
+
+
+def test_answers_follow_from_the_image():
+    """One question about one image never has two answers, and no wrong option is the right one."""
+    for number, scene in enumerate(scenes()):
+        truth = {}
+        for family, ask in SCENE_FAMILIES.items():
+            for asked in ask(scene.objects, rng_for(family, number)):
+                assert truth.setdefault(plain(asked), asked.answer) == asked.answer
+                assert asked.answer not in asked.others
+    for number, document in enumerate(documents()):
+        truth = {}
+        for family, ask in DOCUMENT_FAMILIES.items():
+            for asked in ask(document, rng_for(family, number)):
+                assert truth.setdefault(plain(asked), asked.answer) == asked.answer
+                assert asked.answer not in asked.others
+                assert len(set(asked.others)) == len(asked.others)
+
+
+def test_relations_agree_with_the_boxes():
+    for number, scene in enumerate(scenes()):
+        for asked in relation_questions(scene.objects, rng_for(number)):
+            name = re.fullmatch(r"Is the (.+) to the left of the (.+)\?", asked.question)
+            if name:
+                rights = [
+                    q.answer for q in relation_questions(scene.objects, rng_for(number)) if q is not asked
+                ]
+                assert set(rights) <= {"Yes", "No"}
+                centres = {
+                    describe(o, names): o.box[0] + o.box[2]
+                    for o in scene.objects
+                    for names in naming(scene.objects, o, without="place")
+                }
+                first, second = (centres[text] for text in name.groups())
+                assert (first < second) == (asked.answer == "Yes")
+
+
+def test_yes_and_no_are_equally_frequent_in_training():
+    answers = Counter(answer for _, answer in all_pairs() if answer in ("Yes", "No"))
+    assert 0.4 < answers["Yes"] / answers.total() < 0.6
+
+
+def test_right_letters_go_round():
+    asked = Asked("colour", "What colour is the face?", "red", ("green", "blue", "pink", "black"))
+    letters = Counter(lettered_options(asked, np.random.default_rng(i))[1] for i in range(400))
+    assert set(letters) == set("ABCD")
+    assert max(letters.values()) < 140
+
+
+def test_a_multiple_choice_answer_names_the_right_option():
+    asked = Asked("colour", "What colour is the face?", "red", ("green", "blue"))
+    options, letter = lettered_options(asked, np.random.default_rng(0))
+    assert options["ABCD".index(letter)] == "red"
+    assert sorted(options) == ["blue", "green", "red"]
+
+
+def test_every_prompt_is_made_of_known_chunks_and_words():
+    unknown = {word for question, _ in all_pairs() for word in leftover_words(question)}
+    assert unknown == set()
+
+
+def test_chunks_occur_in_training_prompts():
+    prompts = "\0".join(question for question, _ in all_pairs()) + templates.SCENE_TEMPLATES["image"]
+    assert [chunk for chunk in questions.TEMPLATE_CHUNKS if chunk not in prompts] == []
+
+
+def test_boxes_of_lines_are_those_on_the_page():
+    for document in documents():
+        texts = {box_text(line.box): line.text for line in document.lines if line.box}
+        for question, answer in questions.continued_qa_for_document(document, 0):
+            if parse_box(answer):
+                assert question.endswith(texts[answer])
+
+
+def tree_digest(root: Path) -> dict[str, str]:
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    return {
+        path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files
+    }
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_source_is_the_same_on_every_run_and_grows_by_appending(tmp_path, name):
+    render_source(name, 2, tmp_path / "a")
+    render_source(name, 4, tmp_path / "b")
+    render_source(name, 2, tmp_path / "b2")
+    assert tree_digest(tmp_path / "a") == tree_digest(tmp_path / "b2")
+    small, large = tree_digest(tmp_path / "a"), tree_digest(tmp_path / "b")
+    images = {key for key in small if key.startswith("images/")}
+    assert len(images) == 2
+    assert all(large[key] == small[key] for key in images)
+
+
+def test_images_of_sources_pass_the_resolution_rule(tmp_path):
+    render_source("Scenes", 2, tmp_path / "s")
+    for path in (tmp_path / "s" / "images").iterdir():
+        assert min(Image.open(path).size) > 448
+
+
+def test_conversations_are_llava_turns_about_existing_images(tmp_path):
+    render_source("Instructions", 20, tmp_path / "i")
+    entries = json.loads((tmp_path / "i" / "conversations.json").read_text())
+    assert len(entries) == 20
+    for entry in entries:
+        turns = entry["conversations"]
+        assert [turn["from"] for turn in turns] == ["human", "gpt"] * (len(turns) // 2)
+        assert turns[0]["value"].startswith("<image>\n")
+        assert (tmp_path / "i" / "images" / entry["image"]).is_file()
+
+
+def test_unknown_source_and_bad_count_are_named(tmp_path):
+    with pytest.raises(GranvitError, match="Scenez.*choose one of Scenes"):
+        render_source("Scenez", 2, tmp_path / "x")
+    with pytest.raises(GranvitError, match="count is 0"):
+        render_source("Scenes", 0, tmp_path / "x")
+    assert list(tmp_path.iterdir()) == []
