@@ -165,12 +165,14 @@ def start_of_run(wildcards):
     scale, recipe = wildcards.scale, recipe_of(wildcards)
     mixtures = f"results/{scale}/data/mixtures"
     files = {"mixture": f"{mixtures}/{recipe.mixture}.parquet"}
-    if recipe.eval_images:
+    if recipe.eval_every:
         files["heldout"] = f"{mixtures}/heldout.parquet"
     if recipe.parent:
-        files["parent"] = f"{run_folder(scale, recipe.parent, wildcards.seed)}/model"
+        files["parent"] = f"{run_folder(scale, recipe.parent, wildcards.seed)}/manifest.json"
+        files["parent_model"] = f"{run_folder(scale, recipe.parent, wildcards.seed)}/model"
     if recipe.encoder_from:
-        files["encoder_from"] = f"{run_folder(scale, recipe.encoder_from, wildcards.seed)}/model"
+        files["encoder_from"] = f"{run_folder(scale, recipe.encoder_from, wildcards.seed)}/manifest.json"
+        files["encoder_from_model"] = f"{run_folder(scale, recipe.encoder_from, wildcards.seed)}/model"
     if is_rendered(scale) and not recipe.parent:
         config_of_scale = settings(scale)
         files["llm"] = f"{config_of_scale.llms[recipe.llm].path}/model.safetensors"
@@ -281,7 +283,7 @@ def runs_behind(table):
 def mixtures_behind(table):
     """Every mixture that the runs behind a table are trained or evaluated on."""
     runs = runs_behind(table).values()
-    mixtures = {run.mixture for run in runs} | {"heldout" for run in runs if run.eval_images}
+    mixtures = {run.mixture for run in runs} | {"heldout" for run in runs if run.eval_every}
     return [f"results/{SCALE}/data/mixtures/{mixture}.parquet" for mixture in sorted(mixtures)]
 
 

@@ -9,19 +9,19 @@ def main(job, log):
     from granvit.schema import EncoderSpec, LLMSpec, Recipe
     from granvit.training.run import train
 
-    def folder(name):
-        path = job.input.get(name)
-        return Path(path) if path else None
+    def run_folder(name):
+        manifest = job.input.get(name)
+        return Path(manifest).parent if manifest else None
 
     train(
         recipe=Recipe(**job.params.run["recipe"]),
         seed=int(job.wildcards.seed),
         encoder=EncoderSpec(**job.params.run["encoder"]),
         llm=LLMSpec(**job.params.run["llm"]),
-        parent_dir=folder("parent"),
-        encoder_dir=folder("encoder_from"),
+        parent_dir=run_folder("parent"),
+        encoder_dir=run_folder("encoder_from"),
         mixture=Path(job.input.mixture),
-        heldout=folder("heldout"),
+        heldout=Path(job.input.heldout) if job.input.get("heldout") else None,
         out_dir=Path(job.output.manifest).parent,
         state_dir=Path(job.params.state),
         device=job.params.device,
