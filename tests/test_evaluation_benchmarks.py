@@ -14,6 +14,7 @@ from granvit.errors import GranvitError
 from granvit.evaluation import predict as prediction
 from granvit.evaluation.benchmarks import Benchmark, load_benchmarks, read_images, read_questions, read_rows
 from granvit.evaluation.predict import predict, read_partial, shuffled
+from granvit.evaluation.prompts import model_text
 from granvit.evaluation.score import score, write_score
 from granvit.evaluation.scorers import SCORERS, golds
 
@@ -74,6 +75,15 @@ def test_a_broken_tsv_is_refused_by_line_and_column(tmp_path, rows, message):
     write_tsv(tmp_path / "t.tsv", rows)
     with pytest.raises(GranvitError, match=message):
         read_rows(tmp_path / "t.tsv")
+
+
+def test_image_marks_are_kept_only_where_they_name_one_of_several_images():
+    def text(question, images):
+        return model_text({"index": "1", "question": question, "image_path": images}, "interleaved_choice")
+
+    assert text("In <image 1>?", "1.png") == "Question: In ?\n"
+    assert text("<image 1><image 2>Which?", "['1.png', '2.png']") == "Question: Which?\n"
+    assert text("Is <image 2> red?", "['1.png', '2.png']") == "Question: Is <image 2> red?\n"
 
 
 def test_a_missing_benchmark_file_is_named(tmp_path):

@@ -22,6 +22,7 @@ Row = Mapping[str, Any]
 Message = dict[str, str]
 
 _IMAGE_MARK = re.compile(r"<image (\d)>")
+_LEADING_MARKS = re.compile(r"(?<=Question: )(?:<image \d> ?)+")
 
 
 def options(row: Row) -> dict[str, str]:
@@ -98,8 +99,9 @@ def _text(text: str) -> Message:
 
 
 def model_text(row: Row, form: str) -> str:
-    """The text for a model that sees all images before it: a lone image's mark goes, marks of several stay as
-    names.
+    """The text for a model that sees all images before it: marks at its head and a lone image's mark go.
+
+    Marks of several images inside a sentence stay, as the images' names.
     """
-    text = FORMS[form](row)
+    text = _LEADING_MARKS.sub("", FORMS[form](row))
     return _IMAGE_MARK.sub("", text) if len(image_names(row)) == 1 else text
