@@ -11,10 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from granvit.miniature.rendering import BACKGROUNDS, CANVAS, add_noise, background, fits_split, rng_for
+from granvit.miniature.rendering import BACKGROUNDS, CANVAS, CELL, add_noise, background, fits_split, rng_for
 from granvit.miniature.words import COLOURS, NUMBER_WORDS, POSITIONS, SHAPES, SIZES, TEXTURES
 
-CELL = 64  # px
 CELLS = CANVAS // CELL
 STRIPE = 16  # px: 4 px at 128 px input
 STRIPE_COLOUR = (245, 245, 245)
@@ -54,7 +53,8 @@ class Scene:
     def caption(self) -> str:
         """The global caption: how many objects there are, then each with its place."""
         parts = [f"{thing.caption()} at the {thing.position()}" for thing in self.objects]
-        return f"There are {NUMBER_WORDS[len(parts)]} objects: {', '.join(parts)}."
+        count = "is one object" if len(parts) == 1 else f"are {NUMBER_WORDS[len(parts)]} objects"
+        return f"There {count}: {', '.join(parts)}."
 
 
 def contents(objects: tuple[SceneObject, ...]) -> list[list]:

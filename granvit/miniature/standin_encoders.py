@@ -25,11 +25,12 @@ from granvit.progress import Progress
 
 LAYERS = 4
 PATCH = 16
-POOL = 16_000  # pictures
+POOL = 12_000  # pictures
 BATCH = 64
-STEPS = 800
-LEARNING_RATE = 1.5e-3
+STEPS = 700
+LEARNING_RATE = 1e-3
 WARMUP = 50
+SIMPLE_PART = 0.35  # of the training shows single things only
 DISTILL_FROM = 0.8  # SigLIP2 adds self-distillation for the last fifth of its training
 
 _CLIP_NORM = dict(image_mean=[0.48145466, 0.4578275, 0.40821073], image_std=[0.26862954, 0.26130258, 0.27577711])
@@ -164,14 +165,15 @@ def pretrain(name: str, pool_path: Path, seed: int, steps: int, log: Path | None
     objective = Objective(name, tower, captions.size)
     norm = [torch.tensor(NORMS[name][key]).view(1, 3, 1, 1) for key in ("image_mean", "image_std")]
     trained = list(objective.parameters())
-    optimizer = torch.optim.AdamW(trained, lr=LEARNING_RATE, weight_decay=0.05, betas=(0.9, 0.95))
+    optimizer = torch.optim.AdamW(trained, lr=LEARNING_RATE, weight_decay=0.05, betas=(0.9, 0.98))
     generator, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
-    progress = Progress(steps, f"stand-in {name}", "images", log, per_step=BATCH)
+    progress, recent = Progress(steps, f"stand-in {name}", "images", log, per_step=BATCH), {}
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = LEARNING_RATE * schedule(step, steps)
-        # A batch of scenes or of documents: told apart by what they show, not by their kind.
-        chosen = rng.choice(np.arange(step % 2, POOL, 2), size=BATCH, replace=False)
+        # A batch of one level: its pictures are told apart by what they show, not by their kind.
+        level = step % (2 if step < SIMPLE_PART * steps else 4)
+        chosen = rng.choice(np.arange(level, POOL, 4), size=BATCH, replace=False)
         pixels = (torch.from_numpy(pool[chosen]).float() / 255 - norm[0]) / norm[1]
         full = captions.encode([captions.full[i] for i in chosen])
         part = captions.encode([str(rng.choice(captions.parts[i])) for i in chosen])
@@ -181,6 +183,7 @@ def pretrain(name: str, pool_path: Path, seed: int, steps: int, log: Path | None
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         objective.after_step((step + 1) / steps)
-        progress.update(step + 1, loss=loss.item())
+        recent[standin_data.LEVELS[level]] = loss.item()
+        progress.update(step + 1, **recent)
     manifest = {"encoder": name, "objective": name, "images": steps * BATCH, "pool": POOL, "seed": seed, "final_loss": round(loss.item(), 4)}
     return tower.eval(), manifest
