@@ -20,6 +20,7 @@ from typing import TextIO
 import torch
 
 from granvit.data.images import decode_rgb
+from granvit.device import pick_device
 from granvit.errors import GranvitError
 from granvit.evaluation.benchmarks import Benchmark, Question, read_images, read_rows, select
 from granvit.evaluation.prompts import model_text
@@ -64,7 +65,7 @@ def predict(
 
     total, done = sum(map(len, asks.values())), sum(map(len, answered.values()))
     progress = Progress(total, f"predict {out_dir.parent.name} {out_dir.name}", "questions", log, start=done)
-    model = MLLM.load(Path(model_dir)).to(device)
+    model = MLLM.load(Path(model_dir)).to(pick_device(device))
     files = {name: open(path, "a", encoding="utf-8") for name, path in partial.items()}  # noqa: SIM115
     try:
         for path, questions in asks.items():
