@@ -21,14 +21,17 @@ def _available(kind: str) -> bool:
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """``auto`` takes the first of npu, cuda, cpu that is there; any other name is taken at its word or refused."""
+    """``auto`` takes the first of npu, cuda, cpu that is there; any other name is taken at its word or
+    refused."""
     if name == "auto":
         name = next(kind for kind in KINDS if _available(kind))
     kind = name.split(":")[0]
     if kind not in KINDS:
         raise GranvitError(f"device: {name!r} is unknown; expected auto or one of {', '.join(KINDS)}")
     if not _available(kind):
-        raise GranvitError(f"device: {name!r} is not available here; use device: auto, or install torch for {kind}")
+        raise GranvitError(
+            f"device: {name!r} is not available here; use device: auto, or install torch for {kind}"
+        )
     return torch.device(name)
 
 
@@ -40,7 +43,8 @@ def describe_device(device: torch.device) -> str:
 
 
 def autocast(device: torch.device, precision: str):
-    """Context for forward passes: bf16 autocast over fp32 weights (updates at 1e-5 vanish in bf16 ones), or nothing."""
+    """Context for forward passes: bf16 autocast over fp32 weights (updates at 1e-5 vanish in bf16 ones),
+    or nothing."""
     if precision == "fp32":
         return contextlib.nullcontext()
     if precision == "bf16":

@@ -1,7 +1,7 @@
 """Console progress of long jobs: one plain line now and then, because several jobs share a terminal.
 
-A line looks like ``stage1-granvit seed0 | step 120/600 | loss 1.23 | 61 images/s | 0:02:10 left`` and goes to standard
-error and to the job's own log file.
+A line looks like ``stage1-granvit seed0 | step 120/600 | loss 1.23 | 61 images/s | 0:02:10 left`` and
+goes to standard error and to the job's own log file.
 """
 
 from __future__ import annotations

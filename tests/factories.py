@@ -1,4 +1,4 @@
-"""Small real things for tests: model folders of random weights, tokenizers with real chat templates, mixtures with images."""
+"""Small real things for tests: models of random weights, tokenizers with real chat templates, mixtures."""
 
 from __future__ import annotations
 
@@ -32,13 +32,15 @@ from granvit.boxes import format_box
 from granvit.schema import EncoderSpec, LLMSpec, Recipe
 
 CHATML = (
-    "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}"
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are helpful.<|im_end|>\n{% endif %}"
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 LLAMA3 = (
     "{% for message in messages %}{% if loop.index0 == 0 %}<|begin_of_text|>{% endif %}"
-    "<|start_header_id|>{{ message['role'] }}<|end_header_id|>\n\n{{ message['content'] | trim }}<|eot_id|>{% endfor %}"
+    "<|start_header_id|>{{ message['role'] }}<|end_header_id|>\n\n"
+    "{{ message['content'] | trim }}<|eot_id|>{% endfor %}"
     "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
 )
 SPECIAL = {
@@ -54,17 +56,22 @@ VISION = {
 }
 
 
-def make_encoder(folder: Path, family: str = "siglip", size: int = 32, patch: int = 8, width: int = 32, layers: int = 3):
+def make_encoder(
+    folder: Path, family: str = "siglip", size: int = 32, patch: int = 8, width: int = 32, layers: int = 3
+):
     """Save a random encoder of ``family``; returns its EncoderSpec."""
     torch.manual_seed(int.from_bytes(hashlib.sha256(family.encode()).digest()[:4], "big"))
     model_class, config_class = VISION[family]
     square = (lambda value: [value, value]) if family == "internvl" else (lambda value: value)
     config = config_class(
-        hidden_size=width, intermediate_size=2 * width, num_hidden_layers=layers, num_attention_heads=width // 16,
+        hidden_size=width, intermediate_size=2 * width,
+        num_hidden_layers=layers, num_attention_heads=width // 16,
         image_size=square(size), patch_size=square(patch),
     )  # fmt: skip
     model_class(config).save_pretrained(folder)
-    return EncoderSpec(path=str(folder), image_size=size, patch_size=patch, mean=[0.5, 0.4, 0.3], std=[0.5, 0.5, 0.5])
+    return EncoderSpec(
+        path=str(folder), image_size=size, patch_size=patch, mean=[0.5, 0.4, 0.3], std=[0.5, 0.5, 0.5]
+    )
 
 
 def make_tokenizer(family: str = "qwen2") -> PreTrainedTokenizerFast:
@@ -74,9 +81,14 @@ def make_tokenizer(family: str = "qwen2") -> PreTrainedTokenizerFast:
     tokenizer.decoder = decoders.ByteLevel()
     special = SPECIAL[family]
     trainer = trainers.BpeTrainer(
-        vocab_size=400, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=400,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
-    tokenizer.train_from_iterator([f"Describe the {word} at [0.1, 0.25, 0.5, 0.75]" for word in WORDS], trainer)
+    tokenizer.train_from_iterator(
+        [f"Describe the {word} at [0.1, 0.25, 0.5, 0.75]" for word in WORDS], trainer
+    )
     end = "<|im_end|>" if family == "qwen2" else "<|eot_id|>"
     template = CHATML if family == "qwen2" else LLAMA3
     return PreTrainedTokenizerFast(
@@ -89,10 +101,13 @@ def make_llm(folder: Path, family: str = "qwen2", width: int = 32, layers: int =
     """Save a random language model with its tokenizer; returns its LLMSpec."""
     torch.manual_seed(7)
     tokenizer = make_tokenizer(family)
-    config_class, model_class = (Qwen2Config, Qwen2ForCausalLM) if family == "qwen2" else (LlamaConfig, LlamaForCausalLM)
+    config_class, model_class = (
+        (Qwen2Config, Qwen2ForCausalLM) if family == "qwen2" else (LlamaConfig, LlamaForCausalLM)
+    )
     config = config_class(
         vocab_size=len(tokenizer), hidden_size=width, intermediate_size=2 * width, num_hidden_layers=layers,
-        num_attention_heads=width // 16, num_key_value_heads=1, max_position_embeddings=4096, tie_word_embeddings=family == "qwen2",
+        num_attention_heads=width // 16, num_key_value_heads=1, max_position_embeddings=4096,
+        tie_word_embeddings=family == "qwen2",
         eos_token_id=tokenizer.eos_token_id, bos_token_id=None, pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
     model_class(config).save_pretrained(folder)
@@ -100,8 +115,13 @@ def make_llm(folder: Path, family: str = "qwen2", width: int = 32, layers: int =
     return LLMSpec(path=str(folder))
 
 
-def make_mixture(path: Path, images: int = 10, tasks: tuple[str, ...] = ("global_caption", "bbox2caption"), regions: int = 3) -> Path:
-    """Write a mixture of random drawings (JPEG and PNG, two shapes) in one file that stands for a packed shard."""
+def make_mixture(
+    path: Path,
+    images: int = 10,
+    tasks: tuple[str, ...] = ("global_caption", "bbox2caption"),
+    regions: int = 3,
+) -> Path:
+    """Write a mixture of random drawings (JPEG and PNG, two shapes) and the file that holds their bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     shard = path.with_suffix(".tar")
     rows, data = [], b""
@@ -111,30 +131,51 @@ def make_mixture(path: Path, images: int = 10, tasks: tuple[str, ...] = ("global
         image = Image.new("RGB", (width, height), tuple(digest[:3]))
         boxes, qa = [], []
         for region in range(regions):
-            x, y, word = digest[3 + region] % (width - 48), digest[9 + region] % (height - 48), WORDS[digest[region] % len(WORDS)]
+            x, y, word = (
+                digest[3 + region] % (width - 48),
+                digest[9 + region] % (height - 48),
+                WORDS[digest[region] % len(WORDS)],
+            )
             box = [float(x), float(y), float(x + 40), float(y + 30 + region)]
             ImageDraw.Draw(image).rectangle(box, fill=tuple(digest[region : region + 3]))
             boxes.append((box, word))
         text = [format_box(box, width, height) for box, _ in boxes]
         for task in tasks:
             if task in ("global_caption", "instruction"):
-                qa.append({"task": task, "question": "Describe the image.", "answer": " and ".join(w for _, w in boxes), "box": None})
+                qa.append(
+                    {
+                        "task": task,
+                        "question": "Describe the image.",
+                        "answer": " and ".join(w for _, w in boxes),
+                        "box": None,
+                    }
+                )
             for (box, word), box_text in zip(boxes, text, strict=True):
                 if task == "bbox2caption":
                     qa.append({"task": task, "question": f"Describe {box_text}", "answer": word, "box": box})
                 if task == "caption2bbox":
-                    qa.append({"task": task, "question": f"Where is the {word}?", "answer": box_text, "box": box})
+                    qa.append(
+                        {"task": task, "question": f"Where is the {word}?", "answer": box_text, "box": box}
+                    )
         buffer = io.BytesIO()
         image.save(buffer, "PNG" if number % 3 else "JPEG")
         rows.append(
             {
-                "key": f"{path.stem}-{number}", "shard": str(shard), "offset": len(data), "size": buffer.tell(),
+                "key": f"{path.stem}-{number}", "shard": str(shard),
+                "offset": len(data), "size": buffer.tell(),
                 "width": width, "height": height, "qa": qa,
             }
         )  # fmt: skip
         data += buffer.getvalue()
     shard.write_bytes(data)
-    qa_type = pa.struct([("task", pa.string()), ("question", pa.string()), ("answer", pa.string()), ("box", pa.list_(pa.float64()))])
+    qa_type = pa.struct(
+        [
+            ("task", pa.string()),
+            ("question", pa.string()),
+            ("answer", pa.string()),
+            ("box", pa.list_(pa.float64())),
+        ]
+    )
     schema = pa.schema(
         [("key", pa.string()), ("shard", pa.string()), ("offset", pa.int64()), ("size", pa.int64()),
          ("width", pa.int32()), ("height", pa.int32()), ("qa", pa.list_(qa_type))]
@@ -150,7 +191,8 @@ def make_recipe(stage: str = "stage1", **changes) -> Recipe:
         "sft": (True, True, True), "continued": (True, True, True),
     }[stage]  # fmt: skip
     distillation = {
-        "weight": 1.0, "ema_decay": 0.9, "crop_size": 32, "regions_per_image": 2, "context": 0.0, "pool": "grid",
+        "weight": 1.0, "ema_decay": 0.9, "crop_size": 32,
+        "regions_per_image": 2, "context": 0.0, "pool": "grid",
     }  # fmt: skip
     settings = {
         "name": f"{stage}-test", "stage": stage, "scale": "smoke", "parent": None, "encoder_from": None,

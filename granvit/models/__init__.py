@@ -1,1 +1,2 @@
-"""The models of the paper: vision encoders, projector, language models, and the multimodal model of the three."""
+"""The models of the paper: vision encoders, projector, language models, and the multimodal model of the
+three."""

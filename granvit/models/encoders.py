@@ -1,7 +1,8 @@
 """Vision encoders: the transformers classes of the paper's six encoders behind one small module.
 
-Every encoder gives the patch tokens of one hidden state (``feature_layer``, penultimate by default: LLaVA's convention), without CLS token.
-Layers behind it are not computed but stay in the checkpoint, so that an exported encoder is whole.
+Every encoder gives the patch tokens of one hidden state (``feature_layer``, penultimate by default:
+LLaVA's convention), without CLS token. Layers behind it are not computed but stay in the checkpoint, so
+that an exported encoder is whole.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ FAMILIES = {
 
 
 class Encoder(nn.Module):
-    """A vision encoder. ``forward``: (B, 3, H, W) normalised pixels -> (B, T, C) patch features in raster order.
+    """A vision encoder. ``forward``: (B, 3, H, W) normalised pixels -> (B, T, C) patch features in raster
+    order.
 
     ``spec`` needs ``image_size, patch_size`` (pixels), ``feature_layer``, ``mean, std`` (RGB, 0-1).
     H and W may differ from ``image_size`` (smaller teacher crops): position embeddings are then interpolated.
@@ -64,7 +66,8 @@ class Encoder(nn.Module):
         self.depth_used = spec.feature_layer if spec.feature_layer >= 0 else depth + 1 + spec.feature_layer
         if not 1 <= self.depth_used <= depth:
             raise GranvitError(
-                f"encoder: feature_layer {spec.feature_layer} is out of range; {spec.path!r} has {depth} layers"
+                f"encoder: feature_layer {spec.feature_layer} is out of range; {spec.path!r} has {depth} "
+                f"layers"
             )
         self.width = model.config.hidden_size
         self.grid = spec.image_size // spec.patch_size
@@ -84,7 +87,9 @@ class Encoder(nn.Module):
 
     def _embed(self, pixel_values: torch.Tensor) -> torch.Tensor:
         embeddings = self.model.embeddings
-        resized = pixel_values.shape[-1] != self.spec.image_size or pixel_values.shape[-2] != self.spec.image_size
+        resized = (
+            pixel_values.shape[-1] != self.spec.image_size or pixel_values.shape[-2] != self.spec.image_size
+        )
         if self.family is AIMV2 and resized and not self.model.config.is_native:
             hidden = self._embed_resized_aimv2(pixel_values)
         elif self.family.interpolates:
@@ -104,15 +109,16 @@ class Encoder(nn.Module):
         return embeddings.rms_norm(patches.flatten(2).transpose(1, 2)) + positions.flatten(2).transpose(1, 2)
 
     def feature_parameters(self) -> list[nn.Parameter]:
-        """The parameters that the features depend on; the head and the layers behind the feature layer learn nothing."""
+        """The parameters that the features depend on; the head and the layers behind the feature layer
+        learn nothing."""
         modules = [self.model.embeddings, *self.layers[: self.depth_used]]
         if self.family.pre_norm:
             modules.append(getattr(self.model, self.family.pre_norm))
         return [parameter for module in modules for parameter in module.parameters()]
 
     def preprocess(self, image: Image.Image, size: int | None = None) -> torch.Tensor:
-        """RGB image -> uint8 (3, size, size): padded to a centred square in the mean colour (LLaVA's expand2square),
-        bicubic. ``size``: pixels, ``image_size`` by default."""
+        """RGB image -> uint8 (3, size, size): padded to a centred square in the mean colour (LLaVA's
+        expand2square), bicubic. ``size``: pixels, ``image_size`` by default."""
         size = size or self.spec.image_size
         if image.width != image.height:
             side = max(image.size)
@@ -136,13 +142,16 @@ class Encoder(nn.Module):
             "do_resize": True, "size": {"height": spec.image_size, "width": spec.image_size}, "resample": 3,
             "do_rescale": True, "rescale_factor": 1 / 255,
             "do_normalize": True, "image_mean": list(spec.mean), "image_std": list(spec.std),
-            "granvit": {"padding": "square", "patch_size": spec.patch_size, "feature_layer": spec.feature_layer},
+            "granvit": {
+                "padding": "square", "patch_size": spec.patch_size, "feature_layer": spec.feature_layer,
+            },
         }  # fmt: skip
         (Path(folder) / PREPROCESSOR).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
 def load_encoder(spec) -> Encoder:
-    """The encoder of ``spec.path`` (local folder or hub id), its class chosen by the checkpoint's ``model_type``.
+    """The encoder of ``spec.path`` (local folder or hub id), its class chosen by the checkpoint's
+    ``model_type``.
 
     Raises GranvitError on a missing folder, an unknown model type, weights or sizes that do not fit.
     """
@@ -150,9 +159,13 @@ def load_encoder(spec) -> Encoder:
     try:
         model_type = AutoConfig.from_pretrained(path).model_type
     except (OSError, ValueError) as error:
-        raise GranvitError(f"encoder: cannot read the config of {path!r}: {str(error).splitlines()[0]}") from error
+        raise GranvitError(
+            f"encoder: cannot read the config of {path!r}: {str(error).splitlines()[0]}"
+        ) from error
     if model_type not in FAMILIES:
-        raise GranvitError(f"encoder: {path!r} has model_type {model_type!r}; expected one of {', '.join(FAMILIES)}")
+        raise GranvitError(
+            f"encoder: {path!r} has model_type {model_type!r}; expected one of {', '.join(FAMILIES)}"
+        )
     family = FAMILIES[model_type]
     model = load_pretrained(family.model, path, "encoder", FOREIGN).eval()
     for key in ("image_size", "patch_size"):
@@ -170,10 +183,17 @@ def load_saved_encoder(folder: Path) -> Encoder:
     """An encoder that ``Encoder.save`` wrote, with the preprocessing saved beside it."""
     file = Path(folder) / PREPROCESSOR
     if not file.is_file():
-        raise GranvitError(f"encoder: {file} is missing; this is no encoder that a training run exported. Run that run again")
+        raise GranvitError(
+            f"encoder: {file} is missing; this is no encoder that a training run exported. Run that run again"
+        )
     saved = json.loads(file.read_text(encoding="utf-8"))
+    own = saved["granvit"]
     spec = SimpleNamespace(
-        path=str(folder), image_size=saved["size"]["height"], mean=saved["image_mean"], std=saved["image_std"],
-        patch_size=saved["granvit"]["patch_size"], feature_layer=saved["granvit"]["feature_layer"],
-    )  # fmt: skip
+        path=str(folder),
+        image_size=saved["size"]["height"],
+        patch_size=own["patch_size"],
+        feature_layer=own["feature_layer"],
+        mean=saved["image_mean"],
+        std=saved["image_std"],
+    )
     return load_encoder(spec)

@@ -1,4 +1,5 @@
-"""Language models: Qwen2.5 and LLaMA3 from a local folder or the hub, with their tokenizer and chat template."""
+"""Language models: Qwen2.5 and LLaMA3 from a local folder or the hub, with their tokenizer and chat
+template."""
 
 from __future__ import annotations
 
@@ -12,13 +13,15 @@ from granvit.models.loading import load_pretrained, require_model
 
 
 def load_llm(spec) -> PreTrainedModel:
-    """The causal language model of ``spec.path`` (folder or hub id) in fp32; raises GranvitError where weights don't fit."""
+    """The causal language model of ``spec.path`` (folder or hub id) in fp32; raises GranvitError where
+    weights don't fit."""
     path = require_model(spec.path, "llm")
     return load_pretrained(AutoModelForCausalLM, path, "llm").eval()
 
 
 def load_tokenizer(spec) -> PreTrainedTokenizerBase:
-    """The tokenizer of ``spec.path``; it must bring a chat template, since packing cuts that template into pieces."""
+    """The tokenizer of ``spec.path``; it must bring a chat template, since packing cuts that template
+    into pieces."""
     path = require_model(spec.path, "llm")
     tokenizer = AutoTokenizer.from_pretrained(path)
     if not tokenizer.chat_template:

@@ -1,4 +1,5 @@
-"""Loading of pretrained folders without silent surprises: a weight that is missing is an error, never a random one."""
+"""Loading of pretrained folders without silent surprises: a weight that is missing is an error, never a
+random one."""
 
 from __future__ import annotations
 
@@ -22,29 +23,44 @@ def require_model(path: str, what: str) -> str:
     folder = Path(path)
     if (folder / "config.json").is_file():
         return str(folder)
-    looks_local = folder.is_absolute() or path.startswith(".") or len(folder.parts) != 2 or folder.parent.exists()
+    looks_local = (
+        folder.is_absolute() or path.startswith(".") or len(folder.parts) != 2 or folder.parent.exists()
+    )
     if looks_local:
         problem = "holds no config.json" if folder.exists() else "does not exist"
         raise GranvitError(
-            f"{what}: model folder {path!r} {problem}; expected a folder in Hugging Face layout (config.json, "
-            "model.safetensors). Give the right path in config/encoders.yaml or config/llms.yaml, or download the model there"
+            f"{what}: model folder {path!r} {problem}; expected a folder in Hugging Face layout "
+            f"(config.json, "
+            "model.safetensors). Give the right path in config/encoders.yaml or config/llms.yaml, or "
+            "download the model there"
         )
     return path
 
 
 def load_pretrained(model_class: type, path: str, what: str, foreign: tuple[str, ...] = (), **options):
-    """``model_class.from_pretrained`` in fp32 with SDPA attention that refuses missing, unexpected or misshapen weights.
+    """``model_class.from_pretrained`` in fp32 with SDPA attention that refuses missing, unexpected or
+    misshapen weights.
 
-    ``foreign``: prefixes of keys that belong to other parts of a larger checkpoint (a text tower) and may be left unread.
+    ``foreign``: prefixes of keys that belong to other parts of a larger checkpoint (a text tower) and may
+    be left unread.
     """
     try:
         model, info = model_class.from_pretrained(
-            path, dtype="float32", attn_implementation="sdpa", use_safetensors=True, output_loading_info=True, **options
+            path,
+            dtype="float32",
+            attn_implementation="sdpa",
+            use_safetensors=True,
+            output_loading_info=True,
+            **options,
         )
     except (OSError, RuntimeError, ValueError) as error:
         raise GranvitError(f"{what}: cannot load {path!r}: {str(error).strip().splitlines()[0]}") from error
     unexpected = [key for key in info["unexpected_keys"] if not key.startswith(foreign)]
-    problems = {"missing": info["missing_keys"], "unexpected": unexpected, "of another shape": info["mismatched_keys"]}
+    problems = {
+        "missing": info["missing_keys"],
+        "unexpected": unexpected,
+        "of another shape": info["mismatched_keys"],
+    }
     for problem, keys in problems.items():
         if keys:
             shown = ", ".join(str(key) for key in sorted(keys, key=str)[:5])

@@ -1,4 +1,5 @@
-"""The multimodal model: vision encoder, projector and language model, for packed training and for batched answers."""
+"""The multimodal model: vision encoder, projector and language model, for packed training and for batched
+answers."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ PARTS = ("encoder", "projector", "llm")
 
 
 class MLLM(nn.Module):
-    """Encoder, projector and language model in one module. ``projector.tiles`` says whether images are tiled (A.5)."""
+    """Encoder, projector and language model in one module. ``projector.tiles`` says whether images are
+    tiled (A.5)."""
 
     def __init__(self, encoder: Encoder, projector: Projector, llm: nn.Module, tokenizer) -> None:
         super().__init__()
@@ -32,11 +34,19 @@ class MLLM(nn.Module):
         expected = (feature_width(encoder, self.tiles), llm.config.hidden_size)
         if (projector.input_size, projector.output_size) != expected:
             raise GranvitError(
-                f"model: the projector maps {projector.input_size} to {projector.output_size} channels, encoder and language model "
-                f"want {expected[0]} to {expected[1]}; the parent run has another encoder, LLM or tiling. Correct the recipe's parent"
+                f"model: the projector maps {projector.input_size} to {projector.output_size} channels, "
+                f"encoder and language model "
+                f"want {expected[0]} to {expected[1]}; the parent run has another encoder, LLM or tiling. "
+                f"Correct the recipe's parent"
             )
-        end_ids = [self.chat.end, tokenizer.eos_token_id, getattr(llm.generation_config, "eos_token_id", None)]
-        self.end_ids = sorted({i for ids in end_ids if ids is not None for i in (ids if isinstance(ids, list) else [ids])})
+        end_ids = [
+            self.chat.end,
+            tokenizer.eos_token_id,
+            getattr(llm.generation_config, "eos_token_id", None),
+        ]
+        self.end_ids = sorted(
+            {i for ids in end_ids if ids is not None for i in (ids if isinstance(ids, list) else [ids])}
+        )
 
     @property
     def image_tokens(self) -> int:
@@ -66,7 +76,8 @@ class MLLM(nn.Module):
         return cut_tiles(self.encoder.preprocess(image, self.canvas_size), overview)
 
     def encode_views(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Pixels as ``preprocess`` gives them, stacked (uint8; floats are taken as normalised) -> (views, T, C) features."""
+        """Pixels as ``preprocess`` gives them, stacked (uint8; floats are taken as normalised) -> (views,
+        T, C) features."""
         pixels = pixels.to(self.device)
         pixels = self.encoder.normalise(pixels) if pixels.dtype == torch.uint8 else pixels
         return self.encoder(pixels.flatten(0, -4))
@@ -76,18 +87,24 @@ class MLLM(nn.Module):
         return recombine(features.unflatten(0, (-1, self.views))) if self.tiles else features
 
     def encode_images(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(B, 3, S, S) or (B, views, 3, S, S) pixels -> (B, image_tokens, D) embeddings that ``answer`` takes."""
+        """(B, 3, S, S) or (B, views, 3, S, S) pixels -> (B, image_tokens, D) embeddings that ``answer``
+        takes."""
         return self.projector(self.join_views(self.encode_views(pixels)))
 
     def token_losses(self, image_embeddings: torch.Tensor, packed: PackedBatch) -> torch.Tensor:
-        """Cross-entropy of each supervised token: (N,). The head is computed on the positions that predict one only."""
+        """Cross-entropy of each supervised token: (N,). The head is computed on the positions that
+        predict one only."""
         return token_losses(self.llm, image_embeddings, packed)
 
     @torch.inference_mode()
-    def answer(self, image_embeddings: torch.Tensor, questions: list[str], max_new_tokens: int = 64) -> list[str]:
-        """Greedy answers. image_embeddings: (Q, T, D) from ``encode_images``, one row a question; returns Q stripped texts.
+    def answer(
+        self, image_embeddings: torch.Tensor, questions: list[str], max_new_tokens: int = 64
+    ) -> list[str]:
+        """Greedy answers. image_embeddings: (Q, T, D) from ``encode_images``, one row a question; returns
+        Q stripped texts.
 
-        Rows are padded between image and question, masked out, so that prefix and end of all rows are aligned.
+        Rows are padded between image and question, masked out, so that prefix and end of all rows are
+        aligned.
         """
         embed = self.llm.get_input_embeddings()
         prompts = [self.chat.prompt(question) for question in questions]
@@ -112,7 +129,11 @@ class MLLM(nn.Module):
         tokens = []
         for _ in range(max_new_tokens):
             hidden = self.llm.model(
-                inputs_embeds=embeddings, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
+                inputs_embeds=embeddings,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
             ).last_hidden_state
             token = head(hidden[:, -1]).argmax(-1)
             done = done | torch.isin(token, ends)
@@ -133,11 +154,15 @@ class MLLM(nn.Module):
 
     @classmethod
     def load(cls, folder: Path) -> MLLM:
-        """Read what ``save`` wrote (in eval mode, on the CPU); raises GranvitError on a folder that is missing or incomplete."""
+        """Read what ``save`` wrote (in eval mode, on the CPU); raises GranvitError on a folder that is
+        missing or incomplete."""
         folder = Path(folder)
         for part in PARTS:
             if not (folder / part / "config.json").is_file():
-                raise GranvitError(f"model: {folder / part}/config.json is missing; expected the model/ folder of a finished run")
+                raise GranvitError(
+                    f"model: {folder / part}/config.json is missing; expected the model/ folder of a "
+                    f"finished run"
+                )
         spec = SimpleNamespace(path=str(folder / "llm"))
         encoder, projector = load_saved_encoder(folder / "encoder"), load_projector(folder / "projector")
         return cls(encoder, projector, load_llm(spec), load_tokenizer(spec)).eval()
@@ -149,7 +174,8 @@ def feature_width(encoder: Encoder, tiles: int) -> int:
 
 
 def token_losses(llm: nn.Module, image_embeddings: torch.Tensor, packed: PackedBatch) -> torch.Tensor:
-    """Cross-entropy of each supervised token (N,), for image embeddings (B, T, D) in front of the packed text of B images."""
+    """Cross-entropy of each supervised token (N,), for image embeddings (B, T, D) in front of the packed
+    text of B images."""
     embed = llm.get_input_embeddings()
     embeddings = torch.cat([embed(packed.before), image_embeddings, embed(packed.after)], dim=1)
     hidden = llm.model(

@@ -1,8 +1,10 @@
-"""Region packing: one image is encoded and read once, all its question-answer pairs follow as segments isolated from each other.
+"""Region packing: one image is encoded and read once, all its question-answer pairs follow as segments
+isolated from each other.
 
 A row is ``template up to the image | image tokens | newline | segment | segment | ...``; a segment is
-``question, end of turn, assistant header, answer, end token``. Every segment sees the prefix and itself and its positions restart
-behind the prefix, so each one is exactly the sample that it would be alone. The pieces come from the tokenizer's own template.
+``question, end of turn, assistant header, answer, end token``. Every segment sees the prefix and itself
+and its positions restart behind the prefix, so each one is exactly the sample that it would be alone. The
+pieces come from the tokenizer's own template.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ ROW_MULTIPLE = 8  # attention kernels want aligned rows
 
 @dataclass(frozen=True)
 class Segment:
-    """Token ids of one question-answer pair; the last ``supervised`` of them are the answer and its end token."""
+    """Token ids of one question-answer pair; the last ``supervised`` of them are the answer and its end
+    token."""
 
     ids: list[int]
     supervised: int
@@ -45,7 +48,8 @@ class ChatFormat:
             before = newline = turn = end = ""
         if not turn or not end.strip() or prompt != f"{before}{IMAGE}{newline}{QUESTION}{turn}":
             raise GranvitError(
-                f"llm: the chat template of {tokenizer.name_or_path!r} does not keep question and answer as they are; "
+                f"llm: the chat template of {tokenizer.name_or_path!r} does not keep question and answer "
+                f"as they are; "
                 "expected a template such as Qwen2.5's or LLaMA3's"
             )
         self.before_image = self._tokenise(before)
@@ -72,8 +76,8 @@ class PackedBatch:
     """Packed rows of a batch. B rows, L positions behind and including the image, N supervised tokens.
 
     before, after: token ids left (B, P) and right (B, L - P - T) of the image; position_ids: (B, L);
-    attention_mask: (B, 1, L, L) bool; predictors: (N,) flat positions in B*L whose hidden states predict ``targets`` (N,);
-    segment_index: (N,) which segment of the batch (row by row) a target belongs to.
+    attention_mask: (B, 1, L, L) bool; predictors: (N,) flat positions in B*L whose hidden states predict
+    ``targets`` (N,); segment_index: (N,) which segment of the batch (row by row) a target belongs to.
     """
 
     before: torch.Tensor
@@ -86,7 +90,9 @@ class PackedBatch:
 
     def to(self, device: torch.device) -> PackedBatch:
         """Copy of all tensors on ``device``."""
-        return PackedBatch(**{name: tensor.to(device, non_blocking=True) for name, tensor in vars(self).items()})
+        return PackedBatch(
+            **{name: tensor.to(device, non_blocking=True) for name, tensor in vars(self).items()}
+        )
 
 
 def pack(rows: Sequence[Sequence[Segment]], chat: ChatFormat, image_tokens: int) -> PackedBatch:
@@ -99,7 +105,7 @@ def pack(rows: Sequence[Sequence[Segment]], chat: ChatFormat, image_tokens: int)
     ids[:, start:prefix] = chat.after_image
     positions = np.zeros((len(rows), length), dtype=np.int64)
     positions[:, :prefix] = np.arange(prefix)
-    segments = np.full((len(rows), length), -1, dtype=np.int32)  # -1 padding, 0 prefix, 1.. segments of the row
+    segments = np.full((len(rows), length), -1, dtype=np.int32)  # -1 padding, 0 prefix, then 1, 2, ...
     segments[:, :prefix] = 0
     predictors, counts = [], []
     for row, row_segments in enumerate(rows):
@@ -125,7 +131,8 @@ def pack(rows: Sequence[Sequence[Segment]], chat: ChatFormat, image_tokens: int)
 
 
 def segment_mask(segments: torch.Tensor) -> torch.Tensor:
-    """(B, L) segment numbers (0: prefix, -1: padding) -> (B, 1, L, L) bool: who may look at whom, always backwards only.
+    """(B, L) segment numbers (0: prefix, -1: padding) -> (B, 1, L, L) bool: who may look at whom, always
+    backwards only.
 
     Padding sees itself and other padding, because a row that sees nothing is not a number.
     """

@@ -1,4 +1,5 @@
-"""The projector between encoder and language model: a two-layer MLP (Sec. 5.1; GELU between the layers as in LLaVA-1.5)."""
+"""The projector between encoder and language model: a two-layer MLP (Sec. 5.1; GELU between the layers as
+in LLaVA-1.5)."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ from granvit.errors import GranvitError
 class Projector(nn.Module):
     """(B, T, ``input_size``) encoder features -> (B, T, ``output_size``) language-model embeddings.
 
-    ``tiles``: with how many tiles an image was cut when this projector learned (0: none); it fixes ``input_size``.
+    ``tiles``: with how many tiles an image was cut when this projector learned (0: none); it fixes
+    ``input_size``.
     """
 
     def __init__(self, input_size: int, output_size: int, tiles: int = 0) -> None:
@@ -33,14 +35,20 @@ class Projector(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         config = {"input_size": self.input_size, "output_size": self.output_size, "tiles": self.tiles}
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        save_file({name: value.contiguous() for name, value in self.state_dict().items()}, folder / "model.safetensors")
+        save_file(
+            {name: value.contiguous() for name, value in self.state_dict().items()},
+            folder / "model.safetensors",
+        )
 
 
 def load_projector(folder: Path) -> Projector:
-    """Read what ``Projector.save`` wrote; raises GranvitError when the folder is missing or its weights do not fit."""
+    """Read what ``Projector.save`` wrote; raises GranvitError when the folder is missing or its weights
+    do not fit."""
     folder = Path(folder)
     if not (folder / "config.json").is_file():
-        raise GranvitError(f"projector: {folder}/config.json is missing; expected a finished training run's model folder")
+        raise GranvitError(
+            f"projector: {folder}/config.json is missing; expected a finished training run's model folder"
+        )
     projector = Projector(**json.loads((folder / "config.json").read_text(encoding="utf-8")))
     try:
         projector.load_state_dict(load_file(folder / "model.safetensors"))

@@ -1,7 +1,8 @@
-"""ROIAlign (He et al., Mask R-CNN) in plain PyTorch: ``aligned=True``, adaptive sampling ratio, differentiable, any device.
+"""ROIAlign (He et al., Mask R-CNN) in plain PyTorch: ``aligned=True``, adaptive sampling ratio,
+differentiable, any device.
 
-Averaged bilinear samples on a regular grid are separable, so a region is W_y F W_x^T with two small interpolation matrices:
-two batched matrix products, deterministic forward and backward.
+Averaged bilinear samples on a regular grid are separable, so a region is W_y F W_x^T with two small
+interpolation matrices: two batched matrix products, deterministic forward and backward.
 """
 
 from __future__ import annotations

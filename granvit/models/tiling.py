@@ -1,7 +1,9 @@
-"""Image tiling (A.5): an image is seen as n x n local tiles and one global view, each at the encoder's own input size.
+"""Image tiling (A.5): an image is seen as n x n local tiles and one global view, each at the encoder's
+own input size.
 
-*Open* in the paper: N, and how tiles are laid out. Here the largest square grid of at most N tiles covers the padded
-square canvas, so that all images give the same number of tokens. 2x2 neighbouring features become one token (pixel shuffle); local tokens are put back by position.
+*Open* in the paper: N, and how tiles are laid out. Here the largest square grid of at most N tiles covers
+the padded square canvas, so that all images give the same number of tokens. 2x2 neighbouring features
+become one token (pixel shuffle); local tokens are put back by position.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ def tile_side(tiles: int) -> int:
 
 
 def cut_tiles(canvas: torch.Tensor, overview: torch.Tensor) -> torch.Tensor:
-    """canvas (3, nS, nS), overview (3, S, S) -> (1 + n*n, 3, S, S): the global view first, then tiles in raster order."""
+    """canvas (3, nS, nS), overview (3, S, S) -> (1 + n*n, 3, S, S): the global view first, then tiles in
+    raster order."""
     size = overview.shape[-1]
     rows = canvas.unfold(1, size, size).unfold(2, size, size)  # (3, n, n, S, S)
     return torch.cat([overview[None], rows.flatten(1, 2).transpose(0, 1)])
@@ -31,13 +34,16 @@ def pixel_shuffle(grid: torch.Tensor) -> torch.Tensor:
     """(..., H, W, C) -> (..., H/2, W/2, 4C): four neighbours become one token with all their channels."""
     *lead, height, width, channels = grid.shape
     if height % SHUFFLE or width % SHUFFLE:
-        raise GranvitError(f"tiling: a grid of {height}x{width} tokens cannot be shuffled by {SHUFFLE}; use another encoder")
+        raise GranvitError(
+            f"tiling: a grid of {height}x{width} tokens cannot be shuffled by {SHUFFLE}; use another encoder"
+        )
     grid = grid.reshape(*lead, height // SHUFFLE, SHUFFLE, width // SHUFFLE, SHUFFLE, channels)
     return grid.transpose(-4, -3).flatten(-3)
 
 
 def recombine(features: torch.Tensor) -> torch.Tensor:
-    """(B, views, T, C) features -> (B, views * T / 4, 4C) tokens: global view, then the canvas in raster order."""
+    """(B, views, T, C) features -> (B, views * T / 4, 4C) tokens: global view, then the canvas in raster
+    order."""
     batch, views, tokens, _ = features.shape
     side, grid = math.isqrt(views - 1), math.isqrt(tokens)
     shuffled = pixel_shuffle(features.unflatten(2, (grid, grid)))
@@ -49,7 +55,8 @@ def recombine(features: torch.Tensor) -> torch.Tensor:
 def locate_view(box: list[float], size: int, tiles: int) -> tuple[int, list[float]]:
     """The view that shows a region and its box there. ``box``: pixels on the global view of ``size`` px.
 
-    A region inside one tile is looked at on that tile; one that spans tiles on the global view (*open* in the paper).
+    A region inside one tile is looked at on that tile; one that spans tiles on the global view (*open* in
+    the paper).
     """
     side = tile_side(tiles)
     if side < 2:

@@ -1,1 +1,2 @@
-"""Training: stages as data, batches of packed regions, distillation, and the one loop of every stage (Sec. 4)."""
+"""Training: stages as data, batches of packed regions, distillation, and the one loop of every stage
+(Sec. 4)."""

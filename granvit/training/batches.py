@@ -1,6 +1,7 @@
 """Batches: where data meets models. A mixture's rows become packed rows of tokens, pixels and regions.
 
-A batch is a pure function of (seed, step), so a resumed run sees the same batches without keeping any iterator's state.
+A batch is a pure function of (seed, step), so a resumed run sees the same batches without keeping any
+iterator's state.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ COLUMNS = ["key", "shard", "offset", "size", "width", "height", "qa"]
 
 
 class Mixture:
-    """Rows of a mixture's Parquet file, one an image. Raises GranvitError when it is missing, empty or not a mixture."""
+    """Rows of a mixture's Parquet file, one an image. Raises GranvitError when it is missing, empty or
+    not a mixture."""
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
@@ -32,10 +34,15 @@ class Mixture:
             raise GranvitError(f"mixture: {path} does not exist; make it with `snakemake {path}`")
         missing = set(COLUMNS) - set(parquet.read_schema(self.path).names)
         if missing:
-            raise GranvitError(f"mixture: {path} has no column {', '.join(sorted(missing))}; expected a mixture's Parquet file")
+            raise GranvitError(
+                f"mixture: {path} has no column {', '.join(sorted(missing))}; expected a mixture's Parquet "
+                f"file"
+            )
         self.table = parquet.read_table(self.path, columns=COLUMNS)
         if not len(self.table):
-            raise GranvitError(f"mixture: {path} holds no image; give its sources more images, or relax the filters")
+            raise GranvitError(
+                f"mixture: {path} holds no image; give its sources more images, or relax the filters"
+            )
 
     def __len__(self) -> int:
         return len(self.table)
@@ -47,7 +54,8 @@ class Mixture:
 
 @dataclass(frozen=True)
 class Example:
-    """One image's text and regions. ``segments``: its question-answer pairs; ``boxes``: distinct regions, pixels of the original."""
+    """One image's text and regions. ``segments``: its question-answer pairs; ``boxes``: distinct regions,
+    pixels of the original."""
 
     key: str
     width: int
@@ -77,11 +85,14 @@ class Examples:
     def _make(self, row: dict) -> Example:
         pairs, key = row["qa"], row["key"]
         if not pairs:
-            raise GranvitError(f"mixture: {self.mixture.path}: image {key!r} has no question; make the mixture again")
+            raise GranvitError(
+                f"mixture: {self.mixture.path}: image {key!r} has no question; make the mixture again"
+            )
         for pair in pairs:
             if pair["task"] not in self.tasks:
                 raise GranvitError(
-                    f"mixture: {self.mixture.path}: image {key!r} has task {pair['task']!r}, this stage learns "
+                    f"mixture: {self.mixture.path}: image {key!r} has task {pair['task']!r}, this stage "
+                    f"learns "
                     f"{', '.join(self.tasks)}; name another mixture in the recipe"
                 )
         boxes = [list(box) for box in dict.fromkeys(tuple(pair["box"]) for pair in pairs if pair["box"])]
@@ -118,7 +129,8 @@ class Order:
 
 @dataclass
 class Regions:
-    """Regions to distil. boxes: (R, 4) xyxy, pixels of the view they are looked at; views: (R,) which of the batch's views."""
+    """Regions to distil. boxes: (R, 4) xyxy, pixels of the view they are looked at; views: (R,) which of
+    the batch's views."""
 
     boxes: torch.Tensor
     views: torch.Tensor
@@ -140,10 +152,17 @@ class Batch:
 
 
 class Batches:
-    """Makes the batch of any step. ``with_pixels=False`` leaves images out (features of a frozen encoder are remembered)."""
+    """Makes the batch of any step. ``with_pixels=False`` leaves images out (features of a frozen encoder
+    are remembered)."""
 
     def __init__(
-        self, examples: Examples, images: ImageStore, order: Order, model: MLLM, distillation, with_pixels: bool
+        self,
+        examples: Examples,
+        images: ImageStore,
+        order: Order,
+        model: MLLM,
+        distillation,
+        with_pixels: bool,
     ) -> None:
         self.examples, self.images, self.order, self.model = examples, images, order, model
         self.distillation, self.with_pixels = distillation, with_pixels
@@ -166,7 +185,9 @@ class Batches:
             salt = f"{self.order.seed}/{self.order.epoch(step)}/{example.key}"
             chosen = choose_regions(example.boxes, self.distillation.regions_per_image, salt)
             for box in chosen:
-                canvas_box = to_canvas(widen(box, self.distillation.context), example.width, example.height, size)
+                canvas_box = to_canvas(
+                    widen(box, self.distillation.context), example.width, example.height, size
+                )
                 view, view_box = locate_view(canvas_box, size, self.model.tiles)
                 boxes.append(view_box)
                 views.append(number * views_an_image + view)
@@ -174,7 +195,8 @@ class Batches:
 
 
 def choose_regions(boxes: list[list[float]], count: int, salt: str) -> list[list[float]]:
-    """At most ``count`` of an image's boxes, chosen by hash: another choice each epoch, the same on every machine."""
+    """At most ``count`` of an image's boxes, chosen by hash: another choice each epoch, the same on every
+    machine."""
     if len(boxes) <= count:
         return boxes
     return sorted(boxes, key=lambda box: hashlib.sha256(f"{salt}/{box}".encode()).digest())[:count]

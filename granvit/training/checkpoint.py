@@ -1,4 +1,5 @@
-"""The resumable state of a run: written atomically, the last one kept, and refused when it belongs to another run."""
+"""The resumable state of a run: written atomically, the last one kept, and refused when it belongs to
+another run."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ def save_state(state_dir: Path, fingerprint: dict, state: dict) -> None:
 
 
 def load_state(state_dir: Path, fingerprint: dict) -> dict | None:
-    """The saved state, or None where there is none; raises GranvitError when another recipe, seed or input made it."""
+    """The saved state, or None where there is none; raises GranvitError when another recipe, seed or
+    input made it."""
     file = Path(state_dir) / STATE_FILE
     if not file.is_file():
         return None
@@ -34,6 +36,7 @@ def load_state(state_dir: Path, fingerprint: dict) -> dict | None:
         found = saved["fingerprint"].get(name)
         if found != value:
             raise GranvitError(
-                f"state: {file} was written with {name} {found}, this run has {value}; remove the folder {state_dir} to start anew"
+                f"state: {file} was written with {name} {found}, this run has {value}; remove the folder "
+                f"{state_dir} to start anew"
             )
     return saved["state"]

@@ -13,9 +13,11 @@ MATRIX_PRODUCTS = (torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.convo
 
 @torch.no_grad()
 def forward_cost(model: MLLM, with_encoder: bool) -> dict[str, int]:
-    """FLOPs and MACs of the language model on one image's tokens and 25 of text, and of the encoder where it is tuned.
+    """FLOPs and MACs of the language model on one image's tokens and 25 of text, and of the encoder where
+    it is tuned.
 
-    Weights' matrix products only, attention uncounted, as the paper's figures are. Counted on the meta device: nothing is computed.
+    Weights' matrix products only, attention uncounted, as the paper's figures are. Counted on the meta
+    device: nothing is computed.
     """
     llm, spec = model.llm, model.encoder.spec
     tokens = torch.empty(1, model.image_tokens + TEXT_TOKENS, llm.config.hidden_size, device="meta")

@@ -1,4 +1,5 @@
-"""Localized self-distillation (Sec. 4.3): an EMA teacher sees region crops, the student must show the same in its own feature map."""
+"""Localized self-distillation (Sec. 4.3): an EMA teacher sees region crops, the student must show the
+same in its own feature map."""
 
 from __future__ import annotations
 
@@ -14,16 +15,19 @@ from granvit.training.batches import Regions
 
 
 class Teacher:
-    """The teacher encoder: starts as the student, follows it by theta_tea = a theta_tea + (1 - a) theta_stu, kept in fp32.
+    """The teacher encoder: starts as the student, follows it by theta_tea = a theta_tea + (1 - a)
+    theta_stu, kept in fp32.
 
-    ``settings``: ema_decay, crop_size (pixels), pool ('grid': the teacher's own token grid; 'pooled': one token, as in CLIPSelf).
+    ``settings``: ema_decay, crop_size (pixels), pool ('grid': the teacher's own token grid; 'pooled': one
+    token, as in CLIPSelf).
     """
 
     def __init__(self, student: Encoder, settings) -> None:
         patch = student.spec.patch_size
         if settings.crop_size % patch:
             raise GranvitError(
-                f"distillation: crop_size is {settings.crop_size}; expected a multiple of the encoder's patch size {patch}"
+                f"distillation: crop_size is {settings.crop_size}; expected a multiple of the encoder's "
+                f"patch size {patch}"
             )
         self.settings = settings
         self.encoder = copy.deepcopy(student).float().eval().requires_grad_(False)
@@ -47,13 +51,20 @@ class Teacher:
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """L_distill = MSE(x'_crop, ROIAlign(x')) and what to watch: the student-teacher cosine.
 
-        features: (V, T, C) of the student; pixels: (V, 3, S, S) normalised; regions: boxes in pixels of their views.
+        features: (V, T, C) of the student; pixels: (V, 3, S, S) normalised; regions: boxes in pixels of
+        their views.
         """
         if not len(regions.boxes):
             nothing = features.sum() * 0
             return nothing, {"cosine": nothing.detach()}
         target = self.region_features(pixels, regions).float()
-        student = roi_align(to_map(features), regions.boxes, regions.views, target.shape[-2:], 1 / self.encoder.spec.patch_size)
+        student = roi_align(
+            to_map(features),
+            regions.boxes,
+            regions.views,
+            target.shape[-2:],
+            1 / self.encoder.spec.patch_size,
+        )
         student = student.float()
         if self.settings.pool == "pooled":
             student, target = student.mean((2, 3)), target.mean((2, 3))

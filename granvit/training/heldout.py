@@ -1,4 +1,5 @@
-"""What a run has learnt, measured on held-out images (Fig. 4a): loss a task, ROUGE-L of captions, ACC@IoU0.5 of boxes."""
+"""What a run has learnt, measured on held-out images (Fig. 4a): loss a task, ROUGE-L of captions,
+ACC@IoU0.5 of boxes."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ SPARE_TOKENS = 4  # beyond the longest true answer, so that an answer that goes 
 
 
 class HeldOut:
-    """The first ``images`` rows of the held-out mixture (sorted by key hash: a random sample), ready to be asked about."""
+    """The first ``images`` rows of the held-out mixture (sorted by key hash: a random sample), ready to
+    be asked about."""
 
     def __init__(self, path: Path, model: MLLM, images: int) -> None:
         mixture = Mixture(path)
@@ -30,12 +32,15 @@ class HeldOut:
         rows = range(min(images, len(mixture)))
         self.batches = [
             ([examples[row] for row in part], torch.stack([store[row] for row in part]))
-            for part in (rows[begin : begin + IMAGES_A_BATCH] for begin in range(0, len(rows), IMAGES_A_BATCH))
+            for part in (
+                rows[begin : begin + IMAGES_A_BATCH] for begin in range(0, len(rows), IMAGES_A_BATCH)
+            )
         ]
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """METRICS by name: mean cross-entropy of supervised tokens, mean ROUGE-L (0-1), share of boxes with IoU >= 0.5 (0-1)."""
+        """METRICS by name: mean cross-entropy of supervised tokens, mean ROUGE-L (0-1), share of boxes
+        with IoU >= 0.5 (0-1)."""
         losses: dict[str, list[torch.Tensor]] = {task: [] for task in REGION_TASKS}
         asked: dict[str, list[tuple[Example, int, torch.Tensor]]] = {task: [] for task in REGION_TASKS}
         training = self.model.training
@@ -69,7 +74,10 @@ class HeldOut:
             questions = [example.questions[number] for example, number, _ in part]
             features = torch.stack([embedding for _, _, embedding in part])
             answers = self.model.answer(features, questions, longest + SPARE_TOKENS)
-            scores += [score(example, number, answer) for (example, number, _), answer in zip(part, answers, strict=True)]
+            scores += [
+                score(example, number, answer)
+                for (example, number, _), answer in zip(part, answers, strict=True)
+            ]
         return _mean(scores)
 
 

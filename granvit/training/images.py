@@ -1,4 +1,5 @@
-"""Images of a mixture as the encoder wants them, decoded once a process; and remembered features of a frozen encoder."""
+"""Images of a mixture as the encoder wants them, decoded once a process; and remembered features of a
+frozen encoder."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ def decode_at_least(data: bytes, side: int) -> Image.Image:
 
 
 class ImageStore:
-    """Preprocessed uint8 pixels of a mixture's rows: (3, S, S) or (views, 3, S, S); kept while memory lasts."""
+    """Preprocessed uint8 pixels of a mixture's rows: (3, S, S) or (views, 3, S, S); kept while memory
+    lasts."""
 
     def __init__(self, mixture, model: MLLM) -> None:
         self.mixture, self.model = mixture, model
@@ -53,7 +55,8 @@ class ImageStore:
             image = decode_at_least(data, 2 * self.model.canvas_size)
         except OSError as error:
             raise GranvitError(
-                f"mixture: {self.mixture.path}: image {row['key']!r} cannot be read from {row['shard']}: {error}; "
+                f"mixture: {self.mixture.path}: image {row['key']!r} cannot be read from {row['shard']}: "
+                f"{error}; "
                 "pack that shard again"
             ) from error
         return self.model.preprocess(image)
@@ -62,8 +65,9 @@ class ImageStore:
 class FeatureStore:
     """Features of a frozen encoder, computed once and remembered: (image_tokens, C) a row.
 
-    Rows are encoded in fixed groups, never in the batch that happens to ask: the last bits of a matrix product depend on the batch
-    around an image, and a resumed run must get the bits that the interrupted one had.
+    Rows are encoded in fixed groups, never in the batch that happens to ask: the last bits of a matrix
+    product depend on the batch around an image, and a resumed run must get the bits that the interrupted
+    one had.
     """
 
     def __init__(self, images: ImageStore, model: MLLM, encode) -> None:

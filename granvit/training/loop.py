@@ -1,4 +1,5 @@
-"""The one training loop of all stages: L = L_caption + lambda L_distill (Sec. 4.3), AdamW, cosine schedule, exact resume."""
+"""The one training loop of all stages: L = L_caption + lambda L_distill (Sec. 4.3), AdamW, cosine
+schedule, exact resume."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ PARTS = ("encoder", "projector", "llm")
 def freeze_all_but(model: MLLM, parts: tuple[str, ...]) -> dict[str, list[torch.nn.Parameter]]:
     """Let only ``parts`` learn; returns the learning parameters of each part.
 
-    Of the encoder only what its features depend on learns: layers behind the feature layer never get a gradient.
+    Of the encoder only what its features depend on learns: layers behind the feature layer never get a
+    gradient.
     """
     model.requires_grad_(False).eval()
     learning = {}
@@ -31,8 +33,11 @@ def freeze_all_but(model: MLLM, parts: tuple[str, ...]) -> dict[str, list[torch.
     return learning
 
 
-def make_optimizer(learning: dict[str, list[torch.nn.Parameter]], recipe, device: torch.device) -> torch.optim.AdamW:
-    """AdamW with a learning rate a part; weight decay on matrices only (norms and biases have no scale to shrink)."""
+def make_optimizer(
+    learning: dict[str, list[torch.nn.Parameter]], recipe, device: torch.device
+) -> torch.optim.AdamW:
+    """AdamW with a learning rate a part; weight decay on matrices only (norms and biases have no scale to
+    shrink)."""
     groups = []
     for part, parameters in learning.items():
         for decay, chosen in (
@@ -65,7 +70,13 @@ class Trainer:
         features: FeatureStore | None,
         device: torch.device,
     ) -> None:
-        self.model, self.recipe, self.batches, self.features, self.device = model, recipe, batches, features, device
+        self.model, self.recipe, self.batches, self.features, self.device = (
+            model,
+            recipe,
+            batches,
+            features,
+            device,
+        )
         self.parameters = [parameter for part in learning.values() for parameter in part]
         self.optimizer = make_optimizer(learning, recipe, device)
         self.encoder_learns = "encoder" in learning
@@ -73,7 +84,8 @@ class Trainer:
         self.steps = batches.order.steps
 
     def step(self, number: int) -> dict[str, float]:
-        """One optimizer step; returns what to log. Raises GranvitError, before the weights change, on a loss that is no number."""
+        """One optimizer step; returns what to log. Raises GranvitError, before the weights change, on a
+        loss that is no number."""
         batch = self.batches[number]
         with autocast(self.device, self.recipe.precision):
             loss, metrics = self._losses(batch)
@@ -112,7 +124,8 @@ class Trainer:
     def _require_finite(self, value: torch.Tensor, what: str, number: int, batch: Batch) -> None:
         if not torch.isfinite(value):
             raise GranvitError(
-                f"{self.recipe.name}: {what} is {float(value.detach())} at step {number + 1}; stopped before the weights changed. "
+                f"{self.recipe.name}: {what} is {float(value.detach())} at step {number + 1}; stopped "
+                f"before the weights changed. "
                 f"Images of the batch: {', '.join(batch.keys)}. Lower learning_rate, or look at these images"
             )
 

@@ -1,4 +1,5 @@
-"""What a finished run leaves: model/, training_log.csv, timing.json and manifest.json, written last and under temporary names."""
+"""What a finished run leaves: model/, training_log.csv, timing.json and manifest.json, written last and
+under temporary names."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ import transformers
 
 from granvit.device import describe_device
 from granvit.errors import GranvitError
-from granvit.models.mllm import PARTS, MLLM
+from granvit.models.mllm import MLLM, PARTS
 from granvit.training.cost import forward_cost
 from granvit.training.heldout import METRICS
 
@@ -26,7 +27,8 @@ LOG_COLUMNS = (
 
 
 def hash_inputs(encoder, llm, parent_dir, encoder_dir, mixture, heldout) -> dict[str, str]:
-    """sha256 of everything the run reads: a finished run counts by its manifest, a published model by its files."""
+    """sha256 of everything the run reads: a finished run counts by its manifest, a published model by its
+    files."""
     files = {"mixture": [mixture]}
     if heldout:
         files["heldout"] = [heldout]

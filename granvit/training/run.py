@@ -1,4 +1,5 @@
-"""One training run from its recipe to its folder: assemble, train or resume, measure, and write everything last."""
+"""One training run from its recipe to its folder: assemble, train or resume, measure, and write
+everything last."""
 
 from __future__ import annotations
 
@@ -7,8 +8,6 @@ import signal
 import time
 from pathlib import Path
 from types import SimpleNamespace
-
-import torch
 
 from granvit.device import pick_device, seed_everything
 from granvit.errors import GranvitError
@@ -47,9 +46,11 @@ def train(
     """Train ``recipe`` and write manifest.json, timing.json, training_log.csv and model/ into ``out_dir``.
 
     ``encoder``, ``llm``: specs (config/encoders.yaml, llms.yaml) that a run without parent starts from;
-    ``parent_dir``: run folder of the recipe's parent; ``encoder_dir``: run folder whose encoder replaces the one above;
-    ``state_dir``: where the resumable state lives, removed at the end. On SIGTERM or SIGUSR1 the state is saved and the
-    process exits with code 85 (EXIT_SAVED). Raises GranvitError on anything that does not fit together.
+    ``parent_dir``: run folder of the recipe's parent; ``encoder_dir``: run folder whose encoder replaces
+    the one above;
+    ``state_dir``: where the resumable state lives, removed at the end. On SIGTERM or SIGUSR1 the state is
+    saved and the process exits with code 85 (EXIT_SAVED). Raises GranvitError on anything that does not
+    fit together.
     """
     parts = learning_parts(recipe)
     chosen = pick_device(device)
@@ -70,7 +71,8 @@ def train(
 def assemble(recipe, encoder, llm, parent_dir: Path | None, encoder_dir: Path | None) -> MLLM:
     """The model that a run starts with: its parent's, or published encoder and LLM with a fresh projector.
 
-    ``encoder_dir``: the encoder of that run instead (Table 2: an encoder that was pretrained with another LLM).
+    ``encoder_dir``: the encoder of that run instead (Table 2: an encoder that was pretrained with another
+    LLM).
     """
     parent = model_folder(parent_dir) if parent_dir else None
     if encoder_dir:
@@ -83,11 +85,14 @@ def assemble(recipe, encoder, llm, parent_dir: Path | None, encoder_dir: Path | 
         projector = load_projector(parent / "projector")
         if projector.tiles != recipe.tiles:
             raise GranvitError(
-                f"recipe {recipe.name}: tiles is {recipe.tiles}, its parent {recipe.parent} was trained with {projector.tiles}; "
+                f"recipe {recipe.name}: tiles is {recipe.tiles}, its parent {recipe.parent} was trained "
+                f"with {projector.tiles}; "
                 "name a parent with the same tiling"
             )
     else:
-        projector = Projector(feature_width(vision, recipe.tiles), language_model.config.hidden_size, recipe.tiles)
+        projector = Projector(
+            feature_width(vision, recipe.tiles), language_model.config.hidden_size, recipe.tiles
+        )
     return MLLM(vision, projector, language_model, load_tokenizer(language))
 
 
@@ -95,7 +100,9 @@ def model_folder(run_dir: Path) -> Path:
     """``model/`` of a run's folder; raises GranvitError where that run has not finished."""
     folder = Path(run_dir) / "model"
     if not folder.is_dir():
-        raise GranvitError(f"run: {folder} does not exist; finish that run first (`snakemake {run_dir}/manifest.json`)")
+        raise GranvitError(
+            f"run: {folder} does not exist; finish that run first (`snakemake {run_dir}/manifest.json`)"
+        )
     return folder
 
 
@@ -122,7 +129,8 @@ class Run:
         self.began = time.monotonic()
 
     def train(self, save) -> None:
-        """Do the steps that are left; ``save()`` is called every ``save_every`` steps and before an exit on a signal."""
+        """Do the steps that are left; ``save()`` is called every ``save_every`` steps and before an exit
+        on a signal."""
         progress = Progress(
             self.steps, self.label, "images", self.log, per_step=self.recipe.batch_size, start=self.done
         )
@@ -138,7 +146,9 @@ class Run:
                 if stop.requested or self.done % self.recipe.save_every == 0 or self.done == self.steps:
                     save()
                 if stop.requested:
-                    progress.say(f"{self.label} | stopped at step {self.done}, state saved; start it again to go on")
+                    progress.say(
+                        f"{self.label} | stopped at step {self.done}, state saved; start it again to go on"
+                    )
                     raise SystemExit(EXIT_SAVED)
 
     def _account(self, metrics: dict[str, float]) -> None:
@@ -151,7 +161,8 @@ class Run:
             self._log_row(self.heldout.evaluate() if evaluates else {})
 
     def _log_row(self, heldout: dict[str, float]) -> None:
-        """A row with the means since the row before; the first row, before any step, has held-out metrics only."""
+        """A row with the means since the row before; the first row, before any step, has held-out metrics
+        only."""
         means = {name: value / self.since for name, value in self.sums.items()}
         images = min(self.done * self.recipe.batch_size, self.trainer.batches.order.total)
         row = {"step": self.done, "images": images, **means, **heldout}
@@ -167,7 +178,10 @@ class Run:
     def timing(self) -> dict[str, float]:
         """Seconds of training over all attempts, and images a second."""
         seconds = self.seconds + time.monotonic() - self.began
-        return {"seconds": round(seconds, 3), "images_per_second": round(self.rows[-1]["images"] / max(seconds, 1e-9), 2)}
+        return {
+            "seconds": round(seconds, 3),
+            "images_per_second": round(self.rows[-1]["images"] / max(seconds, 1e-9), 2),
+        }
 
     def state(self) -> dict:
         """Everything that decides what comes next."""
@@ -185,7 +199,8 @@ class Run:
 
 
 class StopRequest:
-    """Turns SIGTERM and SIGUSR1 into a flag that is looked at between steps (schedulers warn before they kill)."""
+    """Turns SIGTERM and SIGUSR1 into a flag that is looked at between steps (schedulers warn before they
+    kill)."""
 
     requested = False
 

@@ -1,0 +1,153 @@
+"""Packing: an image's questions behind one prefix are exactly the samples that they would be apart."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from factories import make_encoder, make_llm, make_tokenizer
+
+from granvit.errors import GranvitError
+from granvit.models.encoders import load_encoder
+from granvit.models.llms import load_llm, load_tokenizer
+from granvit.models.mllm import MLLM, PARTS
+from granvit.models.packing import ChatFormat, pack
+from granvit.models.projector import Projector
+
+PAIRS = [
+    [("Describe the image.", "red square and blue ring"), ("Describe [0.1, 0.2, 0.3, 0.4]", "red square")],
+    [("Where is bread?", "[0.1, 0, 0.25, 1]")],
+    [("Q", "a"), ("Another question", "small face"), ("Third", "green cross and more")],
+]
+
+
+def make_model(folder, language="qwen2", tiles=0) -> MLLM:
+    torch.manual_seed(1)
+    encoder = load_encoder(make_encoder(folder / "encoder"))
+    spec = make_llm(folder / "llm", language)
+    projector = Projector(encoder.width * (4 if tiles else 1), 32, tiles)
+    return MLLM(encoder, projector, load_llm(spec), load_tokenizer(spec)).eval()
+
+
+@pytest.fixture(scope="module", params=["qwen2", "llama"])
+def model(request, tmp_path_factory):
+    return make_model(tmp_path_factory.mktemp(request.param), request.param)
+
+
+def losses_of(model, pairs, pixels):
+    rows = [[model.chat.segment(*pair) for pair in row] for row in pairs]
+    packed = pack(rows, model.chat, model.image_tokens)
+    return model.token_losses(model.encode_images(pixels), packed), packed
+
+
+def gradients(model):
+    found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    return found
+
+
+def test_packed_loss_equals_sum_of_separate_samples(model):
+    pixels = torch.randn(3, 3, 32, 32)
+    packed_losses, packed = losses_of(model, PAIRS, pixels)
+    packed_losses.sum().backward()
+    packed_gradients = gradients(model)
+    separate = []
+    for row, row_pairs in enumerate(PAIRS):
+        for pair in row_pairs:
+            losses, _ = losses_of(model, [[pair]], pixels[row : row + 1])
+            losses.sum().backward()
+            separate.append(losses.detach())
+    assert packed.segment_index.unique().tolist() == list(range(6))
+    torch.testing.assert_close(packed_losses.detach(), torch.cat(separate), rtol=1e-4, atol=1e-5)
+    separate_gradients = gradients(model)
+    assert packed_gradients.keys() == separate_gradients.keys()
+    assert all(any(name.startswith(part) for name in packed_gradients) for part in PARTS)
+    for name, value in packed_gradients.items():
+        torch.testing.assert_close(value, separate_gradients[name], rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_no_segment_changes_when_the_text_of_another_changes(model):
+    pixels = torch.randn(1, 3, 32, 32)
+    first = [[("Q", "a b c"), ("Describe this", "red ring"), ("End", "bread")]]
+    other = [[("Q", "a b c"), ("Changed it", "blue milk"), ("End", "bread")]]
+    with torch.no_grad():
+        (before, packed), (after, changed) = losses_of(model, first, pixels), losses_of(model, other, pixels)
+    for segment in (0, 2):
+        same = before[packed.segment_index == segment], after[changed.segment_index == segment]
+        torch.testing.assert_close(*same, rtol=1e-5, atol=1e-6)
+    assert not torch.equal(before[packed.segment_index == 1], after[changed.segment_index == 1])
+
+
+def test_only_answers_and_their_end_token_are_supervised(model):
+    _, packed = losses_of(model, PAIRS[:1], torch.randn(1, 3, 32, 32))
+    end = model.chat.end
+    ids = [packed.targets[packed.segment_index == number].tolist() for number in range(2)]
+    assert [row[-1] for row in ids] == [end, end]
+    assert [model.tokenizer.decode(row[:-1]) for row in ids] == [answer for _, answer in PAIRS[0]]
+
+
+@pytest.mark.parametrize("family", ["qwen2", "llama"])
+def test_pieces_put_together_are_the_chat_template(family):
+    tokenizer = make_tokenizer(family)
+    chat = ChatFormat(tokenizer)
+    question, answer = "Where is the red square?", "[0.1, 0.2, 0.3, 0.4]"
+    ids = [
+        *chat.before_image,
+        *chat.encode("<image>"),
+        *chat.after_image,
+        *chat.segment(question, answer).ids,
+    ]
+    turns = [{"role": "user", "content": f"<image>\n{question}"}, {"role": "assistant", "content": answer}]
+    whole = tokenizer.apply_chat_template(turns, tokenize=False)
+    assert tokenizer.decode(ids) == whole.rstrip("\n")
+
+
+def test_template_that_changes_the_question_is_refused():
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] | lower }}{% endfor %}"
+    with pytest.raises(GranvitError, match="chat template"):
+        ChatFormat(tokenizer)
+
+
+def test_batched_answers_equal_single_ones_and_the_loss_agrees(model):
+    pixels, questions = torch.randn(3, 3, 32, 32), ["Q", "What is at [0.1, 0.2, 0.3, 0.4]?", "Describe"]
+    features = model.encode_images(pixels)
+    together = model.answer(features, questions, 8)
+    alone = [model.answer(features[i : i + 1], questions[i : i + 1], 8)[0] for i in range(3)]
+    assert together == alone and any(together)
+
+
+def test_answer_is_what_training_taught(tmp_path):
+    model = make_model(tmp_path)
+    pixels = torch.randn(2, 3, 32, 32)
+    pairs = [[("What?", "red square"), ("Where?", "[0.1, 0.2]")], [("What?", "bread")]]
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+    for _ in range(60):
+        losses, _ = losses_of(model, pairs, pixels)
+        optimizer.zero_grad()
+        losses.mean().backward()
+        optimizer.step()
+    features = model.encode_images(pixels)
+    asked = features[[0, 0, 1]]
+    assert model.answer(asked, ["What?", "Where?", "What?"], 16) == ["red square", "[0.1, 0.2]", "bread"]
+
+
+def test_saved_model_answers_the_same(tmp_path, model):
+    model.save(tmp_path / "model")
+    again = MLLM.load(tmp_path / "model")
+    pixels = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    assert torch.equal(again.encode_images(pixels), model.encode_images(pixels))
+    questions = ["Q", "Describe the image."]
+    assert again.answer(again.encode_images(pixels), questions, 5) == model.answer(
+        model.encode_images(pixels), questions, 5
+    )
+
+
+def test_model_folder_without_a_part_is_refused(tmp_path, model):
+    model.projector.save(tmp_path / "projector")
+    with pytest.raises(GranvitError, match="encoder/config.json is missing"):
+        MLLM.load(tmp_path)
+
+
+def test_projector_of_another_width_is_refused(tmp_path, model):
+    with pytest.raises(GranvitError, match="projector maps 7 to 32"):
+        MLLM(model.encoder, Projector(7, 32), model.llm, model.tokenizer)
