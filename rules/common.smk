@@ -204,9 +204,19 @@ def trained_model(wildcards):
 
 
 def question_files(wildcards):
-    """The benchmarks' files, where a rule renders them; the user's own are no declared input."""
+    """The benchmarks' files, where a rule renders them; the user's own are no declared input.
+
+    What they hold follows from `question_settings`, so that a fresh copy of the same questions reruns nothing.
+    """
     folder = settings(wildcards.scale).data.benchmarks
-    return sorted({f"{folder}/{tsv}" for tsv in BENCHMARKS.values()}) if is_rendered(wildcards.scale) else []
+    files = sorted({f"{folder}/{tsv}" for tsv in BENCHMARKS.values()})
+    return [ancient(file) for file in files] if is_rendered(wildcards.scale) else []
+
+
+def question_settings(wildcards):
+    """Where the benchmarks' files are, and what they are rendered from."""
+    data = settings(wildcards.scale).data
+    return {"folder": data.benchmarks, "rendered": data.rendered_questions, "version": steps.version("benchmarks")}
 
 
 def benchmark_files(folder, suffix):

@@ -17,7 +17,7 @@ rule predict_benchmarks:
     priority: 25
     params:
         shuffle_images=False,
-        questions=lambda wildcards: settings(wildcards.scale).data.benchmarks,
+        questions=question_settings,
         batch_size=lambda wildcards: settings(wildcards.scale).evaluation.batch_size,
         device=lambda wildcards: settings(wildcards.scale).compute.device,
         version=steps.version("predict"),
@@ -37,7 +37,7 @@ use rule predict_benchmarks as predict_shuffled with:
         "results/{scale}/timings/predict_shuffled/{recipe}-seed{seed}.tsv"
     params:
         shuffle_images=True,
-        questions=lambda wildcards: settings(wildcards.scale).data.benchmarks,
+        questions=question_settings,
         batch_size=lambda wildcards: settings(wildcards.scale).evaluation.batch_size,
         device=lambda wildcards: settings(wildcards.scale).compute.device,
         version=steps.version("predict"),
@@ -60,7 +60,7 @@ rule score_benchmarks:
         mem_mb=8000,
     priority: 25
     params:
-        questions=lambda wildcards: settings(wildcards.scale).data.benchmarks,
+        questions=question_settings,
         version=steps.version("score"),
     message:
         "Scoring {wildcards.recipe}, seed {wildcards.seed}"

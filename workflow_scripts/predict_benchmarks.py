@@ -12,7 +12,7 @@ def main(job, log):
     predict(
         job.input.model,
         load_benchmarks(),
-        job.params.questions,
+        job.params.questions["folder"],
         Path(job.output.predictions[0]).parent,
         batch_size=job.params.batch_size,
         device=job.params.device,

@@ -10,7 +10,7 @@ def main(job, log):
     for benchmark, predictions, scores in zip(
         load_benchmarks(), job.input.predictions, job.output.scores, strict=True
     ):
-        write_score(predictions, benchmark, job.params.questions, scores)
+        write_score(predictions, benchmark, job.params.questions["folder"], scores)
 
 
 run(snakemake, main)
