@@ -58,16 +58,13 @@ def naming(
     ``without``: the attribute that must not be named (it is what the question asks); ``needs``: those that
     must be.
     """
-    fitting = [
-        names
-        for names in _SUBSETS
-        if needs <= names
-        and without not in names
-        and not any(
-            other is not thing and all(value_of(other, n) == value_of(thing, n) for n in names)
-            for other in objects
-        )
+    shared = [
+        frozenset(n for n in VALUES if value_of(other, n) == value_of(thing, n))
+        for other in objects
+        if other is not thing
     ]
+    allowed = [names for names in _SUBSETS if needs <= names and without not in names]
+    fitting = [names for names in allowed if not any(names <= common for common in shared)]
     shortest = min((len(names) for names in fitting), default=0)
     return [names for names in fitting if len(names) <= shortest + 1]
 
