@@ -257,3 +257,17 @@ class Recipe(Strict):
         """sha256 of the resolved content. Names are left out: what a run is called does not change what it does."""
         content = self.model_dump(exclude={"name", "parent", "encoder_from"})
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def json_schemas() -> dict[str, dict]:
+    """The JSON schemas of config/schemas/, by file name: for editors, written from the models above."""
+    config = Config.model_json_schema()
+    for key in ("encoders", "llms"):  # their own files, joined when the configuration is loaded
+        del config["properties"][key]
+        config["required"].remove(key)
+    recipes = RecipeEntry.model_json_schema()
+    definitions = recipes.pop("$defs")
+    return {
+        "config.schema.json": config,
+        "recipes.schema.json": {"type": "object", "additionalProperties": recipes, "$defs": definitions},
+    }
