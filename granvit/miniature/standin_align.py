@@ -50,9 +50,10 @@ def pretrain_sailvit(pool_path: Path, seed: int, llm_dir: Path, log: Path | None
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = LEARNING_RATE * standin_encoders.schedule(step, steps)
-        chosen = rng.choice(standin_encoders.POOL, size=standin_encoders.BATCH, replace=False)
+        numbers = rng.choice(standin_encoders.POOL // 2, size=standin_encoders.BATCH, replace=False)
+        chosen = [standin_data.full_index(int(number)) for number in numbers]
         pixels = (torch.from_numpy(pool[chosen]).float() / 255 - mean) / std
-        packed = pack([[chat.segment(q, a) for q, a in _ask(int(i), rng)] for i in chosen], chat, standin_data.GRID**2)
+        packed = pack([[chat.segment(q, a) for q, a in _ask(i, rng)] for i in chosen], chat, standin_data.GRID**2)
         features = projector(tower(pixels, output_hidden_states=True).hidden_states[-2])
         loss = token_losses(llm, features, packed).mean()
         loss.backward()

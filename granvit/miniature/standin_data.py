@@ -40,6 +40,11 @@ def make_truth(index: int) -> Scene | Document:
     return make_document(NAMESPACE, index, DOCUMENT_KINDS[turn % len(DOCUMENT_KINDS)])
 
 
+def full_index(number: int) -> int:
+    """The index of the ``number``-th truth that is a whole scene or document, of which all questions can be asked."""
+    return 4 * (number // 2) + 2 + number % 2
+
+
 def render(truth: Scene | Document) -> Image.Image:
     """The 512 px picture of a truth."""
     return render_scene(truth) if isinstance(truth, Scene) else render_document(truth)

@@ -38,7 +38,7 @@ BATCH = 16
 STEPS = 1000
 LEARNING_RATE = 2e-3
 WARMUP = 100
-FIRST_TRUTH = 100_000  # apart from the encoders' pictures
+FIRST_TRUTH = 50_000  # apart from the encoders' pictures
 EMBEDDING_STD = 0.1
 SYMBOL_NOISE = 0.05
 
@@ -132,7 +132,8 @@ def pretrain(name: str, seed: int, steps: int, log: Path | None = None) -> tuple
         rate = min(1.0, (step + 1) / WARMUP) * 0.5 * (1 + np.cos(np.pi * step / steps))
         for group in optimizer.param_groups:
             group["lr"] = LEARNING_RATE * rate
-        truths = [standin_data.make_truth(FIRST_TRUTH + step * BATCH + i) for i in range(BATCH)]
+        numbers = range(FIRST_TRUTH + step * BATCH, FIRST_TRUTH + (step + 1) * BATCH)
+        truths = [standin_data.make_truth(standin_data.full_index(number)) for number in numbers]
         packed = pack([[chat.segment(q, a) for q, a in questions(truth, rng)] for truth in truths], chat, standin_data.GRID**2)
         slots = [symbols.ids(truth, placed=rng.random() < 0.5) for truth in truths]
         image = embed_symbols(llm.get_input_embeddings(), slots)
