@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -260,7 +261,7 @@ class Recipe(Strict):
 
 
 def json_schemas() -> dict[str, dict]:
-    """The JSON schemas of config/schemas/, by file name: for editors, written from the models above."""
+    """The JSON schemas of config/schemas/, by file name: for editors, written by `python -m granvit.schema`."""
     config = Config.model_json_schema()
     for key in ("encoders", "llms"):  # their own files, joined when the configuration is loaded
         del config["properties"][key]
@@ -271,3 +272,8 @@ def json_schemas() -> dict[str, dict]:
         "config.schema.json": config,
         "recipes.schema.json": {"type": "object", "additionalProperties": recipes, "$defs": definitions},
     }
+
+
+if __name__ == "__main__":
+    for name, schema in json_schemas().items():
+        Path("config/schemas", name).write_text(json.dumps(schema, indent=2) + "\n")

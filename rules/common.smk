@@ -71,13 +71,15 @@ SEED = config["seed"]
 settings(SCALE), recipes(SCALE), sources(SCALE)  # every mistake is told before the first job
 TABLES = told_plainly(load_tables)()
 BENCHMARKS = {benchmark.slug: benchmark.tsv for benchmark in told_plainly(load_benchmarks)()}
-# Which of a source's uses each mixture draws from; the rest draw from the pretraining sources.
+# The two rows that are compared over several seeds
+COMPARED = ["sft-siglip2", "sft-granvit"]
 BUDGETS = ["8M", "16M", "24M", "all"]
 MIXTURE_TASKS = {
     "bbox2caption": ["bbox2caption"],
     "caption2bbox": ["caption2bbox"],
     "both": ["bbox2caption", "caption2bbox"],
 }
+# Which of a source's uses each mixture draws from; the rest draw from the pretraining sources.
 MIXTURE_USES = {"projector": "projector", "instruction": "sft", "continued": "continued"}
 
 
@@ -269,7 +271,7 @@ def results_of(tables):
     return expand("results/{table}.{suffix}", table=tables, suffix=["csv", "md"])
 
 
-def scores_of(recipe_names, seeds, scale=SCALE):
+def scores_of(recipe_names, seeds, scale):
     """Every score file of the named runs."""
     return [
         file

@@ -3,6 +3,7 @@
 
 localrules:
     make_table,
+    compare_seeds,
     copy_table,
 
 
@@ -35,6 +36,34 @@ rule make_table:
         "../workflow_scripts/make_table.py"
 
 
+rule compare_seeds:
+    input:
+        scores=lambda wildcards: scores_of(COMPARED, settings(SCALE).comparison_seeds, wildcards.scale),
+    output:
+        csv="results/{scale}/tables/seeds.csv",
+        md=report(
+            "results/{scale}/tables/seeds.md",
+            caption="report/seeds.rst",
+            category="Tables",
+            labels={"table": "seeds", "scale": "{scale}"},
+        ),
+    log:
+        "results/{scale}/logs/compare_seeds/seeds.log",
+    benchmark:
+        "results/{scale}/timings/compare_seeds/seeds.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        recipes=COMPARED,
+        seeds=settings(SCALE).comparison_seeds,
+        version=steps.version("table"),
+    message:
+        "Comparing seeds {params.seeds} at {wildcards.scale} scale"
+    script:
+        "../workflow_scripts/compare_seeds.py"
+
+
 rule copy_table:
     input:
         csv=f"results/{SCALE}/tables/{{table}}.csv",
@@ -42,6 +71,8 @@ rule copy_table:
     output:
         csv="results/{table}.csv",
         md="results/{table}.md",
+    wildcard_constraints:
+        table=r"table\d+|seeds",
     log:
         "results/logs/copy_table/{table}.log",
     benchmark:

@@ -1,0 +1,62 @@
+"""Copies of the repository that tests run the workflow in, and the one smoke run that they share."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def copy_repository(target: Path) -> Path:
+    """What a clone of the working tree would hold: tracked files, and new ones that git does not ignore."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, check=True, text=True,
+    ).stdout.split("\0")  # fmt: skip
+    for name in filter(None, listed):
+        source = ROOT / name
+        if source.is_symlink() or source.is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target / name, follow_symlinks=False)
+    return target
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """The test's own interpreter, importing the copy's package instead of the installed one."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+
+
+def call(folder: Path, *command: str, fails: bool = False) -> str:
+    """Run a command in a copy; its output. `fails`: it has to fail instead of succeed."""
+    done = subprocess.run(
+        command, cwd=folder, env=environment(folder), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert (done.returncode != 0) == fails, f"{' '.join(command)} ended with {done.returncode}\n{done.stdout[-6000:]}"
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def clone(tmp_path_factory) -> Path:
+    """A copy of the repository in which nothing has been made; only for commands that make nothing."""
+    return copy_repository(tmp_path_factory.mktemp("clone"))
+
+
+@pytest.fixture(scope="session")
+def smoke_run(tmp_path_factory) -> Path:
+    """A copy in which `smoke` has been made, without interruption; only for commands that change nothing."""
+    folder = copy_repository(tmp_path_factory.mktemp("smoke"))
+    call(folder, "workflow_scripts/run_graph.sh", "smoke")
+    return folder
+
+
+@pytest.fixture
+def made(smoke_run, tmp_path) -> Path:
+    """A copy of the smoke run, with all it made, that a test may change."""
+    return shutil.copytree(smoke_run, tmp_path / "made", symlinks=True)

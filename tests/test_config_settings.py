@@ -1,0 +1,138 @@
+"""Configuration: every mistake is one message that names file, key and value; every run is its recipe."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from granvit import config, steps
+from granvit.errors import GranvitError
+from granvit.reporting.tables import load_tables, required_forward_runs, required_leaves
+from granvit.schema import json_schemas
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def project(tmp_path) -> Path:
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    return tmp_path
+
+
+def edit(project: Path, file: str, change: dict) -> None:
+    path = project / file
+    path.write_text(yaml.safe_dump(config.merge(yaml.safe_load(path.read_text()), change), sort_keys=False))
+    config._entries.cache_clear()
+
+
+def message(project: Path, scale: str = "mini", overrides: dict | None = None) -> str:
+    with pytest.raises(GranvitError) as raised:
+        config.resolve_all(config.load_config(scale, overrides, project), project)
+    text = str(raised.value)
+    assert "\n" not in text
+    return text
+
+
+@pytest.mark.parametrize("scale", config.SCALES)
+def test_every_recipe_of_every_scale_resolves_to_a_run_of_its_own(scale):
+    recipes = config.resolve_all(config.load_config(scale, root=ROOT), ROOT)
+    assert len({recipe.hash for recipe in recipes.values()}) == len(recipes) > 90
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"stages": {"stage1": {"epoch": 3}}}, ["stages.stage1.epoch", "unknown key", "3", "'epochs'"]),
+        ({"stages": {"stage1": {"epochs": "three"}}}, ["stages.stage1.epochs", "'three'", "number"]),
+        ({"stages": {"sft": {"learning_rate": {"llm": "1e-5"}}}}, ["stages.sft.learning_rate.llm", "1.0e-5"]),
+        ({"stages": {"stage1": {"distillation": {"pool": "mean"}}}}, ["distillation.pool", "'mean'", "'grid'"]),
+        ({"seed": -1}, ["seed", "-1", "greater than or equal to 0"]),
+    ],
+)
+def test_wrong_key_or_value_names_file_key_and_value(project, change, told):
+    edit(project, "config/scales/mini.yaml", change)
+    text = message(project)
+    assert text.startswith("config/scales/mini.yaml: ")
+    assert all(word in text for word in told), text
+
+
+def test_wrong_override_is_blamed_on_the_command_line(project):
+    assert message(project, overrides={"seeds": 3}).startswith("command line: seeds: unknown key (value 3)")
+
+
+def test_unknown_scale_lists_the_scales(project):
+    assert "smoke, mini, paper" in message(project, scale="huge")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"sft-new": {"stage": "sft", "parent": "projector-sigclip"}}, ["sft-new", "parent", "projector-sigclip", "projector-siglip"]),
+        ({"projector-clip": {"encoder": "KLIP"}}, ["projector-clip", "encoder", "'KLIP'", "'CLIP'"]),
+        ({"projector-clip": {"llm": "GPT"}}, ["projector-clip", "llm", "'GPT'", "Qwen2.5-1.5B"]),
+        ({"stage2-granvit": {"parent": "stage2-granvit"}}, ["circle", "stage2-granvit -> stage2-granvit"]),
+        ({"again": {"stage": "sft", "parent": "projector-clip"}}, ["again", "sft-clip", "same run"]),
+        ({"sft-clip": {"parent": "sft-siglip"}}, ["sft-clip", "parent", "sft run"]),
+        ({"sft-clip": {"encoder": "CLIP"}}, ["sft-clip", "encoder", "inherited"]),
+        ({"sft-clip": {"distillation": {"weight": 0.5}}}, ["sft-clip", "distillation", "stage1"]),
+        ({"sft-clip": {"epoch": 3}}, ["sft-clip.epoch", "unknown key"]),
+    ],
+)  # fmt: skip
+def test_wrong_recipe_names_recipe_key_and_value(project, change, told):
+    edit(project, "config/recipes.yaml", change)
+    text = message(project)
+    assert "config/recipes.yaml" in text
+    assert all(word in text for word in told), text
+
+
+def test_changed_distillation_weight_changes_the_hash_of_what_follows_only(project):
+    before = config.resolve_all(config.load_config("mini", root=project), project)
+    edit(project, "config/recipes.yaml", {"stage1-granvit": {"distillation": {"weight": 0.5}}})
+    after = config.resolve_all(config.load_config("mini", root=project), project)
+    changed = {name for name in before if before[name].hash != after[name].hash}
+    transfers = {f"{stage}-granvit-{llm}" for stage in ("projector", "stage2", "sft") for llm in ("3b", "7b", "llama3")}
+    assert changed == {"stage1-granvit", "stage2-granvit", "sft-granvit"} | transfers
+
+
+def test_distillation_of_no_weight_is_no_distillation():
+    recipe = config.resolve_recipe(config.load_config("mini", root=ROOT), "stage1-8m-nodistill", ROOT)
+    assert recipe.distillation is None
+
+
+def test_paper_scale_holds_the_papers_values():
+    recipe = config.resolve_recipe(config.load_config("paper", root=ROOT), "stage1-granvit", ROOT)
+    assert (recipe.batch_size, recipe.epochs, recipe.learning_rate.encoder) == (256, 1.0, 1e-5)
+    assert (recipe.distillation.weight, recipe.distillation.ema_decay) == (1.0, 0.9)
+
+
+def test_every_run_that_a_table_needs_is_a_recipe():
+    known = set(config.recipe_names(ROOT))
+    for table in load_tables(ROOT / "config/tables.yaml").values():
+        assert set(required_leaves(table)) | set(required_forward_runs(table)) <= known
+
+
+def test_every_setting_says_where_it_comes_from():
+    lines = (ROOT / "config/config.yaml").read_text().splitlines()
+    values = [line for line in lines if not line.startswith("#") and ": " in line.partition("#")[0].strip()]
+    silent = [line for line in values if not any(f"# {word}" in line for word in ("paper", "convention", "open"))]
+    assert [line for line in silent if line.strip() != "distillation: null"] == []
+
+
+def test_json_schemas_are_those_of_the_models():
+    for name, schema in json_schemas().items():
+        assert json.loads((ROOT / "config/schemas" / name).read_text()) == schema, "run: python -m granvit.schema"
+
+
+def test_a_steps_code_does_not_change_unsaid():
+    assert steps.changed_steps() == [], "run: python -m granvit.steps"
+
+
+def test_every_module_that_makes_results_belongs_to_a_step():
+    covered = {path for step in steps.load_steps().values() for path in steps.covered_files(step["files"])}
+    rooms = ("data", "models", "training", "evaluation", "reporting", "miniature")
+    modules = {path for room in rooms for path in (ROOT / "granvit" / room).rglob("*.py") if path.name != "__init__.py"}
+    assert sorted(modules - covered) == [ROOT / "granvit/evaluation/check_cases.py"]  # a tool, not a step

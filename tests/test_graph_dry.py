@@ -1,0 +1,69 @@
+"""What a fresh clone can be asked for, and what it says to a mistake, without running anything."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from conftest import call, copy_repository
+
+pytestmark = [pytest.mark.graph, pytest.mark.xdist_group("graph")]
+
+
+def planned(output: str) -> dict[str, int]:
+    """rule -> number of jobs, from a dry-run's statistics."""
+    stats = output.partition("Job stats:")[2].partition("total")[0]
+    return {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", stats, re.MULTILINE)}
+
+
+@pytest.mark.parametrize(
+    ("target", "jobs"),
+    [
+        (["results/table1.csv"], {"train_stage1": 1, "train_stage2": 1, "finetune_sft": 7, "make_table": 1}),
+        (["ablations"], {"make_table": 5, "copy_table": 5}),
+        (["all"], {"make_table": 9, "draw_radar": 1, "predict_shuffled": 1}),
+        (["seeds"], {"train_stage1": 3, "finetune_sft": 6, "predict_benchmarks": 6}),
+        (["standins"], {"build_standin_llm": 4, "build_standin_encoder": 6}),
+        (["smoke"], {"finetune_sft": 7, "draw_radar": 1}),
+    ],
+)
+def test_fresh_clone_plans_every_target(clone, target, jobs):
+    plan = planned(call(clone, "snakemake", "-n", *target))
+    assert {rule: plan.get(rule) for rule in jobs} == jobs
+
+
+@pytest.mark.parametrize("profile", ["npu", "gpu"])
+def test_cluster_profile_plans_the_paper_without_data(clone, profile):
+    output = call(clone, "snakemake", "--profile", profile, "-n", "results/table1.csv")
+    plan = planned(output)
+    assert plan["finetune_sft"] == 7 and "render_source" not in plan
+    assert "results/paper/stage1/stage1-granvit" in output and "results/mini" not in output
+
+
+def test_every_rule_has_its_log_and_environment(clone):
+    assert "good condition" in call(clone, "snakemake", "--lint")
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "told"),
+    [
+        ("config/scales/mini.yaml", "batch_size: 8", "batchsize: 8", ["config/scales/mini.yaml", "batchsize", "batch_size"]),
+        ("config/recipes.yaml", "parent: stage2-granvit}", "parent: stage3}", ["config/recipes.yaml", "sft-granvit", "stage3"]),
+    ],
+)  # fmt: skip
+def test_mistake_is_one_message_before_the_first_job(tmp_path, file, old, new, told):
+    folder = copy_repository(tmp_path)
+    text = (folder / file).read_text()
+    assert old in text
+    (folder / file).write_text(text.replace(old, new, 1))
+    output = call(folder, "snakemake", "-n", "results/table1.csv", fails=True)
+    assert "Traceback" not in output
+    assert all(word in output for word in told), output
+
+
+def test_missing_model_folder_is_told_by_the_job(tmp_path):
+    folder = copy_repository(tmp_path)
+    file = folder / "config/encoders.yaml"
+    file.write_text(file.read_text().replace("standins/encoders/CLIP", "standins/encoders/KLIP"))
+    output = call(folder, "snakemake", "-n", "results/table1.csv", fails=True)
+    assert "standins/encoders/KLIP" in output and "Traceback" not in output

@@ -1,0 +1,118 @@
+"""The workflow itself at smoke scale: what is made, made again, interrupted, changed, and carried to another checkout."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from conftest import call, copy_repository, environment
+
+pytestmark = [pytest.mark.graph, pytest.mark.xdist_group("graph")]
+
+RUN = "workflow_scripts/run_graph.sh"
+TABLE = "results/smoke/tables/table1.csv"
+STAGE1 = "results/smoke/stage1/stage1-granvit/seed0"
+
+
+def results(folder: Path) -> dict[str, bytes]:
+    """Everything that equal runs have to make equal: tables, scores, predictions, manifests and weights."""
+    kinds = ("tables/*", "scores/*/*/*.json", "predictions/*/*/*.jsonl", "*/*/*/manifest.json", "*/*/*/model/*/*.safetensors")
+    root = folder / "results/smoke"
+    files = {str(path.relative_to(root)): path.read_bytes() for kind in kinds for path in root.glob(kind)}
+    assert any(name.endswith(".safetensors") for name in files)
+    return files
+
+
+def assert_equal_results(one: Path, other: Path) -> None:
+    first, second = results(one), results(other)
+    assert sorted(first) == sorted(second)
+    assert [name for name in first if first[name] != second[name]] == []
+
+
+def test_table1_is_complete(smoke_run):
+    lines = (smoke_run / TABLE).read_text().splitlines()
+    assert lines[0] == "capability,benchmark,CLIP,SigLIP,SigLIP2,AIMv2,InternViT,SAILViT,GranViT,scale"
+    rows = [line.split(",") for line in lines[1:]]
+    assert len(rows) == 25 + 4 and all(all(row) and row[-1] == "smoke" for row in rows)
+    assert (smoke_run / "results/smoke/figures/figure1a.png").stat().st_size > 0
+
+
+def test_second_run_does_nothing(smoke_run):
+    assert "Nothing to be done" in call(smoke_run, "snakemake", "-n", "smoke")
+
+
+def test_changed_distillation_weight_reruns_what_depends_on_it(made):
+    file = made / "config/recipes.yaml"
+    old = "stage1-granvit: {stage: stage1, parent: projector-siglip2}"
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, old[:-1] + ", distillation: {weight: 0.5}}"))
+    output = call(made, "snakemake", "-n", "--quiet", "reason", "--summary", "smoke")
+    changed = {line.split("\t")[0] for line in output.splitlines() if line.endswith("update pending")}
+    assert {re.sub(r"/[^/]*$", "", name) for name in changed} == {
+        "results/smoke/stage1/stage1-granvit/seed0",
+        "results/smoke/stage2/stage2-granvit/seed0",
+        "results/smoke/sft/sft-granvit/seed0",
+        "results/smoke/predictions/sft-granvit/seed0",
+        "results/smoke/scores/sft-granvit/seed0",
+        "results/smoke/chance/predictions/sft-granvit/seed0",
+        "results/smoke/chance/scores/sft-granvit/seed0",
+        "results/smoke/tables",
+        "results/smoke/figures",
+    }
+
+
+def test_killed_run_goes_on_to_the_same_bytes(smoke_run, made):
+    manifest = made / STAGE1 / "manifest.json"
+    manifest.unlink()
+    process = subprocess.Popen(
+        [RUN, "smoke"], cwd=made, env=environment(made), start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    states = made / "state/smoke/stage1/stage1-granvit"
+    while not (states.is_dir() and any(path.is_file() for path in states.rglob("*"))):
+        assert process.poll() is None, "the run ended before stage 1 saved a state"
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not manifest.exists(), "stage 1 was over before it could be killed"
+    call(made, RUN, "smoke")
+    assert_equal_results(smoke_run, made)
+
+
+@pytest.fixture(scope="module")
+def reproduced(tmp_path_factory) -> Path:
+    """A fresh git clone set to smoke scale, in which `dvc repro` was run."""
+    folder = copy_repository(tmp_path_factory.mktemp("dvc"))
+    config = folder / "config/config.yaml"
+    config.write_text(config.read_text().replace("scale: mini", "scale: smoke", 1))
+    call(folder, "git", "init", "--quiet")
+    commit(folder, "clone")
+    call(folder, "dvc", "repro")
+    commit(folder, "reproduced")
+    return folder
+
+
+def commit(folder: Path, message: str) -> None:
+    call(folder, "git", "add", "--all")
+    author = ("-c", "user.name=test", "-c", "user.email=test@example.org")
+    call(folder, "git", *author, "commit", "--quiet", "--message", message)
+
+
+def test_dvc_repro_gives_the_same_bytes(smoke_run, reproduced):
+    assert_equal_results(smoke_run, reproduced)
+    assert (reproduced / "results/table1.csv").read_bytes() == (smoke_run / TABLE).read_bytes()
+
+
+def test_pulled_results_are_up_to_date(reproduced, tmp_path):
+    call(reproduced, "dvc", "remote", "add", "--default", "store", str(tmp_path / "store"))
+    call(reproduced, "dvc", "push")
+    commit(reproduced, "remote")
+    call(tmp_path, "git", "clone", "--quiet", str(reproduced), "other")
+    other = tmp_path / "other"
+    call(other, "workflow_scripts/pull_results.sh")
+    assert "Nothing to be done" in call(other, "snakemake", "-n", "results/table1.csv", "results/figure1a.png")
