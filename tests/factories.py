@@ -150,12 +150,17 @@ def make_mixture(
                         "box": None,
                     }
                 )
-            for (box, word), box_text in zip(boxes, text, strict=True):
+            for region, ((box, word), box_text) in enumerate(zip(boxes, text, strict=True)):
                 if task == "bbox2caption":
                     qa.append({"task": task, "question": f"Describe {box_text}", "answer": word, "box": box})
                 if task == "caption2bbox":
                     qa.append(
-                        {"task": task, "question": f"Where is the {word}?", "answer": box_text, "box": box}
+                        {
+                            "task": task,
+                            "question": f"Where is the {word} {number}-{region}?",
+                            "answer": box_text,
+                            "box": box,
+                        }
                     )
         buffer = io.BytesIO()
         image.save(buffer, "PNG" if number % 3 else "JPEG")

@@ -108,27 +108,22 @@ def test_template_that_changes_the_question_is_refused():
         ChatFormat(tokenizer)
 
 
-def test_batched_answers_equal_single_ones_and_the_loss_agrees(model):
-    pixels, questions = torch.randn(3, 3, 32, 32), ["Q", "What is at [0.1, 0.2, 0.3, 0.4]?", "Describe"]
-    features = model.encode_images(pixels)
-    together = model.answer(features, questions, 8)
-    alone = [model.answer(features[i : i + 1], questions[i : i + 1], 8)[0] for i in range(3)]
-    assert together == alone and any(together)
-
-
-def test_answer_is_what_training_taught(tmp_path):
+def test_answers_are_what_training_taught_alone_and_in_a_batch(tmp_path):
     model = make_model(tmp_path)
     pixels = torch.randn(2, 3, 32, 32)
-    pairs = [[("What?", "red square"), ("Where?", "[0.1, 0.2]")], [("What?", "bread")]]
+    pairs = [[("What?", "red square"), ("Where is it on the table?", "[0.1, 0.2]")], [("What?", "bread")]]
     optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
     for _ in range(60):
         losses, _ = losses_of(model, pairs, pixels)
         optimizer.zero_grad()
         losses.mean().backward()
         optimizer.step()
-    features = model.encode_images(pixels)
-    asked = features[[0, 0, 1]]
-    assert model.answer(asked, ["What?", "Where?", "What?"], 16) == ["red square", "[0.1, 0.2]", "bread"]
+    features = model.encode_images(pixels)[[0, 0, 1]]
+    questions = ["What?", "Where is it on the table?", "What?"]
+    expected = ["red square", "[0.1, 0.2]", "bread"]
+    assert model.answer(features, questions, 16) == expected
+    assert [model.answer(features[i : i + 1], questions[i : i + 1], 16)[0] for i in range(3)] == expected
+    assert model.answer(features[:1], questions[:1], 1) != expected[:1]  # the limit holds
 
 
 def test_saved_model_answers_the_same(tmp_path, model):

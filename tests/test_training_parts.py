@@ -1,0 +1,175 @@
+"""Order of images, remembered features, distillation, held-out metrics and the cost of a forward pass."""
+
+from __future__ import annotations
+
+import io
+import math
+
+import numpy as np
+import pytest
+import torch
+from factories import make_encoder, make_mixture, make_recipe
+from PIL import Image
+from test_models_packing import make_model
+
+from granvit.boxes import to_canvas
+from granvit.errors import GranvitError
+from granvit.models.encoders import load_encoder
+from granvit.training.batches import Batches, Examples, Mixture, Order, Regions, choose_regions
+from granvit.training.cost import forward_cost
+from granvit.training.distillation import Teacher
+from granvit.training.heldout import HeldOut
+from granvit.training.images import FeatureStore, ImageStore, decode_at_least
+from granvit.training.loop import rate_factor
+from granvit.training.stages import REGION_TASKS, STAGES, learning_parts
+
+SETTINGS = make_recipe("stage1").distillation
+
+
+def test_every_epoch_sees_every_image_once_in_another_order():
+    order = Order(images=10, epochs=2.5, batch_size=4, seed=3)
+    rows = [row for step in range(order.steps) for row in order.rows(step)]
+    assert order.steps == 7 and len(rows) == 25
+    first, second = rows[:10], rows[10:20]
+    assert sorted(first) == sorted(second) == list(range(10)) and first != second
+    assert len(set(rows[20:])) == 5
+
+
+def test_order_of_a_step_does_not_depend_on_the_steps_before():
+    walked = Order(10, 3, 4, seed=1)
+    for step in range(5):
+        walked.rows(step)
+    assert Order(10, 3, 4, seed=1).rows(5) == walked.rows(5) != Order(10, 3, 4, seed=2).rows(5)
+
+
+def test_learning_rate_warms_up_and_falls_to_zero():
+    factors = [rate_factor(step, 100, 0.03) for step in range(100)]
+    assert factors[:3] == [1 / 3, 2 / 3, 1.0] and max(factors) == 1.0 and factors[-1] < 0.001
+    assert factors[3:] == sorted(factors[3:], reverse=True)
+
+
+def test_reduced_jpeg_is_the_image_at_a_size_still_large_enough():
+    rows, columns = np.mgrid[0:480, 0:640]
+    image = Image.fromarray(np.stack([columns // 3, rows // 2, (rows + columns) // 5], -1).astype(np.uint8))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=95)
+    small = decode_at_least(buffer.getvalue(), 256)
+    assert small.size == (320, 240)
+    expected = np.asarray(image.resize((320, 240), Image.Resampling.BOX), dtype=int)
+    assert np.abs(np.asarray(small, dtype=int) - expected).mean() < 2
+
+
+def test_remembered_features_have_the_same_bits_whoever_asks_first(tmp_path):
+    model, mixture = make_model(tmp_path), Mixture(make_mixture(tmp_path / "m.parquet"))
+
+    @torch.no_grad()
+    def encode(pixels):
+        return model.join_views(model.encode_views(pixels))
+
+    forwards, backwards = (FeatureStore(ImageStore(mixture, model), model, encode) for _ in range(2))
+    some = torch.cat([forwards([row]) for row in range(10)])
+    assert torch.equal(some, backwards(list(range(9, -1, -1))).flip(0))
+
+
+def test_regions_reach_the_encoder_moved_with_the_padding(tmp_path):
+    model, mixture = make_model(tmp_path), Mixture(make_mixture(tmp_path / "m.parquet"))
+    examples = Examples(mixture, model, STAGES["stage1"].tasks, keep=True)
+    batches = Batches(
+        examples, ImageStore(mixture, model), Order(10, 1, 2, 0), model, SETTINGS, with_pixels=True
+    )
+    batch = batches[0]
+    assert batch.regions.views.tolist() == [0, 0, 1, 1]  # two an image, as the settings say
+    for box, view in zip(batch.regions.boxes.tolist(), batch.regions.views.tolist(), strict=True):
+        example = examples[batch.rows[view]]
+        moved = [to_canvas(b, example.width, example.height, 32) for b in example.boxes]
+        assert any(box == pytest.approx(candidate, abs=1e-4) for candidate in moved)
+
+
+def test_chosen_regions_change_with_the_epoch_but_not_with_the_machine():
+    boxes = [[float(i), 0.0, 10.0, 10.0] for i in range(20)]
+    first = choose_regions(boxes, 4, "0/0/key")
+    assert first == choose_regions(boxes[::-1], 4, "0/0/key") != choose_regions(boxes, 4, "0/1/key")
+
+
+def test_distillation_of_the_whole_image_starts_at_zero(tmp_path):
+    encoder = load_encoder(make_encoder(tmp_path))
+    teacher, pixels = Teacher(encoder, SETTINGS), torch.randn(2, 3, 32, 32)
+    whole = Regions(torch.tensor([[0.0, 0, 32, 32]] * 2), torch.arange(2))
+    part = Regions(torch.tensor([[4.0, 4, 20, 24]] * 2), torch.arange(2))
+    features = encoder(pixels)
+    loss, watched = teacher.loss(features, pixels, whole)
+    assert float(loss.detach()) < 1e-6 and float(watched["cosine"]) == pytest.approx(1, abs=1e-4)
+    loss, _ = teacher.loss(features, pixels, part)
+    loss.backward()
+    assert float(loss.detach()) > 1e-3
+    assert all(parameter.grad is not None for parameter in encoder.feature_parameters())
+    assert all(parameter.grad is None for parameter in teacher.encoder.parameters())
+
+
+def test_teacher_follows_the_student_by_its_moving_average(tmp_path):
+    encoder = load_encoder(make_encoder(tmp_path))
+    teacher = Teacher(encoder, SETTINGS)
+    start = teacher.encoder.model.embeddings.patch_embedding.weight.clone()
+    with torch.no_grad():
+        encoder.model.embeddings.patch_embedding.weight.add_(1.0)
+    teacher.update()
+    now = teacher.encoder.model.embeddings.patch_embedding.weight
+    torch.testing.assert_close(now, start + (1 - SETTINGS.ema_decay))
+
+
+def test_crop_that_is_no_whole_number_of_patches_is_refused(tmp_path):
+    settings = SETTINGS.model_copy(update={"crop_size": 30})
+    with pytest.raises(GranvitError, match="crop_size is 30; expected a multiple .* 8"):
+        Teacher(load_encoder(make_encoder(tmp_path)), settings)
+
+
+def test_task_that_a_stage_does_not_learn_is_refused(tmp_path):
+    mixture = Mixture(make_mixture(tmp_path / "m.parquet", tasks=("instruction",)))
+    with pytest.raises(GranvitError, match=r"m\.parquet.*task 'instruction'.*another mixture"):
+        Examples(mixture, make_model(tmp_path), STAGES["stage1"].tasks, keep=False)[0]
+
+
+def test_distillation_without_a_learning_encoder_is_refused():
+    trains = {"encoder": False, "projector": True, "llm": False}
+    with pytest.raises(GranvitError, match="distillation"):
+        learning_parts(make_recipe("stage1", trains=trains))
+
+
+def test_heldout_scores_tell_right_answers_from_wrong_ones(tmp_path, monkeypatch):
+    model = make_model(tmp_path)
+    path = make_mixture(tmp_path / "h.parquet", images=3, tasks=REGION_TASKS)
+    heldout = HeldOut(path, model, images=2)
+    truth = {
+        q: a
+        for examples, _ in heldout.batches
+        for e in examples
+        for q, a in zip(e.questions, e.answers, strict=True)
+    }
+    monkeypatch.setattr(model, "answer", lambda features, questions, limit: [truth[q] for q in questions])
+    right = heldout.evaluate()
+    assert right["heldout_rouge_l"] == 1.0 and right["heldout_acc_iou50"] == 1.0
+    assert 0 < right["heldout_loss_bbox2caption"] < 2 * math.log(400)
+    monkeypatch.setattr(
+        model, "answer", lambda features, questions, limit: ["[0, 0, 0.1, nonsense"] * len(questions)
+    )
+    wrong = heldout.evaluate()
+    assert wrong["heldout_rouge_l"] < 0.2 and wrong["heldout_acc_iou50"] == 0.0
+    assert wrong["heldout_loss_bbox2caption"] == right["heldout_loss_bbox2caption"]
+
+
+def test_forward_cost_counts_weights_once_a_token(tmp_path):
+    model = make_model(tmp_path)
+    llm, tokens = model.llm, model.image_tokens + 25
+    matrices = sum(
+        p.numel() for n, p in llm.named_parameters() if p.ndim == 2
+    )  # the embedding is the tied head
+    frozen, tuned = forward_cost(model, with_encoder=False), forward_cost(model, with_encoder=True)
+    assert frozen == {"flops": 2 * matrices * tokens, "macs": matrices * tokens}
+    used = sum(p.numel() for n, p in model.encoder.model.named_parameters() if p.ndim in (2, 4)
+               and n.startswith(("embeddings.patch", "encoder.layers.0", "encoder.layers.1")))  # fmt: skip
+    assert tuned["macs"] - frozen["macs"] == used * model.image_tokens
+
+
+def test_missing_mixture_is_named():
+    with pytest.raises(GranvitError, match=r"nowhere\.parquet does not exist"):
+        Mixture("nowhere.parquet")
