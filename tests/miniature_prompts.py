@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 
 from granvit.miniature import questions, templates, words
 from granvit.miniature.documents import make_document
@@ -18,6 +19,7 @@ def documents(count: int = 20) -> list:
     return [make_document("instruct", index, kind) for index in range(count) for kind in words.DOCUMENT_KINDS]
 
 
+@cache
 def all_pairs() -> list[tuple[str, str]]:
     pairs = [pair for scene in scenes() for pair in questions.qa_for_scene(scene, 0)]
     pairs += [pair for document in documents() for pair in questions.qa_for_document(document, 0)]
