@@ -7,6 +7,7 @@ LOCK ?= requirements/lock.txt
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
+SCALE := $(shell sed -n "s/^scale: *\([a-z]*\).*/\1/p" config/config.yaml)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONUNBUFFERED := 1
 
@@ -25,7 +26,7 @@ $(STAMP): $(LOCK) requirements/carried.txt pyproject.toml
 
 # GranViT's own runs are the longest chain, so they go first.
 table1: $(STAMP)
-	@workflow_scripts/run_graph.sh results/table1.csv results/figure1a.png --prioritize results/mini/sft/sft-granvit/seed0/manifest.json
+	@workflow_scripts/run_graph.sh results/table1.csv results/figure1a.png --prioritize results/$(SCALE)/sft/sft-granvit/seed0/manifest.json
 	@cat results/table1.md
 
 smoke: $(STAMP)

@@ -1,13 +1,14 @@
 """The resolved configuration: what `config/` says, merged, typed and checked in one place.
 
-`load_config` merges config/config.yaml, the scale's file and the user's overrides; `resolve_recipe` turns one line of
-config/recipes.yaml into everything that run depends on. Both raise one `GranvitError` that names file, key and value.
+`load_config` merges config/config.yaml, the scale's file and the user's overrides; `resolve_recipe` turns one
+line of config/recipes.yaml into everything that run depends on. Both raise one `GranvitError` that names
+file, key and value.
 """
 
 from __future__ import annotations
 
 import difflib
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args
@@ -19,7 +20,16 @@ from granvit import steps
 from granvit.errors import GranvitError
 from granvit.schema import Config, EncoderSpec, LLMSpec, Recipe, RecipeEntry
 
-__all__ = ["Config", "EncoderSpec", "LLMSpec", "Recipe", "load_config", "recipe_names", "resolve_all", "resolve_recipe"]
+__all__ = [
+    "Config",
+    "EncoderSpec",
+    "LLMSpec",
+    "Recipe",
+    "load_config",
+    "recipe_names",
+    "resolve_all",
+    "resolve_recipe",
+]
 
 CONFIG_FILE = "config/config.yaml"
 RECIPES_FILE = "config/recipes.yaml"
@@ -37,7 +47,8 @@ PARENT_STAGES = {
 
 
 def load_config(scale: str, overrides: dict | None = None, root: str | Path = ".") -> Config:
-    """The configuration of `scale`: defaults, then config/scales/{scale}.yaml, then `overrides` (nested like the files).
+    """The configuration of `scale`: defaults, then config/scales/{scale}.yaml, then `overrides` (nested like
+    the files).
 
     Raises GranvitError for an unknown scale or key and for a value of the wrong type.
     """
@@ -65,9 +76,11 @@ def recipe_names(root: str | Path = ".") -> list[str]:
 
 
 def resolve_recipe(config: Config, name: str, root: str | Path = ".") -> Recipe:
-    """Everything that the run `name` depends on: its stage's settings, its own changes, and its ancestors' hashes.
+    """Everything that the run `name` depends on: its stage's settings, its own changes, and its ancestors'
+    hashes.
 
-    Raises GranvitError for an unknown recipe, parent, encoder or LLM, a circular parent, and a parent of a wrong stage.
+    Raises GranvitError for an unknown recipe, parent, encoder or LLM, a circular parent, and a parent of a
+    wrong stage.
     """
     return _resolve(config, name, _entries(Path(root)), ())
 
@@ -109,16 +122,21 @@ def read_yaml(path: Path) -> dict:
     return content
 
 
-@lru_cache(maxsize=None)
+@cache
 def _entries(root: Path) -> dict[str, RecipeEntry]:
     lines = read_yaml(root / RECIPES_FILE)
-    return {name: _validate(RecipeEntry, line, [(RECIPES_FILE, line)], prefix=name) for name, line in lines.items()}
+    return {
+        name: _validate(RecipeEntry, line, [(RECIPES_FILE, line)], prefix=name)
+        for name, line in lines.items()
+    }
 
 
 def _resolve(config: Config, name: str, entries: dict[str, RecipeEntry], below: tuple[str, ...]) -> Recipe:
     if name in below:
-        circle = " -> ".join((*below[below.index(name):], name))
-        raise GranvitError(f"{RECIPES_FILE}: {name}: parent: the recipes form a circle ({circle}); change one parent")
+        circle = " -> ".join((*below[below.index(name) :], name))
+        raise GranvitError(
+            f"{RECIPES_FILE}: {name}: parent: the recipes form a circle ({circle}); change one parent"
+        )
     entry = entries.get(name)
     if entry is None:
         where = f"{RECIPES_FILE}: {below[-1]}: parent" if below else "recipe"
@@ -126,7 +144,9 @@ def _resolve(config: Config, name: str, entries: dict[str, RecipeEntry], below: 
     parent = _resolve(config, entry.parent, entries, (*below, name)) if entry.parent else None
     donor = _resolve(config, entry.encoder_from, entries, (*below, name)) if entry.encoder_from else None
     _check_parent(name, entry, parent)
-    change = entry.model_dump(exclude_unset=True, exclude={"parent", "encoder_from", "encoder", "llm", "tiling", "stage"})
+    change = entry.model_dump(
+        exclude_unset=True, exclude={"parent", "encoder_from", "encoder", "llm", "tiling", "stage"}
+    )
     settings = getattr(config.stages, entry.stage).model_dump()
     if "distillation" in change and settings["distillation"] is None:
         raise GranvitError(
@@ -167,15 +187,21 @@ def _check_parent(name: str, entry: RecipeEntry, parent: Recipe | None) -> None:
         wanted = " or ".join(f"a {stage} run" if stage else "no parent" for stage in allowed)
         raise GranvitError(f"{RECIPES_FILE}: {name}: parent: {found}; {entry.stage} starts from {wanted}")
     if entry.encoder_from and entry.stage != "projector":
-        raise GranvitError(f"{RECIPES_FILE}: {name}: encoder_from: only a projector run may take another run's encoder")
+        raise GranvitError(
+            f"{RECIPES_FILE}: {name}: encoder_from: only a projector run may take another run's encoder"
+        )
     for key in ("encoder", "llm", "tiling"):
         if parent and getattr(entry, key) is not None:
-            raise GranvitError(f"{RECIPES_FILE}: {name}: {key}: inherited from '{entry.parent}'; remove this key")
+            raise GranvitError(
+                f"{RECIPES_FILE}: {name}: {key}: inherited from '{entry.parent}'; remove this key"
+            )
 
 
 def _check_known(recipe: str, key: str, value: str, known: dict[str, Any], file: str) -> None:
     if not value:
-        raise GranvitError(f"{RECIPES_FILE}: {recipe}: {key}: missing; name one of {file}: {', '.join(known)}")
+        raise GranvitError(
+            f"{RECIPES_FILE}: {recipe}: {key}: missing; name one of {file}: {', '.join(known)}"
+        )
     if value not in known:
         raise GranvitError(
             f"{RECIPES_FILE}: {recipe}: {key}: '{value}' is not in {file}{_nearest(value, known)}; "
@@ -184,7 +210,9 @@ def _check_known(recipe: str, key: str, value: str, known: dict[str, Any], file:
 
 
 def _validate(model: type[BaseModel], content: dict, layers: list[tuple[str, dict]], prefix: str = "") -> Any:
-    """`content` as a `model`; the first mistake becomes a GranvitError that names the layer (file) it stands in."""
+    """`content` as a `model`; the first mistake becomes a GranvitError that names the layer (file) it stands
+    in.
+    """
     if not isinstance(content, dict):
         raise GranvitError(f"{layers[0][0]}: {prefix}: expected a mapping, found {content!r}")
     try:

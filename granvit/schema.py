@@ -1,7 +1,7 @@
 """The shape of everything that `config/` may say, as pydantic models.
 
-A key that is not here is refused. The same models write the JSON schemas in `config/schemas/` (for editors), and the
-resolved `Recipe` that a training run is handed.
+A key that is not here is refused. The same models write the JSON schemas in `config/schemas/` (for editors),
+and the resolved `Recipe` that a training run is handed.
 """
 
 from __future__ import annotations
@@ -150,7 +150,9 @@ class Compute(Strict):
 
 
 class EncoderSpec(Strict):
-    """A vision encoder on disk or on the hub, and how it wants its images (0-1 RGB, minus `mean`, over `std`)."""
+    """A vision encoder on disk or on the hub, and how it wants its images (0-1 RGB, minus `mean`, over
+    `std`).
+    """
 
     path: str
     image_size: PositiveInt
@@ -170,7 +172,9 @@ class LLMSpec(Strict):
 
 
 class Config(Strict):
-    """The configuration of one scale, resolved: defaults, then the scale's file, then what the user overrides."""
+    """The configuration of one scale, resolved: defaults, then the scale's file, then what the user
+    overrides.
+    """
 
     scale: Literal["smoke", "mini", "paper"]
     seed: NonNegativeInt
@@ -255,13 +259,17 @@ class Recipe(Strict):
 
     @property
     def hash(self) -> str:
-        """sha256 of the resolved content. Names are left out: what a run is called does not change what it does."""
+        """sha256 of the resolved content. Names are left out: what a run is called does not change what it
+        does.
+        """
         content = self.model_dump(exclude={"name", "parent", "encoder_from"})
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def json_schemas() -> dict[str, dict]:
-    """The JSON schemas of config/schemas/, by file name: for editors, written by `python -m granvit.schema`."""
+    """The JSON schemas of config/schemas/, by file name: for editors, written by `python -m
+    granvit.schema`.
+    """
     config = Config.model_json_schema()
     for key in ("encoders", "llms"):  # their own files, joined when the configuration is loaded
         del config["properties"][key]

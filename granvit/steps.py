@@ -1,8 +1,8 @@
 """Step versions: how a change of code reaches the workflow's cache.
 
-Snakemake reruns a job when its parameters change, not when this package does. So every job carries the version of its
-step from config/steps.yaml, which also records a hash of the code that the step covers; a test fails while the two
-disagree. After a change of a step's code, say whether results change:
+Snakemake reruns a job when its parameters change, not when this package does. So every job carries the
+version of its step from config/steps.yaml, which also records a hash of the code that the step covers; a test
+fails while the two disagree. After a change of a step's code, say whether results change:
 
     python -m granvit.steps               # which steps' code has changed
     python -m granvit.steps bump stage1   # results change: raise the version, so that stage 1 runs again
@@ -35,7 +35,9 @@ def version(step: str) -> int:
     try:
         return load_steps()[step]["version"]
     except KeyError:
-        raise GranvitError(f"config/steps.yaml: '{step}' is not a step; known: {', '.join(load_steps())}") from None
+        raise GranvitError(
+            f"config/steps.yaml: '{step}' is not a step; known: {', '.join(load_steps())}"
+        ) from None
 
 
 def covered_files(files: list[str]) -> list[Path]:
@@ -52,7 +54,9 @@ def code_hash(files: list[str]) -> str:
     digest = hashlib.sha256()
     for path in covered_files(files):
         if not path.is_file():
-            raise GranvitError(f"config/steps.yaml: {path.relative_to(ROOT)} is gone; take it out of its steps' files")
+            raise GranvitError(
+                f"config/steps.yaml: {path.relative_to(ROOT)} is gone; take it out of its steps' files"
+            )
         digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 

@@ -36,9 +36,16 @@ def environment(folder: Path) -> dict[str, str]:
 def call(folder: Path, *command: str, fails: bool = False) -> str:
     """Run a command in a copy; its output. `fails`: it has to fail instead of succeed."""
     done = subprocess.run(
-        command, cwd=folder, env=environment(folder), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=folder,
+        env=environment(folder),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
-    assert (done.returncode != 0) == fails, f"{' '.join(command)} ended with {done.returncode}\n{done.stdout[-6000:]}"
+    assert (done.returncode != 0) == fails, (
+        f"{' '.join(command)} ended with {done.returncode}\n{done.stdout[-6000:]}"
+    )
     return done.stdout
 
 

@@ -49,7 +49,10 @@ def test_every_recipe_of_every_scale_resolves_to_a_run_of_its_own(scale):
         ({"stages": {"stage1": {"epoch": 3}}}, ["stages.stage1.epoch", "unknown key", "3", "'epochs'"]),
         ({"stages": {"stage1": {"epochs": "three"}}}, ["stages.stage1.epochs", "'three'", "number"]),
         ({"stages": {"sft": {"learning_rate": {"llm": "1e-5"}}}}, ["stages.sft.learning_rate.llm", "1.0e-5"]),
-        ({"stages": {"stage1": {"distillation": {"pool": "mean"}}}}, ["distillation.pool", "'mean'", "'grid'"]),
+        (
+            {"stages": {"stage1": {"distillation": {"pool": "mean"}}}},
+            ["distillation.pool", "'mean'", "'grid'"],
+        ),
         ({"seed": -1}, ["seed", "-1", "greater than or equal to 0"]),
     ],
 )
@@ -71,7 +74,10 @@ def test_unknown_scale_lists_the_scales(project):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"sft-new": {"stage": "sft", "parent": "projector-sigclip"}}, ["sft-new", "parent", "projector-sigclip", "projector-siglip"]),
+        (
+            {"sft-new": {"stage": "sft", "parent": "projector-sigclip"}},
+            ["sft-new", "parent", "projector-sigclip", "projector-siglip"],
+        ),
         ({"projector-clip": {"encoder": "KLIP"}}, ["projector-clip", "encoder", "'KLIP'", "'CLIP'"]),
         ({"projector-clip": {"llm": "GPT"}}, ["projector-clip", "llm", "'GPT'", "Qwen2.5-1.5B"]),
         ({"stage2-granvit": {"parent": "stage2-granvit"}}, ["circle", "stage2-granvit -> stage2-granvit"]),
@@ -94,7 +100,9 @@ def test_changed_distillation_weight_changes_the_hash_of_what_follows_only(proje
     edit(project, "config/recipes.yaml", {"stage1-granvit": {"distillation": {"weight": 0.5}}})
     after = config.resolve_all(config.load_config("mini", root=project), project)
     changed = {name for name in before if before[name].hash != after[name].hash}
-    transfers = {f"{stage}-granvit-{llm}" for stage in ("projector", "stage2", "sft") for llm in ("3b", "7b", "llama3")}
+    transfers = {
+        f"{stage}-granvit-{llm}" for stage in ("projector", "stage2", "sft") for llm in ("3b", "7b", "llama3")
+    }
     assert changed == {"stage1-granvit", "stage2-granvit", "sft-granvit"} | transfers
 
 
@@ -118,13 +126,17 @@ def test_every_run_that_a_table_needs_is_a_recipe():
 def test_every_setting_says_where_it_comes_from():
     lines = (ROOT / "config/config.yaml").read_text().splitlines()
     values = [line for line in lines if not line.startswith("#") and ": " in line.partition("#")[0].strip()]
-    silent = [line for line in values if not any(f"# {word}" in line for word in ("paper", "convention", "open"))]
+    silent = [
+        line for line in values if not any(f"# {word}" in line for word in ("paper", "convention", "open"))
+    ]
     assert [line for line in silent if line.strip() != "distillation: null"] == []
 
 
 def test_json_schemas_are_those_of_the_models():
     for name, schema in json_schemas().items():
-        assert json.loads((ROOT / "config/schemas" / name).read_text()) == schema, "run: python -m granvit.schema"
+        assert json.loads((ROOT / "config/schemas" / name).read_text()) == schema, (
+            "run: python -m granvit.schema"
+        )
 
 
 def test_a_steps_code_does_not_change_unsaid():
@@ -134,5 +146,10 @@ def test_a_steps_code_does_not_change_unsaid():
 def test_every_module_that_makes_results_belongs_to_a_step():
     covered = {path for step in steps.load_steps().values() for path in steps.covered_files(step["files"])}
     rooms = ("data", "models", "training", "evaluation", "reporting", "miniature")
-    modules = {path for room in rooms for path in (ROOT / "granvit" / room).rglob("*.py") if path.name != "__init__.py"}
+    modules = {
+        path
+        for room in rooms
+        for path in (ROOT / "granvit" / room).rglob("*.py")
+        if path.name != "__init__.py"
+    }
     assert sorted(modules - covered) == [ROOT / "granvit/evaluation/check_cases.py"]  # a tool, not a step

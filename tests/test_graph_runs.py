@@ -1,4 +1,6 @@
-"""The workflow itself at smoke scale: what is made, made again, interrupted, changed, and carried to another checkout."""
+"""The workflow itself at smoke scale: what is made, made again, interrupted, changed, and carried to another
+checkout.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,13 @@ STAGE1 = "results/smoke/stage1/stage1-granvit/seed0"
 
 def results(folder: Path) -> dict[str, bytes]:
     """Everything that equal runs have to make equal: tables, scores, predictions, manifests and weights."""
-    kinds = ("tables/*", "scores/*/*/*.json", "predictions/*/*/*.jsonl", "*/*/*/manifest.json", "*/*/*/model/*/*.safetensors")
+    kinds = (
+        "tables/*",
+        "scores/*/*/*.json",
+        "predictions/*/*/*.jsonl",
+        "*/*/*/manifest.json",
+        "*/*/*/model/*/*.safetensors",
+    )
     root = folder / "results/smoke"
     files = {str(path.relative_to(root)): path.read_bytes() for kind in kinds for path in root.glob(kind)}
     assert any(name.endswith(".safetensors") for name in files)
@@ -115,4 +123,6 @@ def test_pulled_results_are_up_to_date(reproduced, tmp_path):
     call(tmp_path, "git", "clone", "--quiet", str(reproduced), "other")
     other = tmp_path / "other"
     call(other, "workflow_scripts/pull_results.sh")
-    assert "Nothing to be done" in call(other, "snakemake", "-n", "results/table1.csv", "results/figure1a.png")
+    assert "Nothing to be done" in call(
+        other, "snakemake", "-n", "results/table1.csv", "results/figure1a.png"
+    )

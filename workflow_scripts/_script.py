@@ -1,4 +1,6 @@
-"""What every workflow script does the same way: its log, its threads, plain messages for a user's mistakes."""
+"""What every workflow script does the same way: its log, its threads, plain messages for a user's
+mistakes.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ from granvit.progress import write_log
 def run(snakemake, main: Callable[..., None]) -> None:
     """Run `main(snakemake, log)` for one job; `log` is the path of the rule's log file.
 
-    A GranvitError ends the job with its message alone; any other error is a bug, and leaves its traceback in the log too.
+    A GranvitError ends the job with its message alone; any other error is a bug, and leaves its traceback in
+    the log too.
     """
     log = Path(snakemake.log[0])
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -39,9 +42,11 @@ def run(snakemake, main: Callable[..., None]) -> None:
 
 
 def _stop_with_snakemake() -> None:
-    """End this process when Snakemake is gone (kill -9): a job that nobody waits for would write under the next run.
+    """End this process when Snakemake is gone (kill -9): a job that nobody waits for would write under the
+    next run.
 
-    Snakemake starts a script through a shell, so the shell's parent is watched. SIGTERM lets a trainer save its state.
+    Snakemake starts a script through a shell, so the shell's parent is watched. SIGTERM lets a trainer save
+    its state.
     """
     shell = Path(f"/proc/{os.getppid()}/stat")
     if not shell.exists():

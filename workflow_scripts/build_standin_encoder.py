@@ -1,4 +1,4 @@
-"""Rule build_standin_encoder: one stand-in vision encoder, pretrained from nothing by its namesake's objective."""
+"""Rule build_standin_encoder: one stand-in vision encoder, pretrained by its namesake's objective."""
 
 from pathlib import Path
 

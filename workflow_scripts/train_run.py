@@ -1,4 +1,4 @@
-"""Rules pretrain_projector, train_stage1, train_stage2, continue_pretraining, finetune_sft: one training run."""
+"""The five rules that train: one run from its recipe."""
 
 from pathlib import Path
 
