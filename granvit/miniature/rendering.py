@@ -86,7 +86,14 @@ def font(name: str, size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(path), size)
 
 
-def add_noise(image: Image.Image, rng: np.random.Generator, strength: float = 4.0) -> Image.Image:
-    """Sensor-like noise (standard deviation in grey levels), one value for the three channels."""
-    noise = rng.standard_normal((image.height, image.width, 1), dtype=np.float32) * strength
-    return Image.fromarray((np.asarray(image, dtype=np.float32) + noise).clip(0, 255).astype(np.uint8))
+@cache
+def _noise_field() -> np.ndarray:
+    """Sensor-like noise (standard deviation 4 grey levels), larger than an image: cutting is ten times as fast as drawing."""
+    return np.random.default_rng(0).normal(0, 4, (2 * CANVAS, 2 * CANVAS, 1)).round().astype(np.int16)
+
+
+def add_noise(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """The image with a random piece of the noise field, one value for the three channels."""
+    x, y = (int(rng.integers(0, 2 * CANVAS - side + 1)) for side in image.size)
+    pixels = np.asarray(image, dtype=np.int16) + _noise_field()[y : y + image.height, x : x + image.width]
+    return Image.fromarray(np.clip(pixels, 0, 255, out=pixels).astype(np.uint8))

@@ -35,7 +35,7 @@ SHAPES = {
     "LLaMA3-8B": ("llama", 160, 5, 5),
 }
 BATCH = 16
-STEPS = 1000
+STEPS = 2000
 LEARNING_RATE = 2e-3
 WARMUP = 100
 FIRST_TRUTH = 50_000  # apart from the encoders' pictures

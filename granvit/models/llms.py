@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from granvit.errors import GranvitError
 from granvit.models.loading import load_pretrained, require_model
@@ -23,7 +23,7 @@ def load_tokenizer(spec) -> PreTrainedTokenizerBase:
     """The tokenizer of ``spec.path``; it must bring a chat template, since packing cuts that template
     into pieces."""
     path = require_model(spec.path, "llm")
-    tokenizer = AutoTokenizer.from_pretrained(path)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(path)
     if not tokenizer.chat_template:
         raise GranvitError(
             f"llm: the tokenizer of {spec.path!r} has no chat template; "
