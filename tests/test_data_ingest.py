@@ -144,6 +144,8 @@ def test_conversations_of_one_image_meet_in_one_record(tmp_path):
         "conversations": [
             {"from": "human", "value": "Colour?\n<image>"},
             {"from": "gpt", "value": "Blue"},
+            {"from": "human", "value": "Select. \n"},
+            {"from": "gpt", "value": "A"},
         ],
     }
     text_only = {"id": "t", "conversations": entries[0]["conversations"]}
@@ -152,7 +154,7 @@ def test_conversations_of_one_image_meet_in_one_record(tmp_path):
     source = spec(root, adapter="llava", data_type="instruction", use="sft")
     samples, rejects = _ingest(source, tmp_path / "out")
     turns = [(turn.question, turn.answer) for turn in samples[0].record.conversations]
-    assert turns == [("What is it?", "Answer 0"), ("Sure?", "Yes"), ("Colour?", "Blue")]
+    assert turns == [("What is it?", "Answer 0"), ("Sure?", "Yes"), ("Colour?", "Blue"), ("Select. \n", "A")]
     assert len(samples) == 2
     assert sorted(cause for _, cause in rejects) == ["bad_conversation", "no_image"]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -125,9 +126,12 @@ def _read_turns(turns: object) -> list[Conversation] | None:
             return None
         if (human.get("from"), gpt.get("from")) != ("human", "gpt"):
             return None
-        question, answer = _text(human.get("value")), _text(gpt.get("value"))
-        question = _text(question.replace("<image>", "")) if question else None
-        if question is None or answer is None:
+        question, answer = human.get("value"), _text(gpt.get("value"))
+        if not _text(question) or answer is None:
+            return None
+        # Nothing but the mark and its line break goes: benchmarks' prompts end in blanks that training has to see.
+        question = re.sub(r"<image>\n?|\n<image>", "", question)
+        if not question.strip():
             return None
         conversations.append(Conversation(question, answer))
     return conversations
