@@ -121,6 +121,7 @@ class Ocr(Strict):
     recognition: str
     engine: Literal["onnxruntime", "paddle"]
     device: str
+    detection_side: PositiveInt | None
     min_score: Share
 
 

@@ -12,7 +12,7 @@ def main(job, log):
         return
     ocr = dict(job.params.ocr)
     min_score = ocr.pop("min_score")
-    annotate_ocr(job.input.tar, job.output.records, OcrEngine(threads=job.threads, **ocr), min_score)
+    annotate_ocr(job.input.tar, job.output.records, OcrEngine(threads=job.threads, **ocr), min_score, log)
 
 
 run(snakemake, main)
