@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -47,6 +48,12 @@ def call(folder: Path, *command: str, fails: bool = False) -> str:
         f"{' '.join(command)} ended with {done.returncode}\n{done.stdout[-6000:]}"
     )
     return done.stdout
+
+
+def planned(output: str) -> dict[str, int]:
+    """rule -> number of jobs, from a dry-run's statistics."""
+    stats = output.partition("Job stats:")[2].partition("total")[0]
+    return {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", stats, re.MULTILINE)}
 
 
 @pytest.fixture(scope="session")

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
-from conftest import call, copy_repository
+from conftest import call, copy_repository, planned
 
 pytestmark = [pytest.mark.graph, pytest.mark.xdist_group("graph")]
-
-
-def planned(output: str) -> dict[str, int]:
-    """rule -> number of jobs, from a dry-run's statistics."""
-    stats = output.partition("Job stats:")[2].partition("total")[0]
-    return {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", stats, re.MULTILINE)}
 
 
 @pytest.mark.parametrize(
