@@ -66,7 +66,9 @@ def test_remembered_features_have_the_same_bits_whoever_asks_first(tmp_path):
     def encode(pixels):
         return model.join_views(model.encode_views(pixels))
 
-    forwards, backwards = (FeatureStore(ImageStore(mixture, model), model, encode) for _ in range(2))
+    forwards, backwards = (
+        FeatureStore(ImageStore(mixture, model, keep=True), model, encode) for _ in range(2)
+    )
     some = torch.cat([forwards([row]) for row in range(10)])
     assert torch.equal(some, backwards(list(range(9, -1, -1))).flip(0))
 
@@ -75,7 +77,7 @@ def test_regions_reach_the_encoder_moved_with_the_padding(tmp_path):
     model, mixture = make_model(tmp_path), Mixture(make_mixture(tmp_path / "m.parquet"))
     examples = Examples(mixture, model, STAGES["stage1"].tasks, keep=True)
     batches = Batches(
-        examples, ImageStore(mixture, model), Order(10, 1, 2, 0), model, SETTINGS, with_pixels=True
+        examples, ImageStore(mixture, model, keep=True), Order(10, 1, 2, 0), model, SETTINGS, with_pixels=True
     )
     batch = batches[0]
     assert batch.regions.views.tolist() == [0, 0, 1, 1]  # two an image, as the settings say

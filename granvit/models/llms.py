@@ -5,8 +5,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 
 from granvit.errors import GranvitError
 from granvit.models.loading import load_pretrained, require_model
@@ -36,9 +40,3 @@ def save_llm(llm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: P
     """Write model and tokenizer as one Hugging Face folder (safetensors)."""
     llm.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-
-
-@torch.no_grad()
-def is_tied(llm: PreTrainedModel) -> bool:
-    """Whether the output head shares the input embedding's weights."""
-    return llm.get_output_embeddings().weight is llm.get_input_embeddings().weight

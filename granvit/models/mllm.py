@@ -184,5 +184,5 @@ def token_losses(llm: nn.Module, image_embeddings: torch.Tensor, packed: PackedB
         position_ids=packed.position_ids,
         use_cache=False,
     ).last_hidden_state
-    logits = llm.get_output_embeddings()(hidden.flatten(0, 1)[packed.predictors])
+    logits = llm.get_output_embeddings()(hidden.flatten(0, 1).index_select(0, packed.predictors))
     return F.cross_entropy(logits.float(), packed.targets, reduction="none")

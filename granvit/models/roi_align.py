@@ -27,7 +27,7 @@ def roi_align(
     left, top, right, bottom = (boxes.to(torch.float32) * spatial_scale - 0.5).unbind(1)
     rows = _axis_weights(top, bottom, height, output_size[0])
     columns = _axis_weights(left, right, width, output_size[1])
-    regions = features[batch_index]
+    regions = features.index_select(0, batch_index)
     rows, columns = rows.to(regions.dtype), columns.to(regions.dtype)
     return torch.matmul(torch.matmul(rows.unsqueeze(1), regions), columns.transpose(1, 2).unsqueeze(1))
 

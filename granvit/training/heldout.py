@@ -27,7 +27,10 @@ class HeldOut:
 
     def __init__(self, path: Path, model: MLLM, images: int) -> None:
         mixture = Mixture(path)
-        store, examples = ImageStore(mixture, model), Examples(mixture, model, REGION_TASKS, keep=False)
+        store, examples = (
+            ImageStore(mixture, model, keep=False),
+            Examples(mixture, model, REGION_TASKS, keep=False),
+        )
         self.model = model
         rows = range(min(images, len(mixture)))
         self.batches = [

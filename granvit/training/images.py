@@ -31,13 +31,15 @@ def decode_at_least(data: bytes, side: int) -> Image.Image:
 
 
 class ImageStore:
-    """Preprocessed uint8 pixels of a mixture's rows: (3, S, S) or (views, 3, S, S); kept while memory
-    lasts."""
+    """Preprocessed uint8 pixels of a mixture's rows: (3, S, S) or (views, 3, S, S).
 
-    def __init__(self, mixture, model: MLLM) -> None:
+    ``keep``: remember them, while memory lasts, for later epochs.
+    """
+
+    def __init__(self, mixture, model: MLLM, keep: bool) -> None:
         self.mixture, self.model = mixture, model
         self.kept: dict[int, torch.Tensor] = {}
-        self.room = MEMORY_LIMIT
+        self.room = MEMORY_LIMIT if keep else 0
 
     def __getitem__(self, index: int) -> torch.Tensor:
         if index in self.kept:
@@ -90,5 +92,3 @@ class FeatureStore:
         group = range(begin, min(begin + GROUP, len(self.images.mixture)))
         features = self.encode(torch.stack([self.images[row] for row in group]))
         self.kept.update(zip(group, features.detach(), strict=True))
-        for row in group:
-            self.images.kept.pop(row, None)

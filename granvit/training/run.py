@@ -114,9 +114,11 @@ class Run:
         self.label = f"{recipe.name} seed{seed}"
         rows = Mixture(mixture)
         order = Order(len(rows), recipe.epochs, recipe.batch_size, seed)
-        images, again = ImageStore(rows, model), recipe.epochs > 1
+        again = recipe.epochs > 1
+        remembers = again and "encoder" not in parts and FeatureStore.fits(len(rows), model)
+        images = ImageStore(rows, model, keep=again and not remembers)
         features = None
-        if "encoder" not in parts and again and FeatureStore.fits(len(rows), model):
+        if remembers:
             features = FeatureStore(images, model, keep_encoding(model, device, recipe.precision))
         examples = Examples(rows, model, STAGES[recipe.stage].tasks, keep=again)
         batches = Batches(examples, images, order, model, recipe.distillation, with_pixels=features is None)
