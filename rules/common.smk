@@ -261,6 +261,12 @@ def rendered_images(wildcards):
     return counts[wildcards.source]
 
 
+def smallest_llm(wildcards):
+    """The stand-in that the larger ones grow from; it starts from nothing itself."""
+    smallest = "Qwen2.5-1.5B"
+    return [] if wildcards.llm == smallest else f"results/standins/llms/{smallest}"
+
+
 def aligned_llm(wildcards):
     """The LLM that SAILViT's stand-in is aligned with; the other encoders see none."""
     return "results/standins/llms/Qwen2.5-1.5B" if wildcards.encoder == "SAILViT" else []

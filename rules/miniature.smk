@@ -63,6 +63,8 @@ rule render_standin_pool:
 
 
 rule build_standin_llm:
+    input:
+        smallest=smallest_llm,
     output:
         model=directory("results/standins/llms/{llm}"),
     wildcard_constraints:

@@ -1,4 +1,4 @@
-"""Rule build_standin_llm: one stand-in language model with its tokenizer, pretrained from nothing."""
+"""Rule build_standin_llm: one stand-in language model with its tokenizer, pretrained from nothing or grown from the smallest."""
 
 from pathlib import Path
 
@@ -8,7 +8,14 @@ from _script import run
 def main(job, log):
     from granvit.miniature.standins import build_llm
 
-    build_llm(job.wildcards.llm, Path(job.output.model), job.params.seed, log=log)
+    smallest = job.input.get("smallest")
+    build_llm(
+        job.wildcards.llm,
+        Path(job.output.model),
+        job.params.seed,
+        start=Path(smallest) if smallest else None,
+        log=log,
+    )
 
 
 run(snakemake, main)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -23,20 +24,21 @@ from granvit.miniature.questions import qa_for_document, qa_for_scene
 from granvit.miniature.rendering import CANVAS
 from granvit.miniature.scenes import Scene
 from granvit.miniature.tokenizer import build_tokenizer
+from granvit.models.llms import load_llm, load_tokenizer
 from granvit.models.mllm import token_losses
 from granvit.models.packing import ChatFormat, pack
 from granvit.progress import Progress
 
-# name: family, width, layers, heads. The sizes grow as their namesakes do.
-SHAPES = {
-    "Qwen2.5-1.5B": ("qwen2", 128, 3, 4),
-    "Qwen2.5-3B": ("qwen2", 128, 4, 4),
-    "Qwen2.5-7B": ("qwen2", 160, 4, 5),
-    "LLaMA3-8B": ("llama", 160, 5, 5),
-}
+# name: family, layers. The sizes grow as their namesakes do.
+SHAPES = {"Qwen2.5-1.5B": ("qwen2", 3), "Qwen2.5-3B": ("qwen2", 4), "Qwen2.5-7B": ("qwen2", 5), "LLaMA3-8B": ("llama", 6)}
+SMALLEST = "Qwen2.5-1.5B"  # trained from nothing; the others grow out of it
+WIDTH = 128
+HEADS = 4
 BATCH = 16
 STEPS = 2000
+GROWN_STEPS = 400
 LEARNING_RATE = 2e-3
+GROWN_LEARNING_RATE = 1e-3
 WARMUP = 100
 FIRST_TRUTH = 50_000  # apart from the encoders' pictures
 EMBEDDING_STD = 0.1
@@ -48,14 +50,14 @@ def new_llm(name: str, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
 
     From the usual start, looking up by coordinates was not learned in 90k samples.
     """
-    family, width, layers, heads = SHAPES[name]
+    family, layers = SHAPES[name]
     shared = dict(
-        vocab_size=-(-len(tokenizer) // 8) * 8, hidden_size=width, intermediate_size=3 * width, num_hidden_layers=layers,
-        num_attention_heads=heads, num_key_value_heads=heads, max_position_embeddings=2048, tie_word_embeddings=True,
+        vocab_size=-(-len(tokenizer) // 8) * 8, hidden_size=WIDTH, intermediate_size=3 * WIDTH, num_hidden_layers=layers,
+        num_attention_heads=HEADS, num_key_value_heads=HEADS, max_position_embeddings=2048, tie_word_embeddings=True,
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
         rope_parameters={"rope_type": "default", "rope_theta": 1_000_000.0 if family == "qwen2" else 500_000.0},
     )  # fmt: skip
-    llm = Qwen2ForCausalLM(Qwen2Config(**shared)) if family == "qwen2" else LlamaForCausalLM(LlamaConfig(**shared))
+    llm = Qwen2ForCausalLM(Qwen2Config(**shared)) if family == "qwen2" else LlamaForCausalLM(LlamaConfig(**shared, attention_bias=True))
     with torch.no_grad():
         llm.get_input_embeddings().weight.normal_(0, EMBEDDING_STD)
         for layer in llm.model.layers:
@@ -65,6 +67,21 @@ def new_llm(name: str, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
             nn.init.orthogonal_(attention.v_proj.weight)
             attention.o_proj.weight.copy_(0.1 * attention.v_proj.weight.T)
     return llm
+
+
+@torch.no_grad()
+def grow(llm: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, small: PreTrainedModel, known: PreTrainedTokenizerFast) -> None:
+    """Let ``llm`` begin as the trained ``small``: its layers, then layers that change nothing yet; embeddings go by token."""
+    vocabulary = known.get_vocab()
+    pairs = [(own, vocabulary[token]) for token, own in tokenizer.get_vocab().items() if token in vocabulary]
+    own, theirs = (torch.tensor(column) for column in zip(*pairs, strict=True))
+    llm.get_input_embeddings().weight[own] = small.get_input_embeddings().weight[theirs]
+    llm.model.norm.load_state_dict(small.model.norm.state_dict())
+    for layer, trained in zip(llm.model.layers, small.model.layers, strict=False):
+        layer.load_state_dict(trained.state_dict(), strict=False)  # Llama's output bias, zero, has no counterpart
+    for layer in llm.model.layers[len(small.model.layers) :]:
+        layer.self_attn.o_proj.weight.zero_()
+        layer.mlp.down_proj.weight.zero_()
 
 
 def questions(truth, rng: np.random.Generator) -> list[tuple[str, str]]:
@@ -120,18 +137,28 @@ def embed_symbols(embedding: nn.Embedding, slots: list[list[list[int]]]) -> torc
     return summed.unflatten(0, (len(slots), -1))
 
 
-def pretrain(name: str, seed: int, steps: int, log: Path | None = None) -> tuple[PreTrainedModel, PreTrainedTokenizerFast, dict]:
-    """Train the stand-in of ``name``; returns it with its tokenizer and what its manifest says."""
+def pretrain(
+    name: str, seed: int, start: Path | None = None, log: Path | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast, dict]:
+    """Train the stand-in of ``name`` from nothing, or grown from the smallest one's folder ``start``.
+
+    Returns it with its tokenizer and what its manifest says.
+    """
     torch.manual_seed(seed)
     tokenizer = build_tokenizer(SHAPES[name][0])
     llm, chat, symbols = new_llm(name, tokenizer), ChatFormat(tokenizer), Symbols(tokenizer)
-    optimizer = torch.optim.AdamW(llm.parameters(), lr=LEARNING_RATE, weight_decay=0.01, betas=(0.9, 0.95))
+    steps, peak = STEPS, LEARNING_RATE
+    if start:
+        spec = SimpleNamespace(path=str(start))
+        grow(llm, tokenizer, load_llm(spec), load_tokenizer(spec))
+        steps, peak = GROWN_STEPS, GROWN_LEARNING_RATE
+    optimizer = torch.optim.AdamW(llm.parameters(), lr=peak, weight_decay=0.01, betas=(0.9, 0.95))
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     progress, recent = Progress(steps, f"stand-in {name}", "images", log, per_step=BATCH), []
     for step in range(steps):
         rate = min(1.0, (step + 1) / WARMUP) * 0.5 * (1 + np.cos(np.pi * step / steps))
         for group in optimizer.param_groups:
-            group["lr"] = LEARNING_RATE * rate
+            group["lr"] = peak * rate
         numbers = range(FIRST_TRUTH + step * BATCH, FIRST_TRUTH + (step + 1) * BATCH)
         truths = [standin_data.make_truth(standin_data.full_index(number)) for number in numbers]
         packed = pack([[chat.segment(q, a) for q, a in questions(truth, rng)] for truth in truths], chat, standin_data.GRID**2)
@@ -145,7 +172,7 @@ def pretrain(name: str, seed: int, steps: int, log: Path | None = None) -> tuple
         optimizer.zero_grad(set_to_none=True)
         recent = [*recent[-49:], loss.item()]
         progress.update(step + 1, loss=sum(recent) / len(recent))
-    manifest = {"llm": name, "images": steps * BATCH, "seed": seed, "final_loss": round(sum(recent) / len(recent), 4)}
+    manifest = {"llm": name, "grown_from": SMALLEST if start else None, "images": steps * BATCH, "seed": seed, "final_loss": round(sum(recent) / len(recent), 4)}
     return llm.eval(), tokenizer, manifest
 
 

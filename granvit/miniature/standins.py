@@ -31,9 +31,10 @@ def build_encoder(name: str, out_dir: Path, seed: int, pool: Path, llm_dir: Path
     standin_encoders.save_tower(name, tower, Path(out_dir), manifest)
 
 
-def build_llm(name: str, out_dir: Path, seed: int, log: Path | None = None) -> None:
-    """Pretrain the stand-in of LLM ``name`` into ``out_dir``, with its tokenizer."""
-    llm, tokenizer, manifest = standin_llms.pretrain(name, seed, standin_llms.STEPS, log)
+def build_llm(name: str, out_dir: Path, seed: int, start: Path | None = None, log: Path | None = None) -> None:
+    """Pretrain the stand-in of LLM ``name`` into ``out_dir``, with its tokenizer. ``start``: the folder of the
+    smallest stand-in, from which the larger ones grow."""
+    llm, tokenizer, manifest = standin_llms.pretrain(name, seed, start, log)
     standin_llms.save(llm, tokenizer, Path(out_dir), manifest)
 
 
@@ -63,10 +64,12 @@ def main() -> None:
     if arguments.untrained:
         write_untrained(out)
     elif arguments.llm:
-        build_llm(arguments.llm, out / "llms" / arguments.llm, arguments.seed)
+        smallest = out / "llms" / standin_llms.SMALLEST
+        start = None if arguments.llm == standin_llms.SMALLEST else smallest
+        build_llm(arguments.llm, out / "llms" / arguments.llm, arguments.seed, start)
     else:
         name = arguments.encoder
-        build_encoder(name, out / "encoders" / name, arguments.seed, out / "pool.npy", out / "llms" / "Qwen2.5-1.5B")
+        build_encoder(name, out / "encoders" / name, arguments.seed, out / "pool.npy", out / "llms" / standin_llms.SMALLEST)
 
 
 if __name__ == "__main__":
