@@ -1,3 +1,4 @@
-"""GranViT (fine-grained vision encoder pretraining with region-level autoregression), reproduced as one graph."""
+"""GranViT (fine-grained vision encoder pretraining with region-level autoregression), reproduced as one
+graph."""
 
 __version__ = "0.1.0"

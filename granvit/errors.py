@@ -1,7 +1,8 @@
 """The one error that a user can cause and mend.
 
-Every module raises `GranvitError` for a user's mistake (a wrong key, a missing folder, a broken image); scripts and the
-command line print its message as one line and stop. Anything else that is raised is a bug and keeps its traceback.
+Every module raises `GranvitError` for a user's mistake (a wrong key, a missing folder, a broken image);
+scripts and the command line print its message as one line and stop. Anything else that is raised is a bug and
+keeps its traceback.
 """
 
 from __future__ import annotations

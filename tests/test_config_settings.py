@@ -145,7 +145,10 @@ def test_a_steps_code_does_not_change_unsaid():
 
 def test_every_module_that_makes_results_belongs_to_a_step():
     covered = {path for step in steps.load_steps().values() for path in steps.covered_files(step["files"])}
-    rooms = [ROOT / "granvit" / room for room in ("data", "models", "training", "evaluation", "reporting", "miniature")]
+    rooms = [
+        ROOT / "granvit" / room
+        for room in ("data", "models", "training", "evaluation", "reporting", "miniature")
+    ]
     modules = {path for room in [*rooms, ROOT / "workflow_scripts"] for path in room.rglob("*.py")}
     uncovered = {path.name for path in modules - covered if path.name != "__init__.py"}
     assert uncovered == {"check_cases.py", "_script.py", "copy_files.py"}  # tools, not steps

@@ -1,4 +1,5 @@
-"""Rule build_standin_llm: one stand-in language model with its tokenizer, pretrained from nothing or grown from the smallest."""
+"""Rule build_standin_llm: one stand-in language model with its tokenizer, pretrained from nothing or grown
+from the smallest."""
 
 from pathlib import Path
 

@@ -129,7 +129,8 @@ def _read_turns(turns: object) -> list[Conversation] | None:
         question, answer = human.get("value"), _text(gpt.get("value"))
         if not _text(question) or answer is None:
             return None
-        # Nothing but the mark and its line break goes: benchmarks' prompts end in blanks that training has to see.
+        # Nothing but the mark and its line break goes: benchmarks' prompts end in blanks that training has
+        # to see.
         question = re.sub(r"<image>\n?|\n<image>", "", question)
         if not question.strip():
             return None

@@ -1,1 +1,2 @@
-"""What stands in for the world when nothing can be downloaded: images with exact truth, questions, and small checkpoints."""
+"""What stands in for the world when nothing can be downloaded: images with exact truth, questions, and small
+checkpoints."""

@@ -1,9 +1,12 @@
-"""OCR images of the miniature: text pages, charts, tables, receipts and signs on photographs, with their exact text.
+"""OCR images of the miniature: text pages, charts, tables, receipts and signs on photographs, with their
+exact text.
 
-Words begin at the left edge of a 64 px cell and stand on a common baseline in it, so that a small encoder meets the same
-piece of a word in the same place of a patch; without that no reading was learned in minutes (docs/miniature.md).
+Words begin at the left edge of a 64 px cell and stand on a common baseline in it, so that a small encoder
+meets the same piece of a word in the same place of a patch; without that no reading was learned in minutes
+(docs/miniature.md).
 
-The truth is for evaluation and instruction data; pretraining sees only what PaddleOCR reads on the pixels (Sec. 3).
+The truth is for evaluation and instruction data; pretraining sees only what PaddleOCR reads on the pixels
+(Sec. 3).
 """
 
 from __future__ import annotations
@@ -14,7 +17,17 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from granvit.miniature import plots
-from granvit.miniature.rendering import BACKGROUNDS, CANVAS, CELL, FONTS, add_noise, background, fits_split, font, rng_for
+from granvit.miniature.rendering import (
+    BACKGROUNDS,
+    CANVAS,
+    CELL,
+    FONTS,
+    add_noise,
+    background,
+    fits_split,
+    font,
+    rng_for,
+)
 from granvit.miniature.words import DOCUMENT_KINDS, MAX_VALUE, WORDS
 
 BASELINE = 50  # px below the top of a cell
@@ -23,7 +36,8 @@ SIGN_COLOURS = ((250, 250, 245), (255, 214, 0), (20, 60, 140), (170, 20, 30), (1
 
 @dataclass(frozen=True)
 class Line:
-    """One line of printed text: the pixel box xyxy of its ink, the grid column where each word begins, and its row.
+    """One line of printed text: the pixel box xyxy of its ink, the grid column where each word begins, and
+    its row.
 
     Charts and tables have no boxes: matplotlib draws them (`plots.places` says in which cells).
     """
@@ -81,7 +95,12 @@ def _line(words: list[str], columns: list[int], row: int, name: str, size: int) 
     x1 = min(left + box[0] for left, box in zip(lefts, boxes, strict=True))
     x2 = max(left + box[2] for left, box in zip(lefts, boxes, strict=True))
     y = _place(0, row)[1]
-    box = (int(x1), int(y + min(b[1] for b in boxes)), int(np.ceil(x2)), int(np.ceil(y + max(b[3] for b in boxes))))
+    box = (
+        int(x1),
+        int(y + min(b[1] for b in boxes)),
+        int(np.ceil(x2)),
+        int(np.ceil(y + max(b[3] for b in boxes))),
+    )
     return Line(" ".join(words), box, tuple(columns), row)
 
 
@@ -100,13 +119,18 @@ def _page_lines(rng: np.random.Generator, name: str, size: int) -> list[Line]:
 def _receipt_lines(entries: tuple[Entry, ...], title: str, total: int, name: str, size: int) -> list[Line]:
     lines = [_line([title], [3], 0, name, size)]
     rows = [(entry.label, entry.value) for entry in entries] + [("total", total)]
-    return lines + [_line([label, str(value)], [1, 5], 2 + i, name, size) for i, (label, value) in enumerate(rows)]
+    return lines + [
+        _line([label, str(value)], [1, 5], 2 + i, name, size) for i, (label, value) in enumerate(rows)
+    ]
 
 
 def _sign_lines(rng: np.random.Generator, name: str, size: int) -> list[Line]:
     words = _words(rng, int(rng.integers(2, 4)))
     rows = sorted(int(row) for row in rng.choice([0, 2, 4, 6], size=len(words), replace=False))
-    return [_line([word], [int(rng.integers(0, 6))], row, name, size) for word, row in zip(words, rows, strict=True)]
+    return [
+        _line([word], [int(rng.integers(0, 6))], row, name, size)
+        for word, row in zip(words, rows, strict=True)
+    ]
 
 
 def _draft(rng: np.random.Generator, kind: str) -> dict:
@@ -126,18 +150,21 @@ def _draft(rng: np.random.Generator, kind: str) -> dict:
             lines = _receipt_lines(entries, title, total, name, size)
         case "chart" | "table":
             title, *labels = _words(rng, 4)
-            values = rng.choice(np.arange(1, MAX_VALUE + 1), size=3, replace=False)  # distinct: one tallest bar
+            # Distinct values: one bar is the tallest.
+            values = rng.choice(np.arange(1, MAX_VALUE + 1), size=3, replace=False)
             entries = tuple(Entry(label, int(value)) for label, value in zip(labels, values, strict=True))
             lines = [Line(title, None), *(Line(f"{e.label} {e.value}", None) for e in entries)]
         case _:
             raise ValueError(f"kind: {kind!r} is not one of {', '.join(DOCUMENT_KINDS)}")
     return dict(
-        kind=kind, lines=tuple(lines), entries=entries, title=title, total=total, background=photo, font=name, font_size=size
+        kind=kind, lines=tuple(lines), entries=entries, title=title, total=total, background=photo,
+        font=name, font_size=size
     )  # fmt: skip
 
 
 def make_document(namespace: str, index: int, kind: str) -> Document:
-    """Document ``index`` of ``namespace``. Benchmark documents never say what one of another namespace says."""
+    """Document ``index`` of ``namespace``. Benchmark documents never say what one of another namespace
+    says."""
     rng = rng_for("document", namespace, index, kind)
     draft = _draft(rng, kind)
     while not fits_split(namespace, [kind, *(line.text for line in draft["lines"])]):
@@ -147,7 +174,13 @@ def make_document(namespace: str, index: int, kind: str) -> Document:
 
 def _write(draw: ImageDraw.ImageDraw, document: Document, line: Line, ink: tuple[int, int, int]) -> None:
     for word, column in zip(line.text.split(), line.columns, strict=True):
-        draw.text(_place(column, line.row), word, fill=ink, font=font(document.font, document.font_size), anchor="ls")
+        draw.text(
+            _place(column, line.row),
+            word,
+            fill=ink,
+            font=font(document.font, document.font_size),
+            anchor="ls",
+        )
 
 
 def _render_page(document: Document, rng: np.random.Generator) -> Image.Image:

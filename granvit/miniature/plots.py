@@ -1,4 +1,5 @@
-"""Charts and tables of the miniature, drawn by matplotlib on a 512 px figure with type that stays legible at 128 px.
+"""Charts and tables of the miniature, drawn by matplotlib on a 512 px figure with type that stays legible at
+128 px.
 
 As on the other documents, words begin at the left edge of a 64 px cell and stand on its baseline (`places`).
 """
@@ -26,7 +27,8 @@ _TABLE_ROWS = (2, 4, 6)
 
 
 def places(kind: str, title: str, entries: Sequence) -> list[tuple[str, int, int]]:
-    """Every printed string of a ``chart`` or ``table`` with the grid column and row of the cell that it begins in."""
+    """Every printed string of a ``chart`` or ``table`` with the grid column and row of the cell that it
+    begins in."""
     printed = [(title, 3, 0)]
     for index, entry in enumerate(entries):
         if kind == "chart":
@@ -49,7 +51,9 @@ def _figure(kind: str, title: str, entries: Sequence, font_name: str) -> Figure:
     FigureCanvasAgg(figure)
     for text, column, row in places(kind, title, entries):
         x, y = (column * CELL + 3) / CANVAS, 1 - (row * CELL + BASELINE) / CANVAS
-        figure.text(x, y, text, ha="left", va="baseline", fontproperties=_type(font_name), color="#101010", zorder=5)
+        figure.text(
+            x, y, text, ha="left", va="baseline", fontproperties=_type(font_name), color="#101010", zorder=5
+        )
     return figure
 
 
@@ -59,7 +63,8 @@ def _pixels(figure: Figure) -> Image.Image:
 
 
 def bar_chart(title: str, entries: Sequence, font_name: str, rng: np.random.Generator) -> Image.Image:
-    """A bar chart of entries (``label``, ``value``): the bar, its value at its foot and its label under it."""
+    """A bar chart of entries (``label``, ``value``): the bar, its value at its foot and its label under
+    it."""
     figure = _figure("chart", title, entries, font_name)
     axes = figure.add_axes((0, CELL / CANVAS, 1, 1 - 2 * CELL / CANVAS), xlim=(0, CANVAS), zorder=1)
     axes.set_axis_off()
@@ -82,5 +87,9 @@ def table(title: str, entries: Sequence, font_name: str, rng: np.random.Generato
         y = 1 - (row * CELL - 26) / CANVAS
         figure.add_artist(Line2D((40 / CANVAS, 472 / CANVAS), (y, y), color="#303030", linewidth=3))
     for x in (40, 270, 472):
-        figure.add_artist(Line2D((x / CANVAS, x / CANVAS), (1 - 102 / CANVAS, 1 - 486 / CANVAS), color="#303030", linewidth=3))
+        figure.add_artist(
+            Line2D(
+                (x / CANVAS, x / CANVAS), (1 - 102 / CANVAS, 1 - 486 / CANVAS), color="#303030", linewidth=3
+            )
+        )
     return _pixels(figure)

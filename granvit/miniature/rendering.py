@@ -1,4 +1,5 @@
-"""Pixels of the miniature world: photographs as backgrounds, fonts, seeded noise. Nothing here knows the truth of an image."""
+"""Pixels of the miniature world: photographs as backgrounds, fonts, seeded noise. Nothing here knows the
+truth of an image."""
 
 from __future__ import annotations
 
@@ -88,7 +89,8 @@ def font(name: str, size: int) -> ImageFont.FreeTypeFont:
 
 @cache
 def _noise_field() -> np.ndarray:
-    """Sensor-like noise (standard deviation 4 grey levels), larger than an image: cutting is ten times as fast as drawing."""
+    """Sensor-like noise (standard deviation 4 grey levels), larger than an image: cutting is ten times as
+    fast as drawing."""
     return np.random.default_rng(0).normal(0, 4, (2 * CANVAS, 2 * CANVAS, 1)).round().astype(np.int16)
 
 

@@ -1,7 +1,7 @@
 """Natural images of the miniature: a few coloured objects on a photograph, with exact boxes and captions.
 
-Objects lie on a 64 px grid (8 x 8 cells): with patches of 16 px at 128 px input an object covers whole patches,
-without which small encoders on two cores do not learn shapes in minutes (docs/miniature.md).
+Objects lie on a 64 px grid (8 x 8 cells): with patches of 16 px at 128 px input an object covers whole
+patches, without which small encoders on two cores do not learn shapes in minutes (docs/miniature.md).
 """
 
 from __future__ import annotations
@@ -102,7 +102,9 @@ def make_scene(namespace: str, index: int) -> Scene:
     objects = _random_objects(rng)
     while not fits_split(namespace, contents(objects)):
         objects = _random_objects(rng)
-    return Scene(f"scene-{namespace}-{index:06d}", objects, str(rng.choice(BACKGROUNDS)), int(rng.integers(2**31)))
+    return Scene(
+        f"scene-{namespace}-{index:06d}", objects, str(rng.choice(BACKGROUNDS)), int(rng.integers(2**31))
+    )
 
 
 def _draw_mask(shape: str, side: int) -> Image.Image:
@@ -132,7 +134,10 @@ def _draw_face(tile: Image.Image) -> None:
     for centre in (0.32, 0.68):
         box = [side * (centre - 0.1), side * 0.26, side * (centre + 0.1), side * 0.46]
         draw.ellipse(box, fill=(255, 255, 255))
-        draw.ellipse([box[0] + side * 0.05, box[1] + side * 0.05, box[2] - side * 0.05, box[3] - side * 0.05], fill=(0, 0, 0))
+        draw.ellipse(
+            [box[0] + side * 0.05, box[1] + side * 0.05, box[2] - side * 0.05, box[3] - side * 0.05],
+            fill=(0, 0, 0),
+        )
     draw.chord((side * 0.25, side * 0.45, side * 0.75, side * 0.85), 0, 180, fill=(255, 255, 255))
 
 

@@ -1,4 +1,5 @@
-"""What the stand-ins are pretrained on: pictures at their input size with captions, and the same truth as symbols for the LLMs.
+"""What the stand-ins are pretrained on: pictures at their input size with captions, and the same truth as
+symbols for the LLMs.
 
 Everything is drawn from the namespace ``standins``: no image of the paper's graph is in it.
 """
@@ -24,8 +25,8 @@ INPUT_SIZE = 128  # px
 GRID = 8  # patches a side
 LEVELS = ("object", "word", "scene", "document")  # by index modulo four
 _WORD_KINDS = ("text", "rich")
-# Scenes with one object and documents with one line, as web images mostly show one thing: from full scenes alone the
-# contrastive objectives learned nothing in 34k images.
+# Scenes with one object and documents with one line, as web images mostly show one thing: from full scenes
+# alone the contrastive objectives learned nothing in 34k images.
 
 
 def make_truth(index: int) -> Scene | Document:
@@ -41,7 +42,8 @@ def make_truth(index: int) -> Scene | Document:
 
 
 def full_index(number: int) -> int:
-    """The index of the ``number``-th truth that is a whole scene or document, of which all questions can be asked."""
+    """The index of the ``number``-th truth that is a whole scene or document, of which all questions can be
+    asked."""
     return 4 * (number // 2) + 2 + number % 2
 
 
@@ -51,7 +53,8 @@ def render(truth: Scene | Document) -> Image.Image:
 
 
 def image_pool(path: Path, count: int) -> np.ndarray:
-    """The first ``count`` pictures at ``INPUT_SIZE``: uint8 (count, 3, 128, 128), kept in ``path`` for the next call."""
+    """The first ``count`` pictures at ``INPUT_SIZE``: uint8 (count, 3, 128, 128), kept in ``path`` for the
+    next call."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(f".{os.getpid()}.npy")
@@ -63,7 +66,9 @@ def image_pool(path: Path, count: int) -> np.ndarray:
         os.replace(temporary, path)
     pool = np.load(path, mmap_mode="r")
     if len(pool) != count:
-        raise ValueError(f"{path}: holds {len(pool)} pictures, {count} were asked for. Delete it to draw it again.")
+        raise ValueError(
+            f"{path}: holds {len(pool)} pictures, {count} were asked for. Delete it to draw it again."
+        )
     return pool
 
 
@@ -88,7 +93,11 @@ def symbols(truth: Scene | Document) -> list[list[str]]:
     if truth.kind in ("chart", "table"):
         words = plots.places(truth.kind, truth.title, truth.entries)
     else:
-        words = [place for line in truth.lines for place in zip(line.text.split(), line.columns, [line.row] * 8, strict=False)]
+        words = [
+            place
+            for line in truth.lines
+            for place in zip(line.text.split(), line.columns, [line.row] * 8, strict=False)
+        ]
     for word, column, row in words:
         cells = 1 if len(word) <= 2 else 2
         _write(slots, (column * CELL, row * CELL, (column + cells) * CELL, (row + 1) * CELL), [word])

@@ -1,4 +1,5 @@
-"""Stand-ins for the six published encoders: their architectures at width 128, pretrained by their namesakes' objectives.
+"""Stand-ins for the six published encoders: their architectures at width 128, pretrained by their namesakes'
+objectives.
 
 All see the same pictures for the same number of steps; they differ in architecture and objective only.
 """
@@ -12,14 +13,28 @@ import numpy as np
 import torch
 from torch import nn
 from transformers import (
-    Aimv2VisionConfig, Aimv2VisionModel, CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModel, InternVLVisionConfig,
-    InternVLVisionModel, SiglipVisionConfig, SiglipVisionModel,
+    Aimv2VisionConfig,
+    Aimv2VisionModel,
+    CLIPImageProcessorPil,
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    InternVLVisionConfig,
+    InternVLVisionModel,
+    SiglipVisionConfig,
+    SiglipVisionModel,
 )  # fmt: skip
 
-from granvit.miniature import standin_data, words
+from granvit.miniature import standin_data
 from granvit.miniature.scenes import Scene
 from granvit.miniature.standin_objectives import (
-    HEADS, MAX_TEXT, PAD, WIDTH, Autoregression, Captioner, Contrastive, SelfDistillation,
+    HEADS,
+    MAX_TEXT,
+    PAD,
+    WIDTH,
+    Autoregression,
+    Captioner,
+    Contrastive,
+    SelfDistillation,
 )  # fmt: skip
 from granvit.progress import Progress
 
@@ -33,13 +48,18 @@ WARMUP = 50
 SIMPLE_PART = 0.35  # of the training shows single things only
 DISTILL_FROM = 0.8  # SigLIP2 adds self-distillation for the last fifth of its training
 
-_CLIP_NORM = dict(image_mean=[0.48145466, 0.4578275, 0.40821073], image_std=[0.26862954, 0.26130258, 0.27577711])
+_CLIP_NORM = dict(
+    image_mean=[0.48145466, 0.4578275, 0.40821073], image_std=[0.26862954, 0.26130258, 0.27577711]
+)
 _HALF_NORM = dict(image_mean=[0.5, 0.5, 0.5], image_std=[0.5, 0.5, 0.5])
 _IMAGENET_NORM = dict(image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225])
-NORMS = {"CLIP": _CLIP_NORM, "SigLIP": _HALF_NORM, "SigLIP2": _HALF_NORM, "AIMv2": _CLIP_NORM, "SAILViT": _CLIP_NORM,
+NORMS = {"CLIP": _CLIP_NORM, "SigLIP": _HALF_NORM, "SigLIP2": _HALF_NORM, "AIMv2": _CLIP_NORM, "SAILViT":
+_CLIP_NORM,
          "InternViT": _IMAGENET_NORM}  # fmt: skip
-_COMMON = dict(hidden_size=WIDTH, num_hidden_layers=LAYERS, num_attention_heads=HEADS, image_size=standin_data.INPUT_SIZE,
-               patch_size=PATCH)  # fmt: skip
+_COMMON = dict(
+    hidden_size=WIDTH, num_hidden_layers=LAYERS, num_attention_heads=HEADS,
+    image_size=standin_data.INPUT_SIZE, patch_size=PATCH,
+)  # fmt: skip
 
 
 def new_tower(name: str) -> nn.Module:
@@ -76,7 +96,9 @@ class Captions:
         truths = [standin_data.make_truth(index) for index in range(count)]
         self.full = [truth.caption() for truth in truths]
         self.parts = [_parts(truth) for truth in truths]
-        self.vocabulary = {word: i + 3 for i, word in enumerate(sorted({w for text in self.full for w in _split(text)}))}
+        self.vocabulary = {
+            word: i + 3 for i, word in enumerate(sorted({w for text in self.full for w in _split(text)}))
+        }
         self.size = len(self.vocabulary) + 3
 
     def encode(self, texts: list[str]) -> torch.Tensor:
@@ -91,7 +113,8 @@ def _split(text: str) -> list[str]:
 
 
 def _parts(truth) -> list[str]:
-    """Captions of one thing: web captions name what matters, not everything, and only they make a batch hard."""
+    """Captions of one thing: web captions name what matters, not everything, and only they make a batch
+    hard."""
     if isinstance(truth, Scene):
         return [f"{thing.caption()} at the {thing.position()}" for thing in truth.objects]
     return [text for text, _ in standin_data.printed(truth) if not text.isdigit()]
@@ -112,8 +135,11 @@ class Objective(nn.Module):
         if name in ("AIMv2", "SAILViT"):
             self.autoregression = Autoregression(vocabulary, 3 * PATCH * PATCH)
 
-    def forward(self, pixels: torch.Tensor, full: torch.Tensor, part: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """``pixels`` (B, 3, H, W) normalised; ``full``/``part`` (B, L): ids of the whole caption and of one thing in it."""
+    def forward(
+        self, pixels: torch.Tensor, full: torch.Tensor, part: torch.Tensor, generator: torch.Generator
+    ) -> torch.Tensor:
+        """``pixels`` (B, 3, H, W) normalised; ``full``/``part`` (B, L): ids of the whole caption and of one
+        thing in it."""
         if self.name in ("AIMv2", "SAILViT"):
             return self._autoregressive(pixels, full, generator)
         output = self.tower(pixels)
@@ -130,7 +156,9 @@ class Objective(nn.Module):
             loss = loss + self.distillation(self.tower, pixels, generator)
         return loss
 
-    def _autoregressive(self, pixels: torch.Tensor, full: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def _autoregressive(
+        self, pixels: torch.Tensor, full: torch.Tensor, generator: torch.Generator
+    ) -> torch.Tensor:
         grid = pixels.shape[-1] // PATCH
         prefix = int(torch.randint(1, grid * grid, (), generator=generator))
         allowed = ~torch.ones(grid * grid, grid * grid, dtype=torch.bool).triu(1)
@@ -157,7 +185,9 @@ def schedule(step: int, steps: int) -> float:
     return 0.5 * (1 + np.cos(np.pi * (step - WARMUP) / max(1, steps - WARMUP)))
 
 
-def pretrain(name: str, pool_path: Path, seed: int, steps: int, log: Path | None = None) -> tuple[nn.Module, dict]:
+def pretrain(
+    name: str, pool_path: Path, seed: int, steps: int, log: Path | None = None
+) -> tuple[nn.Module, dict]:
     """Train a tower of ``name`` for ``steps`` on the pool; returns it with what its manifest says."""
     torch.manual_seed(seed)
     pool, captions = standin_data.image_pool(pool_path, POOL), Captions(POOL)
@@ -185,5 +215,12 @@ def pretrain(name: str, pool_path: Path, seed: int, steps: int, log: Path | None
         objective.after_step((step + 1) / steps)
         recent[standin_data.LEVELS[level]] = loss.item()
         progress.update(step + 1, **recent)
-    manifest = {"encoder": name, "objective": name, "images": steps * BATCH, "pool": POOL, "seed": seed, "final_loss": round(loss.item(), 4)}
+    manifest = {
+        "encoder": name,
+        "objective": name,
+        "images": steps * BATCH,
+        "pool": POOL,
+        "seed": seed,
+        "final_loss": round(loss.item(), 4),
+    }
     return tower.eval(), manifest

@@ -1,9 +1,11 @@
 """Stand-ins for Qwen2.5 and LLaMA3: small models that can talk about a picture they are told in symbols.
 
-A published LLM knows its language and can look things up in a long context; a stage 1 with the LLM frozen rests on that. The
-miniature teaches it directly: the 64 image positions hold, instead of visual features, the sum of the embeddings of the words
-that describe each patch (and half of the time the patch's place as box numbers), and the questions are those of the miniature's
-world, boxes in both directions. This is contrived, and docs/miniature.md says so.
+A published LLM knows its language and can look things up in a long context; a stage 1 with the LLM frozen
+rests on that. The
+miniature teaches it directly: the 64 image positions hold, instead of visual features, the sum of the
+embeddings of the words
+that describe each patch (and half of the time the patch's place as box numbers), and the questions are those
+of the miniature's world, boxes in both directions. This is contrived, and docs/miniature.md says so.
 """
 
 from __future__ import annotations
@@ -15,7 +17,14 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 from torch import nn
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 
 from granvit.boxes import format_box
 from granvit.data.prompts import GLOBAL_CAPTION_QUESTION, bbox2caption_question, caption2bbox_question
@@ -30,7 +39,12 @@ from granvit.models.packing import ChatFormat, pack
 from granvit.progress import Progress
 
 # name: family, layers. The sizes grow as their namesakes do.
-SHAPES = {"Qwen2.5-1.5B": ("qwen2", 3), "Qwen2.5-3B": ("qwen2", 4), "Qwen2.5-7B": ("qwen2", 5), "LLaMA3-8B": ("llama", 6)}
+SHAPES = {
+    "Qwen2.5-1.5B": ("qwen2", 3),
+    "Qwen2.5-3B": ("qwen2", 4),
+    "Qwen2.5-7B": ("qwen2", 5),
+    "LLaMA3-8B": ("llama", 6),
+}
 SMALLEST = "Qwen2.5-1.5B"  # trained from nothing; the others grow out of it
 WIDTH = 128
 HEADS = 4
@@ -52,12 +66,19 @@ def new_llm(name: str, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
     """
     family, layers = SHAPES[name]
     shared = dict(
-        vocab_size=-(-len(tokenizer) // 8) * 8, hidden_size=WIDTH, intermediate_size=3 * WIDTH, num_hidden_layers=layers,
-        num_attention_heads=HEADS, num_key_value_heads=HEADS, max_position_embeddings=2048, tie_word_embeddings=True,
-        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-        rope_parameters={"rope_type": "default", "rope_theta": 1_000_000.0 if family == "qwen2" else 500_000.0},
+        vocab_size=-(-len(tokenizer) // 8) * 8, hidden_size=WIDTH, intermediate_size=3 * WIDTH,
+        num_hidden_layers=layers,
+        num_attention_heads=HEADS, num_key_value_heads=HEADS, max_position_embeddings=2048,
+        tie_word_embeddings=True, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        rope_parameters={"rope_type": "default", "rope_theta": 1_000_000.0 if family == "qwen2" else
+        500_000.0},
     )  # fmt: skip
-    llm = Qwen2ForCausalLM(Qwen2Config(**shared)) if family == "qwen2" else LlamaForCausalLM(LlamaConfig(**shared, attention_bias=True))
+    llm = (
+        Qwen2ForCausalLM(Qwen2Config(**shared))
+        if family == "qwen2"
+        else LlamaForCausalLM(LlamaConfig(**shared, attention_bias=True))
+    )
     with torch.no_grad():
         llm.get_input_embeddings().weight.normal_(0, EMBEDDING_STD)
         for layer in llm.model.layers:
@@ -70,22 +91,31 @@ def new_llm(name: str, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
 
 
 @torch.no_grad()
-def grow(llm: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, small: PreTrainedModel, known: PreTrainedTokenizerFast) -> None:
-    """Let ``llm`` begin as the trained ``small``: its layers, then layers that change nothing yet; embeddings go by token."""
+def grow(
+    llm: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    small: PreTrainedModel,
+    known: PreTrainedTokenizerFast,
+) -> None:
+    """Let ``llm`` begin as the trained ``small``: its layers, then layers that change nothing yet;
+    embeddings go by token."""
     vocabulary = known.get_vocab()
     pairs = [(own, vocabulary[token]) for token, own in tokenizer.get_vocab().items() if token in vocabulary]
     own, theirs = (torch.tensor(column) for column in zip(*pairs, strict=True))
     llm.get_input_embeddings().weight[own] = small.get_input_embeddings().weight[theirs]
     llm.model.norm.load_state_dict(small.model.norm.state_dict())
     for layer, trained in zip(llm.model.layers, small.model.layers, strict=False):
-        layer.load_state_dict(trained.state_dict(), strict=False)  # Llama's output bias, zero, has no counterpart
+        layer.load_state_dict(
+            trained.state_dict(), strict=False
+        )  # Llama's output bias, zero, has no counterpart
     for layer in llm.model.layers[len(small.model.layers) :]:
         layer.self_attn.o_proj.weight.zero_()
         layer.mlp.down_proj.weight.zero_()
 
 
 def questions(truth, rng: np.random.Generator) -> list[tuple[str, str]]:
-    """Up to seven question-answer pairs on one truth: regions in both directions, the caption, and the world's own questions."""
+    """Up to seven question-answer pairs on one truth: regions in both directions, the caption, and the
+    world's own questions."""
     scene = isinstance(truth, Scene)
     regions = [(o.caption(), o.box) for o in truth.objects] if scene else list(standin_data.printed(truth))
     pairs = []
@@ -109,12 +139,15 @@ class Symbols:
         self.cache: dict[str, list[int]] = {}
         grid = standin_data.GRID
         self.places = [
-            self.encode(f"[{_edge(i % grid)}")[:1] + self.encode(f", {_edge(i // grid)}")[:1] for i in range(grid * grid)
+            self.encode(f"[{_edge(i % grid)}")[:1] + self.encode(f", {_edge(i // grid)}")[:1]
+            for i in range(grid * grid)
         ]
 
     def ids(self, truth, placed: bool) -> list[list[int]]:
         """64 lists of token ids; ``placed``: with the patch's left and top edge as box numbers."""
-        slots = [[token for word in slot for token in self._word(word)] for slot in standin_data.symbols(truth)]
+        slots = [
+            [token for word in slot for token in self._word(word)] for slot in standin_data.symbols(truth)
+        ]
         return [slot + place for slot, place in zip(slots, self.places, strict=True)] if placed else slots
 
     def _word(self, word: str) -> list[int]:
@@ -161,7 +194,11 @@ def pretrain(
             group["lr"] = peak * rate
         numbers = range(FIRST_TRUTH + step * BATCH, FIRST_TRUTH + (step + 1) * BATCH)
         truths = [standin_data.make_truth(standin_data.full_index(number)) for number in numbers]
-        packed = pack([[chat.segment(q, a) for q, a in questions(truth, rng)] for truth in truths], chat, standin_data.GRID**2)
+        packed = pack(
+            [[chat.segment(q, a) for q, a in questions(truth, rng)] for truth in truths],
+            chat,
+            standin_data.GRID**2,
+        )
         slots = [symbols.ids(truth, placed=rng.random() < 0.5) for truth in truths]
         image = embed_symbols(llm.get_input_embeddings(), slots)
         image = image + SYMBOL_NOISE * torch.randn(image.shape, generator=generator)
@@ -172,7 +209,13 @@ def pretrain(
         optimizer.zero_grad(set_to_none=True)
         recent = [*recent[-49:], loss.item()]
         progress.update(step + 1, loss=sum(recent) / len(recent))
-    manifest = {"llm": name, "grown_from": SMALLEST if start else None, "images": steps * BATCH, "seed": seed, "final_loss": round(sum(recent) / len(recent), 4)}
+    manifest = {
+        "llm": name,
+        "grown_from": SMALLEST if start else None,
+        "images": steps * BATCH,
+        "seed": seed,
+        "final_loss": round(sum(recent) / len(recent), 4),
+    }
     return llm.eval(), tokenizer, manifest
 
 

@@ -1,7 +1,9 @@
 """The pretraining objectives of the encoders' namesakes, each as a small module around a vision tower.
 
-CLIP: softmax contrastive (Radford et al. 2021). SigLIP: sigmoid contrastive (Zhai et al. 2023). SigLIP2: sigmoid +
-captioning + masked self-distillation (Tschannen et al. 2025). AIMv2: autoregression over patches, then text, with a prefix
+CLIP: softmax contrastive (Radford et al. 2021). SigLIP: sigmoid contrastive (Zhai et al. 2023). SigLIP2:
+sigmoid +
+captioning + masked self-distillation (Tschannen et al. 2025). AIMv2: autoregression over patches, then text,
+with a prefix
 (Fini et al. 2025). InternViT: contrastive, then generative (Chen et al. 2024); here both at once.
 """
 
@@ -23,7 +25,9 @@ EMA = 0.99
 
 
 def _blocks(layers: int) -> nn.TransformerEncoder:
-    layer = nn.TransformerEncoderLayer(WIDTH, HEADS, 4 * WIDTH, 0.0, "gelu", batch_first=True, norm_first=True)
+    layer = nn.TransformerEncoderLayer(
+        WIDTH, HEADS, 4 * WIDTH, 0.0, "gelu", batch_first=True, norm_first=True
+    )
     return nn.TransformerEncoder(layer, layers, norm=nn.LayerNorm(WIDTH), enable_nested_tensor=False)
 
 
@@ -77,12 +81,15 @@ class Captioner(nn.Module):
         super().__init__()
         self.words = nn.Embedding(vocabulary, WIDTH, padding_idx=PAD)
         self.places = nn.Parameter(torch.randn(MAX_TEXT, WIDTH) * 0.02)
-        layer = nn.TransformerDecoderLayer(WIDTH, HEADS, 4 * WIDTH, 0.0, "gelu", batch_first=True, norm_first=True)
+        layer = nn.TransformerDecoderLayer(
+            WIDTH, HEADS, 4 * WIDTH, 0.0, "gelu", batch_first=True, norm_first=True
+        )
         self.blocks = nn.TransformerDecoder(layer, TEXT_LAYERS, norm=nn.LayerNorm(WIDTH))
         self.head = nn.Linear(WIDTH, vocabulary)
 
     def forward(self, patches: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-        """``patches``: (B, T, C), ``ids``: (B, L) beginning with BOS -> mean cross entropy of the next word."""
+        """``patches``: (B, T, C), ``ids``: (B, L) beginning with BOS -> mean cross entropy of the next
+        word."""
         hidden = self.words(ids[:, :-1]) + self.places[: ids.shape[1] - 1]
         hidden = self.blocks(hidden, patches, tgt_mask=_causal(hidden.shape[1]))
         return F.cross_entropy(self.head(hidden).flatten(0, 1), ids[:, 1:].flatten(), ignore_index=PAD)
@@ -99,19 +106,25 @@ class Autoregression(nn.Module):
         self.pixels = nn.Linear(WIDTH, patch_values)
         self.head = nn.Linear(WIDTH, vocabulary)
 
-    def forward(self, patches: torch.Tensor, target: torch.Tensor, prefix: int, ids: torch.Tensor) -> torch.Tensor:
-        """``target``: (B, T, P) pixels of each patch; the first ``prefix`` patches saw each other and are not predicted."""
+    def forward(
+        self, patches: torch.Tensor, target: torch.Tensor, prefix: int, ids: torch.Tensor
+    ) -> torch.Tensor:
+        """``target``: (B, T, P) pixels of each patch; the first ``prefix`` patches saw each other and are
+        not predicted."""
         count = patches.shape[1]
         hidden = torch.cat([patches, self.words(ids[:, :-1]) + self.places[: ids.shape[1] - 1]], dim=1)
         hidden = self.blocks(hidden, mask=_causal(hidden.shape[1]))
         target = F.layer_norm(target, target.shape[-1:])
         patch_loss = F.mse_loss(self.pixels(hidden[:, prefix - 1 : count - 1]), target[:, prefix:])
-        text_loss = F.cross_entropy(self.head(hidden[:, count:]).flatten(0, 1), ids[:, 1:].flatten(), ignore_index=PAD)
+        text_loss = F.cross_entropy(
+            self.head(hidden[:, count:]).flatten(0, 1), ids[:, 1:].flatten(), ignore_index=PAD
+        )
         return text_loss + 0.4 * patch_loss  # the weight that AIMv2 gives to pixels
 
 
 class SelfDistillation(nn.Module):
-    """The student, shown a third of the patches in grey, predicts the EMA teacher's features of the hidden ones."""
+    """The student, shown a third of the patches in grey, predicts the EMA teacher's features of the hidden
+    ones."""
 
     def __init__(self) -> None:
         super().__init__()

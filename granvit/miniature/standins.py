@@ -1,6 +1,8 @@
-"""Builds the stand-ins for the published checkpoints (``snakemake standins``); `python -m granvit.miniature.standins` does one.
+"""Builds the stand-ins for the published checkpoints (``snakemake standins``); `python -m
+granvit.miniature.standins` does one.
 
-Encoders go to ``{out}/encoders/{name}``, LLMs to ``{out}/llms/{name}``, all in Hugging Face layout with a ``manifest.json``.
+Encoders go to ``{out}/encoders/{name}``, LLMs to ``{out}/llms/{name}``, all in Hugging Face layout with a
+``manifest.json``.
 """
 
 from __future__ import annotations
@@ -19,8 +21,11 @@ ENCODERS = tuple(standin_encoders.NORMS)
 LLMS = tuple(standin_llms.SHAPES)
 
 
-def build_encoder(name: str, out_dir: Path, seed: int, pool: Path, llm_dir: Path | None = None, log: Path | None = None) -> None:
-    """Pretrain the stand-in of encoder ``name`` into ``out_dir``. ``pool``: where the pictures are kept between builds;
+def build_encoder(
+    name: str, out_dir: Path, seed: int, pool: Path, llm_dir: Path | None = None, log: Path | None = None
+) -> None:
+    """Pretrain the stand-in of encoder ``name`` into ``out_dir``. ``pool``: where the pictures are kept
+    between builds;
     ``llm_dir``: the LLM that SAILViT is aligned with (a stand-in folder), unused by the others."""
     if name == "SAILViT":
         tower, manifest = pretrain_sailvit(pool, seed, llm_dir, log)
@@ -31,9 +36,11 @@ def build_encoder(name: str, out_dir: Path, seed: int, pool: Path, llm_dir: Path
     standin_encoders.save_tower(name, tower, Path(out_dir), manifest)
 
 
-def build_llm(name: str, out_dir: Path, seed: int, start: Path | None = None, log: Path | None = None) -> None:
-    """Pretrain the stand-in of LLM ``name`` into ``out_dir``, with its tokenizer. ``start``: the folder of the
-    smallest stand-in, from which the larger ones grow."""
+def build_llm(
+    name: str, out_dir: Path, seed: int, start: Path | None = None, log: Path | None = None
+) -> None:
+    """Pretrain the stand-in of LLM ``name`` into ``out_dir``, with its tokenizer. ``start``: the folder of
+    the smallest stand-in, from which the larger ones grow."""
     llm, tokenizer, manifest = standin_llms.pretrain(name, seed, start, log)
     standin_llms.save(llm, tokenizer, Path(out_dir), manifest)
 
@@ -69,7 +76,13 @@ def main() -> None:
         build_llm(arguments.llm, out / "llms" / arguments.llm, arguments.seed, start)
     else:
         name = arguments.encoder
-        build_encoder(name, out / "encoders" / name, arguments.seed, out / "pool.npy", out / "llms" / standin_llms.SMALLEST)
+        build_encoder(
+            name,
+            out / "encoders" / name,
+            arguments.seed,
+            out / "pool.npy",
+            out / "llms" / standin_llms.SMALLEST,
+        )
 
 
 if __name__ == "__main__":

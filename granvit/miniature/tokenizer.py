@@ -1,7 +1,8 @@
-"""Tokenizers of the stand-in LLMs: byte-level BPE as Qwen2 and Llama 3 use, with their chat templates, on the miniature's words.
+"""Tokenizers of the stand-in LLMs: byte-level BPE as Qwen2 and Llama 3 use, with their chat templates, on
+the miniature's words.
 
-Any text can be encoded. What the miniature says often is one token: a word, ``, 0.36`` of a box (the third decimal is a
-token of its own) and each constant piece of a question, so that minutes of training suffice.
+Any text can be encoded. What the miniature says often is one token: a word, ``, 0.36`` of a box (the third
+decimal is a token of its own) and each constant piece of a question, so that minutes of training suffice.
 """
 
 from __future__ import annotations
@@ -56,13 +57,23 @@ CHAT_FORMATS = {
 }  # fmt: skip
 
 # What every chat template says around the words; one token each keeps packed sequences short.
-_CHAT_CHUNKS = ("You are a helpful assistant.", "system\n", "user\n", "assistant\n", "system", "user", "assistant", "\n\n")
+_CHAT_CHUNKS = (
+    "You are a helpful assistant.",
+    "system\n",
+    "user\n",
+    "assistant\n",
+    "system",
+    "user",
+    "assistant",
+    "\n\n",
+)
 
 
 def _frequent_pieces() -> Iterable[str]:
     """Every pre-token that should become one token."""
     plain = [
-        *words.SHAPES, *words.COLOURS, *words.TEXTURES, *words.SIZES, *words.WORDS, *words.DOCUMENT_KINDS, *words.NUMBER_WORDS,
+        *words.SHAPES, *words.COLOURS, *words.TEXTURES, *words.SIZES, *words.WORDS, *words.DOCUMENT_KINDS,
+        *words.NUMBER_WORDS,
         *(word for row in words.POSITIONS for position in row for word in position.split()),
         "a", "an", "the", "at", "of", "is", "in", "and", "that", "says", "there", "are", "There", "objects", "object", "page",
         "sign", "chart", "table", "receipt", "total", "Yes", "No", "yes", "no", *"ABCD", *map(str, range(60)),
@@ -74,7 +85,12 @@ def _frequent_pieces() -> Iterable[str]:
 
 
 def _coordinates() -> list[str]:
-    return ["0", "1", *(f"0.{i}" for i in range(1, 10)), *(f"0.{i:02d}" for i in range(100) if i % 10 or i == 0)]
+    return [
+        "0",
+        "1",
+        *(f"0.{i}" for i in range(1, 10)),
+        *(f"0.{i:02d}" for i in range(100) if i % 10 or i == 0),
+    ]
 
 
 def build_tokenizer(family: str) -> PreTrainedTokenizerFast:
@@ -82,16 +98,23 @@ def build_tokenizer(family: str) -> PreTrainedTokenizerFast:
     chat = CHAT_FORMATS[family]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(_SPLIT), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        [
+            pre_tokenizers.Split(Regex(_SPLIT), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY, show_progress=False, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet())
+        vocab_size=VOCABULARY,
+        show_progress=False,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
     )
     tokenizer.train_from_iterator([piece for piece in _frequent_pieces() for _ in range(2)], trainer)
     chunks = sorted({*TEMPLATE_CHUNKS, *_CHAT_CHUNKS})
     tokenizer.add_tokens([AddedToken(chunk, normalized=False) for chunk in chunks])
-    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in chat.specials])
+    tokenizer.add_special_tokens(
+        [AddedToken(token, special=True, normalized=False) for token in chat.specials]
+    )
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token=chat.bos, eos_token=chat.eos, pad_token=chat.pad,
         clean_up_tokenization_spaces=False, padding_side="left",

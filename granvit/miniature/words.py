@@ -1,4 +1,5 @@
-"""The closed vocabulary of the miniature world. Small on purpose: a 128-wide model has minutes to learn all of it."""
+"""The closed vocabulary of the miniature world. Small on purpose: a 128-wide model has minutes to learn all
+of it."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ POSITIONS = (
     ("bottom left", "bottom", "bottom right"),
 )
 
-# Printed on pages, signs, charts and receipts: at most four letters, so that a word spans two patches of 64 px.
+# Printed on pages, signs, charts and receipts: at most four letters, so that a word spans two patches of 64
+# px.
 WORDS = (
     "tea", "milk", "rice", "cake", "fish", "soup", "corn", "salt",
     "egg", "ham", "pie", "jam", "nuts", "plum", "bean", "oat",
