@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from conftest import call, copy_repository, planned
 
-pytestmark = [pytest.mark.graph, pytest.mark.xdist_group("graph")]
+pytestmark = pytest.mark.graph
 
 
 @pytest.mark.parametrize(

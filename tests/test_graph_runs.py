@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from conftest import call, copy_repository, environment, planned
 
-pytestmark = [pytest.mark.graph, pytest.mark.xdist_group("graph")]
+pytestmark = pytest.mark.graph
 
 RUN = "workflow_scripts/run_graph.sh"
 TABLE = "results/smoke/tables/table1.csv"
