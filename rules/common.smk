@@ -261,15 +261,17 @@ def rendered_images(wildcards):
     return counts[wildcards.source]
 
 
+SMALLEST_LLM = "Qwen2.5-1.5B"
+
+
 def smallest_llm(wildcards):
     """The stand-in that the larger ones grow from; it starts from nothing itself."""
-    smallest = "Qwen2.5-1.5B"
-    return [] if wildcards.llm == smallest else f"results/standins/llms/{smallest}"
+    return [] if wildcards.llm == SMALLEST_LLM else f"results/standins/llms/{SMALLEST_LLM}"
 
 
 def aligned_llm(wildcards):
     """The LLM that SAILViT's stand-in is aligned with; the other encoders see none."""
-    return "results/standins/llms/Qwen2.5-1.5B" if wildcards.encoder == "SAILViT" else []
+    return f"results/standins/llms/{SMALLEST_LLM}" if wildcards.encoder == "SAILViT" else []
 
 
 def results_of(tables):

@@ -31,7 +31,7 @@ def golds(question: Question) -> list[str]:
         try:
             return [str(member) for member in ast.literal_eval(answer)]
         except (ValueError, SyntaxError):
-            pass  # an answer that merely starts with a bracket
+            return [answer]  # it merely starts with a bracket
     return [answer]
 
 

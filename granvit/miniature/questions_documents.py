@@ -80,8 +80,7 @@ def title_questions(document: Document, rng: np.random.Generator) -> list[Asked]
     if document.title is None:
         return []
     title = document.lines[0].text
-    wrong = [entry.label for entry in document.entries] + random_words(rng, 3, {title.lower()})
-    wrong = [word.upper() if title.isupper() else word for word in wrong]
+    wrong = [entry.label for entry in document.entries] + random_words(rng, 3, {title})
     return [among("title", _ask("title"), title, list(dict.fromkeys(wrong))[:4])]
 
 

@@ -89,8 +89,8 @@ def font(name: str, size: int) -> ImageFont.FreeTypeFont:
 
 @cache
 def _noise_field() -> np.ndarray:
-    """Sensor-like noise (standard deviation 4 grey levels), larger than an image: cutting is ten times as
-    fast as drawing."""
+    """Sensor-like noise (standard deviation 4 grey levels), larger than an image: cutting a piece is
+    faster than drawing one."""
     return np.random.default_rng(0).normal(0, 4, (2 * CANVAS, 2 * CANVAS, 1)).round().astype(np.int16)
 
 

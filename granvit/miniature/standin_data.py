@@ -26,7 +26,7 @@ GRID = 8  # patches a side
 LEVELS = ("object", "word", "scene", "document")  # by index modulo four
 _WORD_KINDS = ("text", "rich")
 # Scenes with one object and documents with one line, as web images mostly show one thing: from full scenes
-# alone the contrastive objectives learned nothing in 34k images.
+# alone SigLIP2's objective learned nothing in 34k images.
 
 
 def make_truth(index: int) -> Scene | Document:

@@ -62,7 +62,7 @@ SYMBOL_NOISE = 0.05
 def new_llm(name: str, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
     """An untrained LLM whose attention starts as a look-up: keys equal queries, outputs undo values.
 
-    From the usual start, looking up by coordinates was not learned in 90k samples.
+    An earlier prototype did not learn to look up by coordinates from the usual start in 90k samples.
     """
     family, layers = SHAPES[name]
     shared = dict(
