@@ -46,6 +46,7 @@ STEPS = 700
 LEARNING_RATE = 1e-3
 WARMUP = 50
 SIMPLE_PART = 0.35  # of the training shows single things only
+SIGLIP_PATCH_GAIN = 5.0  # SigLIP has no norm after its patch embedding; so the pixels weigh enough beside the places
 DISTILL_FROM = 0.8  # SigLIP2 adds self-distillation for the last fifth of its training
 
 _CLIP_NORM = dict(
@@ -68,7 +69,10 @@ def new_tower(name: str) -> nn.Module:
         case "CLIP":
             return CLIPVisionModel(CLIPVisionConfig(**_COMMON, intermediate_size=4 * WIDTH))
         case "SigLIP" | "SigLIP2":
-            return SiglipVisionModel(SiglipVisionConfig(**_COMMON, intermediate_size=4 * WIDTH))
+            tower = SiglipVisionModel(SiglipVisionConfig(**_COMMON, intermediate_size=4 * WIDTH))
+            with torch.no_grad():
+                tower.embeddings.patch_embedding.weight.mul_(SIGLIP_PATCH_GAIN)
+            return tower
         case "AIMv2" | "SAILViT":
             return Aimv2VisionModel(Aimv2VisionConfig(**_COMMON, intermediate_size=3 * WIDTH, use_head=False))
         case "InternViT":

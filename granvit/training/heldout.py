@@ -6,7 +6,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from rouge_score.rouge_scorer import RougeScorer
 
 from granvit.boxes import iou, parse_box
 from granvit.models.mllm import MLLM
@@ -86,6 +85,8 @@ class HeldOut:
 
 class _RougeL:
     def __init__(self) -> None:
+        from rouge_score.rouge_scorer import RougeScorer  # costs two seconds, and most runs hold nothing out
+
         self.scorer = RougeScorer(["rougeL"])
 
     def __call__(self, example: Example, number: int, answer: str) -> float:
