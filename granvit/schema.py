@@ -53,6 +53,7 @@ class Distillation(Strict):
     regions_per_image: PositiveInt
     context: NonNegative
     pool: Literal["grid", "pooled"]
+    normalise: bool
 
 
 class StageSettings(Strict):
@@ -210,6 +211,7 @@ class DistillationChange(Strict):
     regions_per_image: PositiveInt | None = None
     context: NonNegative | None = None
     pool: Literal["grid", "pooled"] | None = None
+    normalise: bool | None = None
 
 
 class RecipeEntry(Strict):

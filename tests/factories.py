@@ -197,7 +197,7 @@ def make_recipe(stage: str = "stage1", **changes) -> Recipe:
     }[stage]  # fmt: skip
     distillation = {
         "weight": 1.0, "ema_decay": 0.9, "crop_size": 32,
-        "regions_per_image": 2, "context": 0.0, "pool": "grid",
+        "regions_per_image": 2, "context": 0.0, "pool": "grid", "normalise": False,
     }  # fmt: skip
     settings = {
         "name": f"{stage}-test", "stage": stage, "scale": "smoke", "parent": None, "encoder_from": None,

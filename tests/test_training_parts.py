@@ -108,6 +108,23 @@ def test_distillation_of_the_whole_image_starts_at_zero(tmp_path):
     assert all(parameter.grad is None for parameter in teacher.encoder.parameters())
 
 
+@pytest.mark.parametrize("pool", ["grid", "pooled"])
+def test_normalised_distillation_does_not_reward_larger_features(tmp_path, pool):
+    encoder = load_encoder(make_encoder(tmp_path))
+    pixels, regions = (
+        torch.randn(1, 3, 32, 32),
+        Regions(torch.tensor([[4.0, 4, 20, 24]]), torch.zeros(1).long()),
+    )
+    features = encoder(pixels).detach()
+    loss = {}
+    for normalise in (False, True):
+        settings = SETTINGS.model_copy(update={"normalise": normalise, "pool": pool})
+        teacher = Teacher(encoder, settings)
+        loss[normalise] = [float(teacher.loss(scale * features, pixels, regions)[0]) for scale in (1, 10)]
+    assert loss[False][1] > 2 * loss[False][0]
+    assert loss[True][1] == pytest.approx(loss[True][0], rel=1e-3)
+
+
 def test_teacher_follows_the_student_by_its_moving_average(tmp_path):
     encoder = load_encoder(make_encoder(tmp_path))
     teacher = Teacher(encoder, SETTINGS)

@@ -46,7 +46,7 @@ STEPS = 700
 LEARNING_RATE = 1e-3
 WARMUP = 50
 SIMPLE_PART = 0.35  # of the training shows single things only
-SIGLIP_PATCH_GAIN = 5.0  # SigLIP has no norm after its patch embedding; so the pixels weigh enough beside the places
+SIGLIP_PATCH_GAIN = 5.0  # SigLIP has no norm after its patch embedding: pixels should outweigh places
 DISTILL_FROM = 0.8  # SigLIP2 adds self-distillation for the last fifth of its training
 
 _CLIP_NORM = dict(

@@ -19,7 +19,8 @@ class Teacher:
     theta_stu, kept in fp32.
 
     ``settings``: ema_decay, crop_size (pixels), pool ('grid': the teacher's own token grid; 'pooled': one
-    token, as in CLIPSelf).
+    token, as in CLIPSelf), normalise (compare tokens after a layer norm without weights: otherwise student
+    and teacher, who follow each other, can let their features grow together).
     """
 
     def __init__(self, student: Encoder, settings) -> None:
@@ -68,8 +69,15 @@ class Teacher:
         student = student.float()
         if self.settings.pool == "pooled":
             student, target = student.mean((2, 3)), target.mean((2, 3))
+        if self.settings.normalise:
+            student, target = (_normalise(part) for part in (student, target))
         cosine = F.cosine_similarity(student.detach(), target, dim=1).mean()
         return F.mse_loss(student, target), {"cosine": cosine}
+
+
+def _normalise(features: torch.Tensor) -> torch.Tensor:
+    """(R, C, ...) -> the same shape, mean 0 and variance 1 over the channels."""
+    return F.layer_norm(features.movedim(1, -1), features.shape[1:2]).movedim(-1, 1)
 
 
 def to_map(tokens: torch.Tensor) -> torch.Tensor:
