@@ -64,10 +64,10 @@ def side_by_side(jobs: int, threads: int, seconds: float) -> float:
     """Images per second of ``jobs`` processes together."""
     command = [sys.executable, __file__, "--seconds", str(seconds), "--worker", str(threads)]
     workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(jobs)]
-    rates = [float(worker.communicate()[0].splitlines()[-1]) for worker in workers]
+    printed = [worker.communicate()[0] for worker in workers]
     if any(worker.returncode for worker in workers):
         raise SystemExit("error: a worker failed; its message is above")
-    return sum(rates)
+    return sum(float(text.splitlines()[-1]) for text in printed)
 
 
 def main() -> None:

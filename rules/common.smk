@@ -261,7 +261,7 @@ def rendered_images(wildcards):
     return counts[wildcards.source]
 
 
-SMALLEST_LLM = "Qwen2.5-1.5B"
+SMALLEST_LLM = "Qwen2.5-1.5B"  # standin_llms.SMALLEST, without the import of torch
 
 
 def smallest_llm(wildcards):

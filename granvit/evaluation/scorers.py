@@ -7,6 +7,7 @@ A scorer returns what its benchmark adds to the score file: ``score`` and ``n``,
 from __future__ import annotations
 
 import ast
+import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -28,10 +29,8 @@ def golds(question: Question) -> list[str]:
     """The gold answers of a row: the TSV's cell, or the members of the list that it spells."""
     answer = question.cells.get("answer", "")
     if answer.startswith("["):
-        try:
+        with contextlib.suppress(ValueError, SyntaxError):  # it may merely start with a bracket
             return [str(member) for member in ast.literal_eval(answer)]
-        except (ValueError, SyntaxError):
-            return [answer]  # it merely starts with a bracket
     return [answer]
 
 

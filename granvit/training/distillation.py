@@ -69,9 +69,9 @@ class Teacher:
         student = student.float()
         if self.settings.pool == "pooled":
             student, target = student.mean((2, 3)), target.mean((2, 3))
+        cosine = F.cosine_similarity(student.detach(), target, dim=1).mean()
         if self.settings.normalise:
             student, target = (_normalise(part) for part in (student, target))
-        cosine = F.cosine_similarity(student.detach(), target, dim=1).mean()
         return F.mse_loss(student, target), {"cosine": cosine}
 
 
