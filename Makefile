@@ -33,10 +33,10 @@ smoke: $(STAMP)
 	@workflow_scripts/run_graph.sh smoke
 	@cat results/smoke/tables/table1.md
 
-# The workflow's own tests come by themselves: a run of the graph uses all cores.
+# Runs of the workflow and of several ranks come by themselves: each uses all cores.
 test: $(STAMP)
-	$(BIN)/python -m pytest -q -n 2 -m "not graph"
-	$(BIN)/python -m pytest -q -m graph
+	$(BIN)/python -m pytest -q -n 2 -m "not graph and not ranks"
+	$(BIN)/python -m pytest -q -m "graph or ranks"
 
 # What another checkout has made and pushed, in a state that Snakemake takes as up to date.
 pull: $(STAMP)

@@ -52,6 +52,21 @@ def autocast(device: torch.device, precision: str):
     raise GranvitError(f"precision: {precision!r} is unknown; expected fp32 or bf16")
 
 
+def rng_state(device: torch.device) -> dict[str, torch.Tensor]:
+    """State of the random number generators that a run may use: the CPU's and its device's."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type != "cpu":
+        states["device"] = getattr(torch, device.type).get_rng_state(device)
+    return states
+
+
+def set_rng_state(device: torch.device, states: dict[str, torch.Tensor]) -> None:
+    """Take over what ``rng_state`` gave."""
+    torch.set_rng_state(states["cpu"])
+    if device.type != "cpu":
+        getattr(torch, device.type).set_rng_state(states["device"], device)
+
+
 def use_fused_optimizer(device: torch.device) -> bool:
     """Whether torch's fused AdamW runs on this device."""
     return device.type in ("cpu", "cuda")

@@ -24,7 +24,8 @@ class Progress:
 
     ``total``: steps of the whole job; ``unit``: what ``step`` counts in the rate (``images``, ``questions``);
     ``per_step``: how many units one step stands for; ``log``: path of a log file, or None;
-    ``start``: the step that a resumed job starts from, so that the rate and the time left are right.
+    ``start``: the step that a resumed job starts from, so that the rate and the time left are right;
+    ``quiet``: say nothing (one of several ranks speaks for all).
     """
 
     def __init__(
@@ -36,9 +37,11 @@ class Progress:
         every_seconds: float = 10.0,
         per_step: float = 1.0,
         start: int = 0,
+        quiet: bool = False,
     ) -> None:
         self.total, self.label, self.unit, self.log = total, label, unit, log
         self.every_seconds, self.per_step, self.start = every_seconds, per_step, start
+        self.quiet = quiet
         self.began = time.monotonic()
         self.printed = self.began
 
@@ -58,6 +61,8 @@ class Progress:
 
     def say(self, line: str) -> None:
         """Print a line of its own (to standard error and the log)."""
+        if self.quiet:
+            return
         print(line, file=sys.stderr, flush=True)
         write_log(self.log, line)
 

@@ -31,6 +31,7 @@ def told_plainly(function):
 
 # What the user overrides on the command line or in a profile; every scale's own file stays below it.
 OVERRIDES = dict(workflow.config_settings.overwrite_config)
+config["overrides"] = OVERRIDES  # for scripts that read a setting which reruns nothing
 
 
 @lru_cache(maxsize=None)
@@ -73,6 +74,8 @@ TABLES = told_plainly(load_tables)()
 BENCHMARKS = {benchmark.slug: benchmark.tsv for benchmark in told_plainly(load_benchmarks)()}
 # The two rows that are compared over several seeds
 COMPARED = ["sft-siglip2", "sft-granvit"]
+# Stage 1 and stage 2 with both region tasks (Fig. 4)
+BOTH_TASKS = ["stage1-8m-both", "stage2-8m-both"]
 BUDGETS = ["8M", "16M", "24M", "all"]
 MIXTURE_TASKS = {
     "bbox2caption": ["bbox2caption"],
@@ -277,6 +280,12 @@ def aligned_llm(wildcards):
 def results_of(tables):
     """The copies, under results/, of the tables named."""
     return expand("results/{table}.{suffix}", table=tables, suffix=["csv", "md"])
+
+
+def training_logs(wildcards):
+    """Logs of the two runs that Fig. 4a shows, in the order of their stages."""
+    folders = [run_folder(wildcards.scale, recipe, SEED) for recipe in BOTH_TASKS]
+    return [f"{folder}/training_log.csv" for folder in folders]
 
 
 def scores_of(recipe_names, seeds, scale):

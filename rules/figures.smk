@@ -1,8 +1,9 @@
-"""Figures, drawn from the tables."""
+"""Figures, drawn from tables and training logs."""
 
 
 localrules:
     draw_radar,
+    draw_curves,
     copy_figure,
 
 
@@ -29,6 +30,31 @@ rule draw_radar:
         "Drawing Figure 1a at {wildcards.scale} scale"
     script:
         "../workflow_scripts/draw_radar.py"
+
+
+rule draw_curves:
+    input:
+        logs=training_logs,
+    output:
+        figure=report(
+            "results/{scale}/figures/figure4a.png",
+            caption="report/figure.rst",
+            category="Figures",
+            labels={"figure": "figure4a", "scale": "{scale}"},
+        ),
+    log:
+        "results/{scale}/logs/draw_curves/figure4a.log",
+    benchmark:
+        "results/{scale}/timings/draw_curves/figure4a.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        version=steps.version("curves"),
+    message:
+        "Drawing Figure 4a at {wildcards.scale} scale"
+    script:
+        "../workflow_scripts/draw_curves.py"
 
 
 rule copy_figure:

@@ -15,7 +15,7 @@ rule continue_pretraining:
         "results/{scale}/timings/continue_pretraining/{recipe}-seed{seed}.tsv"
     threads: lambda wildcards: settings(wildcards.scale).compute.train_threads
     resources:
-        accelerators=lambda wildcards: settings(wildcards.scale).compute.accelerators,
+        accelerators=lambda wildcards: settings(wildcards.scale).compute.train_accelerators,
     priority: 30
     params:
         run=run_settings,
@@ -41,7 +41,7 @@ rule finetune_sft:
         "results/{scale}/timings/finetune_sft/{recipe}-seed{seed}.tsv"
     threads: lambda wildcards: settings(wildcards.scale).compute.train_threads
     resources:
-        accelerators=lambda wildcards: settings(wildcards.scale).compute.accelerators,
+        accelerators=lambda wildcards: settings(wildcards.scale).compute.train_accelerators,
     priority: 25
     params:
         run=run_settings,

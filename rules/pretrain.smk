@@ -15,7 +15,7 @@ rule pretrain_projector:
         "results/{scale}/timings/pretrain_projector/{recipe}-seed{seed}.tsv"
     threads: lambda wildcards: settings(wildcards.scale).compute.train_threads
     resources:
-        accelerators=lambda wildcards: settings(wildcards.scale).compute.accelerators,
+        accelerators=lambda wildcards: settings(wildcards.scale).compute.train_accelerators,
     priority: 20
     params:
         run=run_settings,
@@ -41,7 +41,7 @@ rule train_stage1:
         "results/{scale}/timings/train_stage1/{recipe}-seed{seed}.tsv"
     threads: lambda wildcards: settings(wildcards.scale).compute.train_threads
     resources:
-        accelerators=lambda wildcards: settings(wildcards.scale).compute.accelerators,
+        accelerators=lambda wildcards: settings(wildcards.scale).compute.train_accelerators,
     priority: 35
     params:
         run=run_settings,
@@ -67,7 +67,7 @@ rule train_stage2:
         "results/{scale}/timings/train_stage2/{recipe}-seed{seed}.tsv"
     threads: lambda wildcards: settings(wildcards.scale).compute.train_threads
     resources:
-        accelerators=lambda wildcards: settings(wildcards.scale).compute.accelerators,
+        accelerators=lambda wildcards: settings(wildcards.scale).compute.train_accelerators,
     priority: 30
     params:
         run=run_settings,

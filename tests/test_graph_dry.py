@@ -13,7 +13,7 @@ pytestmark = pytest.mark.graph
     [
         (["results/table1.csv"], {"train_stage1": 1, "train_stage2": 1, "finetune_sft": 7, "make_table": 1}),
         (["ablations"], {"make_table": 5, "copy_table": 5}),
-        (["all"], {"make_table": 9, "draw_radar": 1, "predict_shuffled": 1}),
+        (["all"], {"make_table": 9, "draw_radar": 1, "draw_curves": 1, "predict_shuffled": 1}),
         (["seeds"], {"train_stage1": 3, "finetune_sft": 6, "predict_benchmarks": 6}),
         (["standins"], {"build_standin_llm": 4, "build_standin_encoder": 6}),
         (["smoke"], {"finetune_sft": 7, "draw_radar": 1}),

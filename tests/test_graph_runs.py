@@ -4,6 +4,7 @@ checkout.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -81,7 +82,7 @@ def test_killed_run_goes_on_to_the_same_bytes(smoke_run, made):
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     states = made / "state/smoke/stage1/stage1-granvit"
-    while not list(states.rglob("state.pt")):
+    while not list(states.rglob("fingerprint.json")):
         assert process.poll() is None, "the run ended before stage 1 saved a state"
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
@@ -89,6 +90,17 @@ def test_killed_run_goes_on_to_the_same_bytes(smoke_run, made):
     assert not manifest.exists(), "stage 1 was over before it could be killed"
     call(made, RUN, "smoke")
     assert_equal_results(smoke_run, made)
+
+
+def test_launcher_reruns_nothing_and_trains_on_several_ranks_where_asked(made):
+    layout = made / "compute.yaml"
+    launcher = "torchrun --standalone --nproc-per-node={devices}"
+    layout.write_text(f"compute: {{train_devices: 2, launcher: '{launcher}', sharding: {{stage1: ddp}}}}")
+    assert "Nothing to be done" in call(made, "snakemake", "--configfile", "compute.yaml", "-n", "smoke")
+    shutil.rmtree(made / STAGE1)
+    call(made, "snakemake", "--configfile", "compute.yaml", f"{STAGE1}/manifest.json")
+    manifest = json.loads((made / STAGE1 / "manifest.json").read_text())
+    assert (manifest["ranks"], manifest["sharding"]) == (2, "ddp")
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,9 @@ from safetensors.torch import load_file
 from granvit.errors import GranvitError
 from granvit.models.mllm import MLLM
 from granvit.training import run as run_module
+from granvit.training.course import EXIT_SAVED
 from granvit.training.loop import Trainer
-from granvit.training.run import EXIT_SAVED, train
+from granvit.training.run import train
 
 WRITTEN = ["manifest.json", "training_log.csv"] + [
     f"model/{p}/model.safetensors" for p in ("encoder", "projector", "llm")

@@ -18,10 +18,11 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import nn
-from transformers import Aimv2VisionModel, AutoConfig, CLIPVisionModel, InternVLVisionModel, SiglipVisionModel
+from transformers import Aimv2VisionModel, CLIPVisionModel, InternVLVisionModel, SiglipVisionModel
 
 from granvit.errors import GranvitError
-from granvit.models.loading import load_pretrained, require_model
+from granvit.models.key_layouts import find_layout, native_config, native_weights
+from granvit.models.loading import load_pretrained, read_config, read_weights, require_model
 
 FOREIGN = ("text_model.", "logit_scale", "logit_bias", "visual_projection.", "text_projection.")
 PREPROCESSOR = "preprocessor_config.json"
@@ -47,7 +48,7 @@ FAMILIES = {
     "siglip": SIGLIP, "siglip_vision_model": SIGLIP,
     "clip": CLIP, "clip_vision_model": CLIP,
     "aimv2": AIMV2, "aimv2_vision_model": AIMV2,
-    "internvl_vision": INTERNVL,
+    "internvl_vision": INTERNVL, "intern_vit_6b": INTERNVL,
 }  # fmt: skip
 
 
@@ -133,12 +134,15 @@ class Encoder(nn.Module):
         """uint8 (..., 3, H, W) -> float, zero mean and unit scale, on the device that holds the pixels."""
         return (pixels.to(self.mean.dtype).div_(255) - self.mean) / self.std
 
-    def save(self, folder: Path) -> None:
-        """Write a Hugging Face folder: all layers, config.json, preprocessor_config.json."""
-        self.model.save_pretrained(folder)
+    def save(self, folder: Path, weights: dict[str, torch.Tensor] | None = None) -> None:
+        """Write a plain transformers folder: all layers, config.json, preprocessor_config.json. AutoModel and
+        AutoImageProcessor read it without this package; padding to a square is left to the reader."""
+        if weights:
+            weights = {name.removeprefix("model."): value for name, value in weights.items()}
+        self.model.save_pretrained(folder, state_dict=weights)
         spec = self.spec
         settings = {
-            "image_processor_type": "CLIPImageProcessor" if self.family is CLIP else "SiglipImageProcessor",
+            "image_processor_type": "SiglipImageProcessor",  # resizes to `size`; CLIP's own would also crop
             "do_resize": True, "size": {"height": spec.image_size, "width": spec.image_size}, "resample": 3,
             "do_rescale": True, "rescale_factor": 1 / 255,
             "do_normalize": True, "image_mean": list(spec.mean), "image_std": list(spec.std),
@@ -151,23 +155,25 @@ class Encoder(nn.Module):
 
 def load_encoder(spec) -> Encoder:
     """The encoder of ``spec.path`` (local folder or hub id), its class chosen by the checkpoint's
-    ``model_type``.
+    ``model_type``. Layouts that were published with code of their own are renamed (``key_layouts``).
 
     Raises GranvitError on a missing folder, an unknown model type, weights or sizes that do not fit.
     """
     path = require_model(spec.path, "encoder")
-    try:
-        model_type = AutoConfig.from_pretrained(path).model_type
-    except (OSError, ValueError) as error:
-        raise GranvitError(
-            f"encoder: cannot read the config of {path!r}: {str(error).splitlines()[0]}"
-        ) from error
+    config = read_config(path, "encoder")
+    model_type = config["model_type"]
     if model_type not in FAMILIES:
         raise GranvitError(
             f"encoder: {path!r} has model_type {model_type!r}; expected one of {', '.join(FAMILIES)}"
         )
-    family = FAMILIES[model_type]
-    model = load_pretrained(family.model, path, "encoder", FOREIGN).eval()
+    family, layout = FAMILIES[model_type], find_layout(config)
+    source = {}
+    if layout:
+        source = {
+            "config": native_config(layout, config, path),
+            "state_dict": native_weights(layout, read_weights(path, "encoder")),
+        }
+    model = load_pretrained(family.model, path, "encoder", FOREIGN, **source).eval()
     for key in ("image_size", "patch_size"):
         size = getattr(model.config, key)
         size = size if isinstance(size, int) else size[0]

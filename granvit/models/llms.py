@@ -36,7 +36,10 @@ def load_tokenizer(spec) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def save_llm(llm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write model and tokenizer as one Hugging Face folder (safetensors)."""
-    llm.save_pretrained(folder)
+def save_llm(
+    llm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, weights: dict | None = None
+) -> None:
+    """Write model and tokenizer as one Hugging Face folder (safetensors); ``weights``: a state dict instead
+    of the module's own."""
+    llm.save_pretrained(folder, state_dict=weights)
     tokenizer.save_pretrained(folder)

@@ -3,16 +3,25 @@ random one."""
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
+import torch
+from huggingface_hub import hf_hub_download, snapshot_download
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from transformers.utils import logging
 
 from granvit.errors import GranvitError
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads would take the cores of other jobs
+# openai/clip-vit-large-patch14-336 has a .bin only; transformers would ask a bot on the hub to convert it
+os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
 logging.set_verbosity_error()  # what matters in a loading report is raised as an error below
 logging.disable_progress_bar()
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
 def require_model(path: str, what: str) -> str:
@@ -37,21 +46,61 @@ def require_model(path: str, what: str) -> str:
     return path
 
 
-def load_pretrained(model_class: type, path: str, what: str, foreign: tuple[str, ...] = (), **options):
+def read_config(path: str, what: str) -> dict:
+    """config.json of a local folder or hub id, as it was published: no class fills in what it leaves out."""
+    file = Path(path) / "config.json"
+    if not file.is_file():
+        file = Path(_from_hub(hf_hub_download, path, what, filename="config.json"))
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise GranvitError(
+            f"{what}: cannot read {path}/config.json: {error}. Download the model again"
+        ) from error
+    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
+        raise GranvitError(f"{what}: {path}/config.json names no model_type. Download the model again")
+    return config
+
+
+def read_weights(path: str, what: str) -> dict[str, torch.Tensor]:
+    """All weights of a local folder or hub id under the names they were published with: one file or shards.
+
+    Raises GranvitError where the folder has no safetensors, or a shard is missing or cut off.
+    """
+    folder = Path(path)
+    if not (folder / "config.json").is_file():
+        patterns = ["config.json", "*.safetensors", INDEX]
+        folder = Path(_from_hub(snapshot_download, path, what, allow_patterns=patterns))
+    try:
+        if (folder / WEIGHTS).is_file():
+            return load_file(folder / WEIGHTS)
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        weights = {}
+        for shard in sorted(set(index["weight_map"].values())):
+            weights |= load_file(folder / shard)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise GranvitError(
+            f"{what}: cannot read the weights of {path!r}: {error}; expected {WEIGHTS}, or {INDEX} and "
+            "all its shards. Download the model again"
+        ) from error
+    return weights
+
+
+def load_pretrained(model_class: type, path: str, what: str, foreign: tuple[str, ...] = (), **source):
     """``model_class.from_pretrained`` in fp32 with SDPA attention that refuses missing, unexpected or
     misshapen weights.
 
     ``foreign``: prefixes of keys that belong to other parts of a larger checkpoint (a text tower) and may
-    be left unread.
+    be left unread. ``source``: ``config`` and ``state_dict``, where they are not those of ``path`` unchanged.
     """
     try:
         model, info = model_class.from_pretrained(
-            path,
+            None if source else path,
             dtype="float32",
             attn_implementation="sdpa",
-            use_safetensors=True,
             output_loading_info=True,
-            **options,
+            ignore_mismatched_sizes=True,  # so that they are listed, and refused with their names below
+            **source,
         )
     except (OSError, RuntimeError, ValueError) as error:
         raise GranvitError(f"{what}: cannot load {path!r}: {str(error).strip().splitlines()[0]}") from error
@@ -69,3 +118,14 @@ def load_pretrained(model_class: type, path: str, what: str, foreign: tuple[str,
                 "the checkpoint does not fit its config.json. Export it again with save_pretrained"
             )
     return model
+
+
+def _from_hub(download, path: str, what: str, **wanted) -> str:
+    try:
+        return download(path, **wanted)
+    except (OSError, ValueError) as error:
+        raise GranvitError(
+            f"{what}: cannot get {path!r} from the hub: {str(error).strip().splitlines()[0]} Go online (a "
+            "gated model also needs `hf auth login`), or download it elsewhere and give its folder in "
+            "config/encoders.yaml or config/llms.yaml"
+        ) from error

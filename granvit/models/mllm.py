@@ -13,6 +13,7 @@ from torch import nn
 from transformers import DynamicCache
 
 from granvit.errors import GranvitError
+from granvit.models.attention import packed_attention
 from granvit.models.encoders import Encoder, load_saved_encoder
 from granvit.models.llms import load_llm, load_tokenizer, save_llm
 from granvit.models.packing import ChatFormat, PackedBatch
@@ -145,12 +146,21 @@ class MLLM(nn.Module):
             positions = positions[:, -1:] + 1
         return [[token for token in row if token >= 0] for row in torch.stack(tokens, 1).tolist()]
 
-    def save(self, folder: Path) -> None:
-        """Write ``encoder/``, ``projector/`` and ``llm/`` (with its tokenizer) under ``folder``."""
-        folder = Path(folder)
-        self.encoder.save(folder / "encoder")
-        self.projector.save(folder / "projector")
-        save_llm(self.llm, self.tokenizer, folder / "llm")
+    def enable_gradient_checkpointing(self) -> None:
+        """Compute activations of encoder and LLM again in the backward pass instead of keeping them; of the
+        parts that learn, since transformers does so in train mode only."""
+        for module in (self.encoder.model, self.llm):
+            module.activation_checkpointing_enable({"use_reentrant": False})
+
+    def save(self, folder: Path, weights: dict[str, dict | None] | None = None) -> None:
+        """Write ``encoder/``, ``projector/`` and ``llm/`` (with its tokenizer) under ``folder``.
+
+        ``weights``: state dict of a part, where ranks share its weights among them.
+        """
+        folder, weights = Path(folder), weights or {}
+        self.encoder.save(folder / "encoder", weights.get("encoder"))
+        self.projector.save(folder / "projector", weights.get("projector"))
+        save_llm(self.llm, self.tokenizer, folder / "llm", weights.get("llm"))
 
     @classmethod
     def load(cls, folder: Path) -> MLLM:
@@ -180,7 +190,7 @@ def token_losses(llm: nn.Module, image_embeddings: torch.Tensor, packed: PackedB
     embeddings = torch.cat([embed(packed.before), image_embeddings, embed(packed.after)], dim=1)
     hidden = llm.model(
         inputs_embeds=embeddings,
-        attention_mask=packed.attention_mask,
+        attention_mask=packed_attention(llm, packed),
         position_ids=packed.position_ids,
         use_cache=False,
     ).last_hidden_state

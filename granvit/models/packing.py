@@ -76,17 +76,23 @@ class PackedBatch:
     """Packed rows of a batch. B rows, L positions behind and including the image, N supervised tokens.
 
     before, after: token ids left (B, P) and right (B, L - P - T) of the image; position_ids: (B, L);
-    attention_mask: (B, 1, L, L) bool; predictors: (N,) flat positions in B*L whose hidden states predict
-    ``targets`` (N,); segment_index: (N,) which segment of the batch (row by row) a target belongs to.
+    segments: (B, L) what each position belongs to (0: prefix, 1, 2, ...: segments, -1: padding); predictors:
+    (N,) flat positions in B*L whose hidden states predict ``targets`` (N,); segment_index: (N,) which segment
+    of the batch (row by row) a target belongs to.
     """
 
     before: torch.Tensor
     after: torch.Tensor
     position_ids: torch.Tensor
-    attention_mask: torch.Tensor
+    segments: torch.Tensor
     predictors: torch.Tensor
     targets: torch.Tensor
     segment_index: torch.Tensor
+
+    @property
+    def attention_mask(self) -> torch.Tensor:
+        """(B, 1, L, L) bool for SDPA, made where the segments are."""
+        return segment_mask(self.segments)
 
     def to(self, device: torch.device) -> PackedBatch:
         """Copy of all tensors on ``device``."""
@@ -95,12 +101,17 @@ class PackedBatch:
         )
 
 
+def row_length(row: Sequence[Segment], chat: ChatFormat, image_tokens: int) -> int:
+    """Positions that an image and its segments take, padding to the kernels' multiple included."""
+    prefix = len(chat.before_image) + image_tokens + len(chat.after_image)
+    return -(-(prefix + sum(len(segment.ids) for segment in row)) // ROW_MULTIPLE) * ROW_MULTIPLE
+
+
 def pack(rows: Sequence[Sequence[Segment]], chat: ChatFormat, image_tokens: int) -> PackedBatch:
     """Lay out ``rows`` (one an image, each a sequence of segments) for images of ``image_tokens`` tokens."""
     start = len(chat.before_image) + image_tokens  # where the text behind the image begins
     prefix = start + len(chat.after_image)
-    length = prefix + max(sum(len(segment.ids) for segment in row) for row in rows)
-    length = -(-length // ROW_MULTIPLE) * ROW_MULTIPLE
+    length = max(row_length(row, chat, image_tokens) for row in rows)
     ids = np.zeros((len(rows), length), dtype=np.int64)
     ids[:, start:prefix] = chat.after_image
     positions = np.zeros((len(rows), length), dtype=np.int64)
@@ -123,7 +134,7 @@ def pack(rows: Sequence[Sequence[Segment]], chat: ChatFormat, image_tokens: int)
         before=torch.tensor(chat.before_image).expand(len(rows), -1),
         after=torch.from_numpy(ids[:, start:]),
         position_ids=torch.from_numpy(positions),
-        attention_mask=segment_mask(torch.from_numpy(segments)),
+        segments=torch.from_numpy(segments),
         predictors=torch.from_numpy(predictors),
         targets=torch.from_numpy(ids.reshape(-1)[predictors + 1]),
         segment_index=torch.from_numpy(np.repeat(np.arange(len(counts)), counts)),

@@ -29,14 +29,14 @@ class Projector(nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         return self.down(nn.functional.gelu(self.up(features)))
 
-    def save(self, folder: Path) -> None:
-        """Write config.json and model.safetensors."""
+    def save(self, folder: Path, weights: dict[str, torch.Tensor] | None = None) -> None:
+        """Write config.json and model.safetensors; ``weights``: instead of the module's own."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         config = {"input_size": self.input_size, "output_size": self.output_size, "tiles": self.tiles}
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         save_file(
-            {name: value.contiguous() for name, value in self.state_dict().items()},
+            {name: value.contiguous() for name, value in (weights or self.state_dict()).items()},
             folder / "model.safetensors",
         )
 

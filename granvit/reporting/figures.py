@@ -47,12 +47,16 @@ def radar(table1_csv: str | Path, out_png: str | Path) -> None:
     _draw_models(axes, rows, models, angles)
     _draw_labels(axes, rows, angles)
     _draw_legends(figure, models, scale)
-    out_png = Path(out_png)
-    out_png.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out_png.with_name(out_png.name + ".tmp")
+    save_figure(figure, Path(out_png))
+
+
+def save_figure(figure: plt.Figure, path: Path) -> None:
+    """Write a PNG under a temporary name, without the time or the software that made it, and close it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
     figure.savefig(temporary, format="png", dpi=150, metadata={"Software": None})
     plt.close(figure)
-    os.replace(temporary, out_png)
+    os.replace(temporary, path)
 
 
 def _read(path: Path) -> tuple[list[tuple[str, str, list[float]]], list[str], str]:

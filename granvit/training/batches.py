@@ -9,96 +9,18 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
-import pyarrow.parquet as parquet
 import torch
+from torch.utils.data import DataLoader
 
 from granvit.boxes import to_canvas
+from granvit.data.images import UnreadableImage
 from granvit.errors import GranvitError
 from granvit.models.mllm import MLLM
-from granvit.models.packing import PackedBatch, Segment, pack
+from granvit.models.packing import PackedBatch, pack, row_length
 from granvit.models.tiling import locate_view
-from granvit.training.images import ImageStore
-
-COLUMNS = ["key", "shard", "offset", "size", "width", "height", "qa"]
-
-
-class Mixture:
-    """Rows of a mixture's Parquet file, one an image. Raises GranvitError when it is missing, empty or
-    not a mixture."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = Path(path)
-        if not self.path.is_file():
-            raise GranvitError(f"mixture: {path} does not exist; make it with `snakemake {path}`")
-        missing = set(COLUMNS) - set(parquet.read_schema(self.path).names)
-        if missing:
-            raise GranvitError(
-                f"mixture: {path} has no column {', '.join(sorted(missing))}; expected a mixture's Parquet "
-                f"file"
-            )
-        self.table = parquet.read_table(self.path, columns=COLUMNS)
-        if not len(self.table):
-            raise GranvitError(
-                f"mixture: {path} holds no image; give its sources more images, or relax the filters"
-            )
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    def row(self, index: int) -> dict:
-        """One image's row as plain Python values."""
-        return self.table.slice(index, 1).to_pylist()[0]
-
-
-@dataclass(frozen=True)
-class Example:
-    """One image's text and regions. ``segments``: its question-answer pairs; ``boxes``: distinct regions,
-    pixels of the original."""
-
-    key: str
-    width: int
-    height: int
-    segments: list[Segment]
-    tasks: list[str]
-    questions: list[str]
-    answers: list[str]
-    boxes: list[list[float]]
-
-
-class Examples:
-    """Tokenised rows of a mixture; kept in memory when several epochs will ask for them again."""
-
-    def __init__(self, mixture: Mixture, model: MLLM, tasks: tuple[str, ...], keep: bool) -> None:
-        self.mixture, self.chat, self.tasks, self.keep = mixture, model.chat, tasks, keep
-        self.kept: dict[int, Example] = {}
-
-    def __getitem__(self, index: int) -> Example:
-        if index in self.kept:
-            return self.kept[index]
-        example = self._make(self.mixture.row(index))
-        if self.keep:
-            self.kept[index] = example
-        return example
-
-    def _make(self, row: dict) -> Example:
-        pairs, key = row["qa"], row["key"]
-        if not pairs:
-            raise GranvitError(
-                f"mixture: {self.mixture.path}: image {key!r} has no question; make the mixture again"
-            )
-        for pair in pairs:
-            if pair["task"] not in self.tasks:
-                raise GranvitError(
-                    f"mixture: {self.mixture.path}: image {key!r} has task {pair['task']!r}, this stage "
-                    f"learns "
-                    f"{', '.join(self.tasks)}; name another mixture in the recipe"
-                )
-        boxes = [list(box) for box in dict.fromkeys(tuple(pair["box"]) for pair in pairs if pair["box"])]
-        segments = [self.chat.segment(pair["question"], pair["answer"]) for pair in pairs]
-        columns = ([pair[name] for pair in pairs] for name in ("task", "question", "answer"))
-        return Example(key, row["width"], row["height"], segments, *columns, boxes)
+from granvit.training.examples import Example, Examples
+from granvit.training.images import FeatureStore, ImageStore
 
 
 class Order:
@@ -140,20 +62,47 @@ class Regions:
         return Regions(self.boxes.to(device), self.views.to(device))
 
 
-@dataclass
-class Batch:
-    """``pixels``: uint8 (B, [views,] 3, S, S), or None when the encoder's features are remembered."""
+@dataclass(frozen=True)
+class Sample:
+    """A row of the mixture, read. ``pixels``: None when the encoder's features are remembered."""
 
-    keys: list[str]
+    row: int
+    example: Example
+    pixels: torch.Tensor | None
+
+
+@dataclass
+class MicroBatch:
+    """What one forward pass sees. ``pixels``: uint8 (B, [views,] 3, S, S), or None when the encoder's
+    features are remembered."""
+
     rows: list[int]
     pixels: torch.Tensor | None
     packed: PackedBatch
     regions: Regions | None
 
+    def counts(self) -> tuple[int, int, int]:
+        """Supervised tokens, regions and images."""
+        return len(self.packed.targets), len(self.regions.boxes) if self.regions else 0, len(self.rows)
+
+
+@dataclass
+class Batch:
+    """A rank's part of a step. ``keys``: images in it; ``skipped``: images that could not be read, with the
+    cause."""
+
+    keys: list[str]
+    micros: list[MicroBatch]
+    skipped: list[tuple[str, str]]
+
 
 class Batches:
-    """Makes the batch of any step. ``with_pixels=False`` leaves images out (features of a frozen encoder
-    are remembered)."""
+    """Makes a rank's part of the batch of any step, cut into micro-batches of at most ``token_budget``
+    positions.
+
+    ``features``: the store of a frozen encoder's features, where they are remembered; images are then left
+    out. ``rank`` of ``ranks``: each takes every ``ranks``-th image of a step.
+    """
 
     def __init__(
         self,
@@ -161,19 +110,59 @@ class Batches:
         images: ImageStore,
         order: Order,
         model: MLLM,
-        distillation,
-        with_pixels: bool,
+        distillation=None,
+        features: FeatureStore | None = None,
+        token_budget: int = 1 << 30,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> None:
         self.examples, self.images, self.order, self.model = examples, images, order, model
-        self.distillation, self.with_pixels = distillation, with_pixels
+        self.distillation, self.features = distillation, features
+        self.token_budget, self.rank, self.ranks = token_budget, rank, ranks
 
     def __getitem__(self, step: int) -> Batch:
-        rows = self.order.rows(step)
-        examples = [self.examples[row] for row in rows]
-        return Batch(
-            keys=[example.key for example in examples],
-            rows=rows,
-            pixels=torch.stack([self.images[row] for row in rows]) if self.with_pixels else None,
+        samples, skipped = [], []
+        for row in self.order.rows(step)[self.rank :: self.ranks]:
+            example = self.examples[row]
+            try:
+                pixels = self.features.require(row) if self.features else self.images[row]
+            except UnreadableImage as error:
+                skipped.append((example.key, str(error)))
+            else:
+                samples.append(Sample(row, example, pixels))
+        micros = [self._micro(part, step) for part in self._split(samples)]
+        return Batch([sample.example.key for sample in samples], micros, skipped)
+
+    def blank(self) -> MicroBatch:
+        """A micro-batch of one grey image that says nothing, for a rank that has fewer than the others."""
+        packed = pack([[self.model.chat.segment("", "")]], self.model.chat, self.model.image_tokens)
+        regions = Regions(torch.zeros(0, 4), torch.zeros(0, dtype=torch.long)) if self.distillation else None
+        size, views = self.model.encoder.spec.image_size, self.model.views
+        pixels = torch.full((1, views, 3, size, size), 128, dtype=torch.uint8)
+        return MicroBatch([], pixels if self.model.tiles else pixels[:, 0], packed, regions)
+
+    def _split(self, samples: list[Sample]) -> list[list[Sample]]:
+        """Samples in the order given where they fit together; else by length, so that little is padding."""
+
+        def length(sample: Sample) -> int:
+            return row_length(sample.example.segments, self.model.chat, self.model.image_tokens)
+
+        if len(samples) * max(map(length, samples), default=0) <= self.token_budget:
+            return [samples] if samples else []
+        parts: list[list[Sample]] = []
+        for sample in sorted(samples, key=length, reverse=True):
+            # The first sample of a part is its longest.
+            if parts and (len(parts[-1]) + 1) * length(parts[-1][0]) <= self.token_budget:
+                parts[-1].append(sample)
+            else:
+                parts.append([sample])
+        return parts
+
+    def _micro(self, part: list[Sample], step: int) -> MicroBatch:
+        examples = [sample.example for sample in part]
+        return MicroBatch(
+            rows=[sample.row for sample in part],
+            pixels=None if self.features else torch.stack([sample.pixels for sample in part]),
             packed=pack([example.segments for example in examples], self.model.chat, self.model.image_tokens),
             regions=self._regions(examples, step) if self.distillation else None,
         )
@@ -192,6 +181,50 @@ class Batches:
                 boxes.append(view_box)
                 views.append(number * views_an_image + view)
         return Regions(torch.tensor(boxes).reshape(-1, 4), torch.tensor(views, dtype=torch.long))
+
+
+class Feed:
+    """Batches by step; with ``workers``, processes of their own make those of the next steps ahead."""
+
+    def __init__(self, batches: Batches, workers: int) -> None:
+        self.batches, self.workers = batches, workers
+        self.next, self.ahead = -1, iter(())
+
+    def __getitem__(self, step: int) -> Batch:
+        if not self.workers:
+            return self.batches[step]
+        if step != self.next:
+            self.ahead = iter(self._loader(step))
+        self.next = step + 1
+        batch = next(self.ahead)
+        if isinstance(batch, GranvitError):
+            raise batch
+        return batch
+
+    def _loader(self, step: int) -> DataLoader:
+        return DataLoader(
+            _ErrorsAsValues(self.batches),
+            batch_size=None,
+            sampler=range(step, self.batches.order.steps),
+            num_workers=self.workers,
+            generator=torch.Generator(),  # a loader draws a seed, which must not come out of the run's
+        )
+
+
+@dataclass
+class _ErrorsAsValues:
+    """A DataLoader would wrap an error's message in the worker's traceback."""
+
+    batches: Batches
+
+    def __len__(self) -> int:
+        return self.batches.order.steps
+
+    def __getitem__(self, step: int) -> Batch | GranvitError:
+        try:
+            return self.batches[step]
+        except GranvitError as error:
+            return error
 
 
 def choose_regions(boxes: list[list[float]], count: int, salt: str) -> list[list[float]]:

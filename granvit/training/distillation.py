@@ -49,15 +49,15 @@ class Teacher:
 
     def loss(
         self, features: torch.Tensor, pixels: torch.Tensor, regions: Regions
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """L_distill = MSE(x'_crop, ROIAlign(x')) and what to watch: the student-teacher cosine.
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """L_distill = MSE(x'_crop, ROIAlign(x')), and the student-teacher cosine to watch.
 
         features: (V, T, C) of the student; pixels: (V, 3, S, S) normalised; regions: boxes in pixels of
         their views.
         """
         if not len(regions.boxes):
             nothing = features.sum() * 0
-            return nothing, {"cosine": nothing.detach()}
+            return nothing, nothing.detach()
         target = self.region_features(pixels, regions).float()
         student = roi_align(
             to_map(features),
@@ -72,7 +72,7 @@ class Teacher:
         cosine = F.cosine_similarity(student.detach(), target, dim=1).mean()
         if self.settings.normalise:
             student, target = (_normalise(part) for part in (student, target))
-        return F.mse_loss(student, target), {"cosine": cosine}
+        return F.mse_loss(student, target), cosine
 
 
 def _normalise(features: torch.Tensor) -> torch.Tensor:

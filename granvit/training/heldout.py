@@ -10,7 +10,7 @@ import torch
 from granvit.boxes import iou, parse_box
 from granvit.models.mllm import MLLM
 from granvit.models.packing import pack
-from granvit.training.batches import Example, Examples, Mixture
+from granvit.training.examples import Example, Examples, Mixture
 from granvit.training.images import ImageStore
 from granvit.training.stages import BBOX2CAPTION, CAPTION2BBOX, REGION_TASKS
 

@@ -8,7 +8,7 @@ import io
 import torch
 from PIL import Image, ImageOps
 
-from granvit.data.images import decode_rgb
+from granvit.data.images import UnreadableImage, decode_rgb
 from granvit.data.shards import read_image_bytes
 from granvit.errors import GranvitError
 from granvit.models.mllm import MLLM
@@ -42,6 +42,8 @@ class ImageStore:
         self.room = MEMORY_LIMIT if keep else 0
 
     def __getitem__(self, index: int) -> torch.Tensor:
+        """Raises UnreadableImage (a sample to skip) where the bytes are no image, GranvitError where the
+        shard is not there."""
         if index in self.kept:
             return self.kept[index]
         pixels = self._read(self.mixture.row(index))
@@ -53,14 +55,21 @@ class ImageStore:
     def _read(self, row: dict) -> torch.Tensor:
         try:
             data = read_image_bytes(row["shard"], row["offset"], row["size"])
-            # Twice the size needed, so that the last reduction is always the encoder's own bicubic one.
-            image = decode_at_least(data, 2 * self.model.canvas_size)
         except OSError as error:
             raise GranvitError(
                 f"mixture: {self.mixture.path}: image {row['key']!r} cannot be read from {row['shard']}: "
                 f"{error}; "
                 "pack that shard again"
             ) from error
+        try:
+            # Twice the size needed, so that the last reduction is always the encoder's own bicubic one.
+            image = decode_at_least(data, 2 * self.model.canvas_size)
+        except Image.DecompressionBombError as error:
+            raise UnreadableImage("too_large") from error
+        except (
+            Exception
+        ) as error:  # damaged bytes make Pillow raise OSError, SyntaxError, struct.error and more
+            raise UnreadableImage("corrupt_image") from error
         return self.model.preprocess(image)
 
 
@@ -75,6 +84,7 @@ class FeatureStore:
     def __init__(self, images: ImageStore, model: MLLM, encode) -> None:
         self.images, self.model, self.encode = images, model, encode
         self.kept: dict[int, torch.Tensor] = {}
+        self.unreadable: dict[int, UnreadableImage] = {}
 
     @staticmethod
     def fits(rows: int, model: MLLM) -> bool:
@@ -82,13 +92,25 @@ class FeatureStore:
         return 4 * rows * model.image_tokens * model.projector.input_size <= MEMORY_LIMIT
 
     def __call__(self, rows: list[int]) -> torch.Tensor:
-        """(B, image_tokens, C) of the rows asked for."""
+        """(B, image_tokens, C) of the rows asked for; each has to be readable."""
         for row in rows:
-            if row not in self.kept:
-                self._fill(row // GROUP * GROUP)
+            self.require(row)
         return torch.stack([self.kept[row] for row in rows])
 
+    def require(self, row: int) -> None:
+        """Raises UnreadableImage where the row's image cannot be read."""
+        if row not in self.kept and row not in self.unreadable:
+            self._fill(row // GROUP * GROUP)
+        if row in self.unreadable:
+            raise self.unreadable[row]
+
     def _fill(self, begin: int) -> None:
-        group = range(begin, min(begin + GROUP, len(self.images.mixture)))
-        features = self.encode(torch.stack([self.images[row] for row in group]))
-        self.kept.update(zip(group, features.detach(), strict=True))
+        pixels = {}
+        for row in range(begin, min(begin + GROUP, len(self.images.mixture))):
+            try:
+                pixels[row] = self.images[row]
+            except UnreadableImage as error:
+                self.unreadable[row] = error
+        if pixels:
+            features = self.encode(torch.stack(list(pixels.values())))
+            self.kept.update(zip(pixels, features.detach(), strict=True))

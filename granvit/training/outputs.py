@@ -18,6 +18,7 @@ from granvit.device import describe_device
 from granvit.errors import GranvitError
 from granvit.models.mllm import MLLM, PARTS
 from granvit.training.cost import forward_cost
+from granvit.training.engine import Cluster, Engine
 from granvit.training.heldout import METRICS
 
 LOG_COLUMNS = (
@@ -62,10 +63,25 @@ def hash_model(path: str) -> str:
     return hash_files(sorted(p for p in folder.iterdir() if p.suffix in (".json", ".jinja", ".safetensors")))
 
 
-def make_manifest(recipe, seed: int, inputs: dict, model: MLLM, parts: tuple, device, metrics: dict) -> dict:
-    """What the run was: no times and no paths, so that equal runs have equal manifests."""
+def describe_model(model: MLLM, parts: tuple[str, ...]) -> dict:
+    """Sizes and forward cost for the manifest, taken before ranks share the weights among them."""
     counts = {part: sum(p.numel() for p in getattr(model, part).parameters()) for part in PARTS}
-    learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    learning = {part: getattr(model, part) for part in parts}
+    trained = [
+        module.feature_parameters() if part == "encoder" else module.parameters()
+        for part, module in learning.items()
+    ]
+    trained = sum(parameter.numel() for parameters in trained for parameter in parameters)
+    return {
+        "parameters": {**counts, "total": sum(counts.values()), "trained": trained},
+        "image_tokens": model.image_tokens,
+        "forward": forward_cost(model, with_encoder="encoder" in parts),
+    }
+
+
+def make_manifest(recipe, seed: int, inputs: dict, described: dict, cluster: Cluster, summary: dict) -> dict:
+    """What the run was: no times and no paths, so that equal runs have equal manifests."""
+    metrics = {name: None if value != value else value for name, value in summary["metrics"].items()}
     return {
         "recipe": recipe.model_dump(),
         "recipe_hash": recipe.hash,
@@ -77,21 +93,28 @@ def make_manifest(recipe, seed: int, inputs: dict, model: MLLM, parts: tuple, de
             "transformers": transformers.__version__,
             "step": recipe.step_version,
         },
-        "device": describe_device(device),
+        "device": describe_device(cluster.device),
+        "ranks": cluster.size,
+        "sharding": cluster.sharding,
         "threads": torch.get_num_threads(),
-        "parameters": {**counts, "total": sum(counts.values()), "trained": learning},
-        "image_tokens": model.image_tokens,
-        "metrics": {name: None if value != value else value for name, value in metrics.items()},
-        "forward": forward_cost(model, with_encoder="encoder" in parts),
+        **described,
+        "metrics": metrics,
+        "skipped": summary["skipped"],
     }
 
 
-def write_outputs(out_dir: Path, model: MLLM, manifest: dict, rows: list[dict], timing: dict) -> None:
-    """Write the run's folder; manifest.json comes last and says that the others are whole."""
+def write_outputs(
+    out_dir: Path, engine: Engine, model: MLLM, manifest: dict, rows: list[dict], timing: dict
+) -> None:
+    """Write the run's folder (the main rank does); manifest.json comes last and says that the others are
+    whole."""
+    weights = {part: engine.gathered(getattr(model, part)) for part in PARTS}
+    if not engine.cluster.is_main:
+        return
     out_dir.mkdir(parents=True, exist_ok=True)
     staged = out_dir / ".model.tmp"
     shutil.rmtree(staged, ignore_errors=True)
-    model.save(staged)
+    model.save(staged, weights)
     shutil.rmtree(out_dir / "model", ignore_errors=True)
     os.replace(staged, out_dir / "model")
     _write_log(out_dir / "training_log.csv", rows)

@@ -1,0 +1,43 @@
+"""Attention of packed rows: who may look at whom, in the form that the language model's kernel wants.
+
+SDPA with a boolean mask is the reference and runs anywhere. FlexAttention computes only the blocks that
+hold a visible pair, which is what packing saves on CUDA; it has no backward on the CPU.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask
+
+from granvit.errors import GranvitError
+from granvit.models.packing import PackedBatch
+
+KERNELS = {"sdpa": "sdpa", "flex": "flex_attention"}  # our name -> transformers' name
+
+
+def choose_attention(llm: nn.Module, name: str, device: torch.device) -> None:
+    """Let ``llm`` attend with ``name``: sdpa, flex, or auto (flex on CUDA, sdpa elsewhere)."""
+    if name == "auto":
+        name = "flex" if device.type == "cuda" else "sdpa"
+    if name not in KERNELS:
+        raise GranvitError(f"attention: {name!r} is unknown; expected auto or one of {', '.join(KERNELS)}")
+    llm.set_attn_implementation(KERNELS[name])
+
+
+def packed_attention(llm: nn.Module, packed: PackedBatch) -> torch.Tensor | BlockMask:
+    """What ``llm`` takes as ``attention_mask`` for packed rows, on the device that holds them."""
+    if llm.config._attn_implementation != KERNELS["flex"]:
+        return packed.attention_mask
+    return flex_mask(packed.segments)
+
+
+def flex_mask(segments: torch.Tensor) -> BlockMask:
+    """The block mask of ``segments`` (B, L); the same pairs as ``packing.segment_mask``."""
+
+    def visible(row, head, query, key):
+        own, other = segments[row, query], segments[row, key]
+        return (query >= key) & ((own == other) | ((other == 0) & (own > 0)))
+
+    rows, length = segments.shape
+    return create_block_mask(visible, rows, None, length, length, device=segments.device)

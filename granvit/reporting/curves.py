@@ -1,0 +1,55 @@
+"""Fig. 4a: both region tasks on held-out images, while stage 1 and then stage 2 learn them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from granvit.errors import GranvitError
+from granvit.reporting.figures import plt, save_figure
+
+CURVES = {
+    "heldout_rouge_l": ("Bbox2Caption (ROUGE-L)", "#1f4e5f"),
+    "heldout_acc_iou50": ("Caption2Bbox (ACC@IoU0.5)", "#c8102e"),
+}
+
+
+def heldout_curves(logs: Sequence[str | Path], out_png: str | Path, scale: str) -> None:
+    """Draw the held-out columns (0-1, shown in %) of ``logs``, training_log.csv of stage 1 and of stage 2,
+    one behind the other over the images seen; equal logs give equal bytes.
+
+    Raises GranvitError for a log that is missing or holds no such evaluation.
+    """
+    stages = [_read(Path(log)) for log in logs]
+    figure, axes = plt.subplots(figsize=(7.2, 4.2), layout="constrained")
+    begin = 0
+    for number, stage in enumerate(stages, 1):
+        for column, (label, colour) in CURVES.items():
+            images, score = begin + stage["images"], 100 * stage[column]
+            axes.plot(images, score, color=colour, linewidth=2, marker="o", markersize=3)
+            axes.lines[-1].set_label(label if number == 1 else None)
+        middle = begin + stage["images"].max() / 2
+        axes.text(middle, 1.02, f"stage {number}", ha="center", transform=axes.get_xaxis_transform())
+        begin += stage["images"].max()
+        if number < len(stages):
+            axes.axvline(begin, color="#8c9aa8", linewidth=1, linestyle="--")
+    axes.set(xlabel="images seen", ylabel="held-out score (%)", ylim=(0, 100))
+    axes.legend(frameon=False)
+    axes.set_title(f"Both tasks in each stage ({scale} scale)", pad=22)
+    save_figure(figure, Path(out_png))
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """Rows of a training log at which the held-out images were asked about."""
+    if not path.is_file():
+        raise GranvitError(f"{path}: no such training log; make it with `snakemake {path}`")
+    rows = pd.read_csv(path)
+    rows = rows.dropna(subset=[column for column in CURVES if column in rows], how="all")
+    if set(CURVES) - set(rows.columns) or rows.empty:
+        raise GranvitError(
+            f"{path}: holds no held-out evaluation; set eval_every and eval_images of its stage in "
+            "config/config.yaml and train it again"
+        )
+    return rows

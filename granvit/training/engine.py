@@ -1,0 +1,189 @@
+"""What differs between one process, several (DDP) and sharded ones (ZeRO), behind a few verbs.
+
+Everything goes through Accelerate. One process is plain PyTorch; ``ddp`` copies the model to every rank;
+``zero2`` shards gradients and optimizer states, ``zero3`` the weights too (DeepSpeed). Weights stay in fp32
+in all of them and are only computed with in bf16 (autocast): updates at 1e-5 vanish in bf16 weights.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator, DeepSpeedPlugin, InitProcessGroupKwargs
+from accelerate.utils import gather_object
+from torch import nn
+from transformers.integrations import unset_hf_deepspeed_config
+
+from granvit.device import pick_device
+
+ZERO = {"zero2": 2, "zero3": 3}
+SHARDED_STATE = "zero"  # a saved state's folder for what DeepSpeed writes
+
+
+class Cluster:
+    """The ranks of one run and this rank's device. One process without a launcher is a cluster of one.
+
+    ``sharding``: ddp, zero2 or zero3; of no account on one process. Raises GranvitError for a device that is
+    not there.
+    """
+
+    def __init__(self, device: str, sharding: str, recipe) -> None:
+        chosen = pick_device(device)
+        several = int(os.environ.get("WORLD_SIZE", 1)) > 1
+        self.zero = ZERO.get(sharding, 0) if several else 0
+        if self.zero:
+            # Accelerate takes DeepSpeed on a CPU only where it is told the backend instead of `cpu`.
+            backend = [InitProcessGroupKwargs(backend="gloo")] if chosen.type == "cpu" else []
+            plugin = DeepSpeedPlugin(hf_ds_config=zero_config(self.zero, recipe, chosen))
+            self.accelerator = Accelerator(deepspeed_plugin=plugin, kwargs_handlers=backend)
+            unset_hf_deepspeed_config()  # weights are loaded whole, and checked, before they are shared out
+        else:
+            self.accelerator = Accelerator(cpu=chosen.type == "cpu")
+        self.rank, self.size = self.accelerator.process_index, self.accelerator.num_processes
+        self.device = self.accelerator.device if several else chosen
+        self.sharding = sharding if several else "one process"
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this rank is the one that prints and writes."""
+        return self.rank == 0
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        """Elementwise sum over all ranks, in place."""
+        if self.size > 1:
+            torch.distributed.all_reduce(values)
+        return values
+
+    def max(self, value: int) -> int:
+        """The largest of all ranks' numbers."""
+        if self.size == 1:
+            return value
+        largest = torch.tensor(value, device=self.device)
+        torch.distributed.all_reduce(largest, torch.distributed.ReduceOp.MAX)
+        return int(largest)
+
+    def gather(self, items: list) -> list:
+        """All ranks' items, rank by rank."""
+        return gather_object(items) if self.size > 1 else items
+
+    def wait(self) -> None:
+        """Go on when every rank is here."""
+        self.accelerator.wait_for_everyone()
+
+    def close(self) -> None:
+        """Leave the other ranks in order; a process group that is torn down by the exit may hang or abort."""
+        if self.size > 1:
+            self.accelerator.end_training()
+
+
+def zero_config(stage: int, recipe, device: torch.device) -> dict:
+    """DeepSpeed's configuration: ZeRO ``stage`` on fp32 weights, bf16 by autocast.
+
+    The micro-batch sizes are of no account: the loop weighs each micro-batch by its tokens.
+    """
+    return {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": recipe.max_grad_norm,
+        "zero_optimization": {"stage": stage, "overlap_comm": device.type != "cpu"},
+        "zero_allow_untested_optimizer": True,
+        "torch_autocast": {"enabled": recipe.precision == "bf16", "dtype": "bfloat16"},
+        "data_types": {"grad_accum_dtype": "fp32"},
+        "steps_per_print": 2**31,
+    }
+
+
+class Engine:
+    """Forward, backward and optimizer step of ``objective`` (a module that returns loss and metrics)."""
+
+    def __init__(
+        self, cluster: Cluster, objective: nn.Module, optimizer: torch.optim.Optimizer, max_grad_norm: float
+    ) -> None:
+        self.cluster, self.accelerator, self.max_grad_norm = cluster, cluster.accelerator, max_grad_norm
+        self.parameters = [p for p in objective.parameters() if p.requires_grad]
+        # The model is on its device already; DeepSpeed does not take being told so.
+        placement = {} if cluster.zero else {"device_placement": [False, False]}
+        self.module, self.optimizer = self.accelerator.prepare(objective, optimizer, **placement)
+
+    def accumulate(self, micro, totals, last: bool) -> dict[str, torch.Tensor]:
+        """Forward and backward of one micro-batch; ranks exchange gradients at the ``last`` of a step only.
+
+        A loss that is no number gives gradients that are none, on whichever rank it is, so that all ranks
+        see it in the gradient norm and skip the step together.
+        """
+        waits = contextlib.nullcontext() if last else self.accelerator.no_sync(self.module)
+        with waits:
+            loss, metrics = self.module(micro, totals)
+            weight = torch.where(torch.isfinite(loss.detach()), 1.0, torch.nan)
+            loss = loss * weight * self.cluster.size  # gradients are averaged; the loss is a part of a sum
+            if self.cluster.zero:
+                self.module.set_gradient_accumulation_boundary(last)
+                self.module.backward(loss)
+            else:
+                self.accelerator.backward(loss)
+        return metrics
+
+    def step(self) -> float:
+        """Clip and step; returns the gradient norm. Nothing changes where that is no finite number."""
+        if self.cluster.zero:
+            self.module.step()
+            norm = float(self.module.get_global_grad_norm())
+        else:
+            norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm))
+            if math.isfinite(norm):
+                self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+        return norm if math.isfinite(norm) else math.nan
+
+    @contextlib.contextmanager
+    def whole(self, parameters: list[nn.Parameter]) -> Iterator[None]:
+        """Within it, ``parameters`` are whole on every rank (ZeRO-3 keeps a part of each)."""
+        if self.cluster.zero == 3:
+            from deepspeed.runtime.zero import GatheredParameters
+
+            with GatheredParameters(parameters):
+                yield
+        else:
+            yield
+
+    def gathered(self, module: nn.Module) -> dict[str, torch.Tensor] | None:
+        """The state dict of a part whose weights ranks share among them, whole, in fp32, on the CPU; None
+        where each rank has them whole.
+
+        Every rank has to ask. Parameters are gathered one by one: never is a second model in device memory.
+        """
+        if self.cluster.zero < 3:
+            return None
+        whole = {}
+        for name, parameter in module.named_parameters():
+            with self.whole([parameter]):
+                whole[name] = parameter.detach().cpu().clone()
+        return whole
+
+    def save(self, folder: Path) -> dict:
+        """What ``load`` needs, for the main rank to write; sharded states are put under ``folder`` by
+        all ranks."""
+        if self.cluster.zero:
+            self.module.save_checkpoint(str(folder), tag=SHARDED_STATE, exclude_frozen_parameters=True)
+            return {}
+        learnt = {name: p for name, p in self._named_parameters() if p.requires_grad}
+        return {"model": learnt, "optimizer": self.optimizer.state_dict()}
+
+    def load(self, folder: Path, state: dict) -> None:
+        """Take over what ``save`` left."""
+        if self.cluster.zero:
+            self.module.load_checkpoint(str(folder), tag=SHARDED_STATE, load_module_strict=False)
+            return
+        parameters = dict(self._named_parameters())
+        with torch.no_grad():
+            for name, value in state["model"].items():
+                parameters[name].copy_(value)
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def _named_parameters(self):
+        return self.accelerator.unwrap_model(self.module).model.named_parameters()

@@ -1,0 +1,123 @@
+"""Rows of a mixture, and what a model reads of each: tokenised question-answer pairs and regions."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as parquet
+
+from granvit.errors import GranvitError
+from granvit.models.mllm import MLLM
+from granvit.models.packing import Segment
+
+MEMORY_LIMIT = 1 << 30  # bytes of a mixture's text that every process may keep for itself
+COLUMNS = ["key", "shard", "offset", "size", "width", "height", "qa"]
+
+
+class Mixture:
+    """Rows of a mixture's Parquet file, one an image. Raises GranvitError when it is missing, empty or
+    not a mixture.
+
+    ``cache``: a folder for a copy that is mapped into memory instead of read, once the text is larger than
+    MEMORY_LIMIT; processes of a machine then share its pages.
+    """
+
+    def __init__(self, path: Path, cache: Path | None = None) -> None:
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise GranvitError(f"mixture: {path} does not exist; make it with `snakemake {path}`")
+        missing = set(COLUMNS) - set(parquet.read_schema(self.path).names)
+        if missing:
+            raise GranvitError(
+                f"mixture: {path} has no column {', '.join(sorted(missing))}; expected a mixture's Parquet "
+                f"file"
+            )
+        self.table = self._read(cache)
+        if not len(self.table):
+            raise GranvitError(
+                f"mixture: {path} holds no image; give its sources more images, or relax the filters"
+            )
+
+    def _read(self, cache: Path | None) -> pa.Table:
+        metadata = parquet.read_metadata(self.path)
+        size = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
+        if cache is None or size <= MEMORY_LIMIT:
+            return parquet.read_table(self.path, columns=COLUMNS)
+        copy = Path(cache) / f"{self.path.stem}.arrow"
+        if not copy.is_file() or copy.stat().st_mtime < self.path.stat().st_mtime:
+            _write_arrow(self.path, copy)
+        return pa.ipc.open_file(pa.memory_map(str(copy))).read_all()
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def row(self, index: int) -> dict:
+        """One image's row as plain Python values."""
+        return self.table.slice(index, 1).to_pylist()[0]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One image's text and regions. ``segments``: its question-answer pairs; ``boxes``: distinct regions,
+    pixels of the original."""
+
+    key: str
+    width: int
+    height: int
+    segments: list[Segment]
+    tasks: list[str]
+    questions: list[str]
+    answers: list[str]
+    boxes: list[list[float]]
+
+
+class Examples:
+    """Tokenised rows of a mixture; kept in memory when several epochs will ask for them again."""
+
+    def __init__(self, mixture: Mixture, model: MLLM, tasks: tuple[str, ...], keep: bool) -> None:
+        self.mixture, self.chat, self.tasks, self.keep = mixture, model.chat, tasks, keep
+        self.kept: dict[int, Example] = {}
+
+    def __getitem__(self, index: int) -> Example:
+        if index in self.kept:
+            return self.kept[index]
+        example = self._make(self.mixture.row(index))
+        if self.keep:
+            self.kept[index] = example
+        return example
+
+    def _make(self, row: dict) -> Example:
+        pairs, key = row["qa"], row["key"]
+        if not pairs:
+            raise GranvitError(
+                f"mixture: {self.mixture.path}: image {key!r} has no question; make the mixture again"
+            )
+        for pair in pairs:
+            if pair["task"] not in self.tasks:
+                raise GranvitError(
+                    f"mixture: {self.mixture.path}: image {key!r} has task {pair['task']!r}, this stage "
+                    f"learns "
+                    f"{', '.join(self.tasks)}; name another mixture in the recipe"
+                )
+        boxes = [list(box) for box in dict.fromkeys(tuple(pair["box"]) for pair in pairs if pair["box"])]
+        segments = [self.chat.segment(pair["question"], pair["answer"]) for pair in pairs]
+        columns = ([pair[name] for pair in pairs] for name in ("task", "question", "answer"))
+        return Example(key, row["width"], row["height"], segments, *columns, boxes)
+
+
+def _write_arrow(source: Path, target: Path) -> None:
+    """Copy a Parquet file, piece by piece, into Arrow's own format, whose rows can be found without reading
+    the rest."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staged = target.with_suffix(f".{os.getpid()}.tmp")
+    with parquet.ParquetFile(source) as file:
+        pieces = file.iter_batches(columns=COLUMNS)
+        first = next(pieces, None)
+        with pa.ipc.new_file(staged, first.schema if first else file.schema_arrow) as writer:
+            for piece in itertools.chain([first] if first else [], pieces):
+                writer.write_batch(piece)
+    os.replace(staged, target)

@@ -1,0 +1,151 @@
+"""The ten published models: their classes have the published sizes, and each encoder trains with each kind
+of language model.
+
+`tests/published/` holds what their authors state (no weights): the configuration, the number of parameters,
+how images are normalised.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from factories import make_encoder, make_llm
+from foreign_checkpoints import make_foreign_encoder, published_weights
+from test_models_key_layouts import two_towers
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    CLIPConfig,
+    CLIPModel,
+    SiglipConfig,
+    SiglipModel,
+)
+
+from granvit.config import ENCODERS_FILE, LLMS_FILE, read_yaml
+from granvit.models.encoders import FAMILIES, Encoder, load_encoder
+from granvit.models.key_layouts import find_layout, native_config, native_weights
+from granvit.models.llms import load_llm, load_tokenizer
+from granvit.models.mllm import MLLM, PARTS
+from granvit.models.packing import pack
+from granvit.models.projector import Projector
+from granvit.schema import EncoderSpec, LLMSpec
+
+PUBLISHED = {
+    file.stem: json.loads(file.read_text()) for file in Path(__file__).parent.glob("published/*.json")
+}
+ENCODERS = {name: facts for name, facts in PUBLISHED.items() if "image_mean" in facts}
+LLMS = {name: facts for name, facts in PUBLISHED.items() if name not in ENCODERS}
+SPECS = {name: EncoderSpec(**spec) for name, spec in read_yaml(Path(ENCODERS_FILE))["published"].items()}
+LLM_SPECS = {name: LLMSpec(**spec) for name, spec in read_yaml(Path(LLMS_FILE))["published"].items()}
+
+
+def vision_model(name: str) -> torch.nn.Module:
+    """The encoder's class at its published configuration, on the meta device: no memory is taken."""
+    config = ENCODERS[name]["config"]
+    layout = find_layout(config)
+    native = native_config(layout, config, name) if layout else AutoConfig.for_model(**config)
+    with torch.device("meta"):
+        return FAMILIES[config["model_type"]].model(getattr(native, "vision_config", native))
+
+
+def language_model(name: str) -> torch.nn.Module:
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(AutoConfig.for_model(**LLMS[name]["config"]))
+
+
+def count(model: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_facts_are_there_for_every_model_of_the_configuration():
+    assert set(ENCODERS) == set(SPECS) and set(LLMS) == set(LLM_SPECS)
+    assert len(ENCODERS) == 6 and len(LLMS) == 4
+    for name, spec in (SPECS | LLM_SPECS).items():
+        assert spec.path == PUBLISHED[name]["checkpoint"]
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_encoder_has_the_published_number_of_parameters(name):
+    assert count(vision_model(name)) == pytest.approx(ENCODERS[name]["parameters"], rel=0.01)
+
+
+@pytest.mark.parametrize("name", LLMS)
+def test_language_model_has_the_published_number_of_parameters(name):
+    model, facts = language_model(name), LLMS[name]
+    assert count(model) == pytest.approx(facts["parameters"], rel=0.01)
+    if "parameters_without_embeddings" in facts:
+        tables = {
+            id(m.weight): m.weight for m in (model.get_input_embeddings(), model.get_output_embeddings())
+        }
+        rest = count(model) - sum(table.numel() for table in tables.values())
+        assert rest == pytest.approx(facts["parameters_without_embeddings"], rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "tokens"),
+    [
+        ("CLIP", 576),
+        ("SigLIP", 729),
+        ("SigLIP2", 1024),
+        ("AIMv2", 576),
+        ("InternViT", 1024),
+        ("SAILViT", 1024),
+    ],
+)
+def test_configured_encoder_looks_at_images_as_its_checkpoint_did(name, tokens):
+    spec, facts = SPECS[name], ENCODERS[name]
+    model = vision_model(name)
+    for key in ("image_size", "patch_size"):
+        size = getattr(model.config, key)
+        assert getattr(spec, key) == (size if isinstance(size, int) else size[0])
+    assert (spec.mean, spec.std) == (facts["image_mean"], facts["image_std"])
+    assert spec.tokens == tokens and spec.feature_layer == -2
+    encoder = Encoder(model, FAMILIES[facts["config"]["model_type"]], spec)
+    features = encoder(torch.empty(1, 3, spec.image_size, spec.image_size, device="meta"))
+    assert features.shape == (1, tokens, model.config.hidden_size)
+
+
+@pytest.mark.parametrize(("name", "keys"), [("InternViT", 4 + 24 * 14), ("SAILViT", 5 + 24 * 7)])
+def test_published_key_list_becomes_every_native_key_at_full_size(name, keys):
+    model = vision_model(name)
+    published = published_weights("intern_vit" if name == "InternViT" else "aimv2", model)
+    assert len(published) == keys
+    native = native_weights(find_layout(ENCODERS[name]["config"]), published)
+    shapes = {key: value.shape for key, value in model.state_dict().items()}
+    assert {key: value.shape for key, value in native.items()} == shapes
+
+
+def tiny_encoder(name: str, folder: Path):
+    """A random encoder on disk, in the layout that the hub has for ``name``."""
+    if name == "CLIP":
+        return two_towers(folder, CLIPModel, CLIPConfig)[0]
+    if name in ("SigLIP", "SigLIP2"):
+        return two_towers(folder, SiglipModel, SiglipConfig)[0]
+    if name == "AIMv2":
+        return make_encoder(folder, "aimv2")
+    return make_foreign_encoder(folder, "intern_vit" if name == "InternViT" else "aimv2")
+
+
+@pytest.mark.parametrize("language", ["qwen2", "llama"])
+@pytest.mark.parametrize("name", ENCODERS)
+def test_every_encoder_trains_a_step_with_every_kind_of_language_model(tmp_path, name, language):
+    encoder = load_encoder(tiny_encoder(name, tmp_path / "encoder"))
+    spec = make_llm(tmp_path / "llm", language)
+    torch.manual_seed(0)
+    model = MLLM(encoder, Projector(encoder.width, 32), load_llm(spec), load_tokenizer(spec)).train()
+    learning = {part: list(getattr(model, part).parameters()) for part in PARTS}
+    learning["encoder"] = encoder.feature_parameters()
+    before = {part: [p.detach().clone() for p in parameters] for part, parameters in learning.items()}
+    optimizer = torch.optim.AdamW([p for part in learning.values() for p in part], 1e-3)
+    pairs = [("Describe the image.", "red square"), ("Describe [0.1, 0.2, 0.3, 0.4]", "blue ring")]
+    packed = pack([[model.chat.segment(*pair) for pair in pairs]], model.chat, model.image_tokens)
+    loss = model.token_losses(model.encode_images(torch.randn(1, 3, 32, 32)), packed).mean()
+    loss.backward()
+    optimizer.step()
+    assert 0 < float(loss.detach()) < float("inf")
+    for part, parameters in learning.items():
+        for old, new in zip(before[part], parameters, strict=True):
+            assert not torch.equal(old, new) and bool(torch.isfinite(new).all()), part

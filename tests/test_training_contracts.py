@@ -1,0 +1,113 @@
+"""Each stage's contract: exactly the parts that should learn do, and the teacher follows its formula."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from factories import make_mixture, make_recipe, make_world
+from safetensors.torch import load_file
+
+from granvit.schema import RunCompute
+from granvit.training.engine import Cluster
+from granvit.training.examples import Mixture
+from granvit.training.run import assemble, make_trainer, train
+from granvit.training.stages import learning_parts
+
+PARTS = ("encoder", "projector", "llm")
+BEHIND_THE_FEATURES = ("encoder.layers.2", "post_layernorm", "head")
+CONTRACTS = {
+    "projector": ("projector", {}, {"projector"}),
+    "stage 1": ("stage1", {}, {"encoder", "projector"}),
+    "stage 1 without distillation (Table 3)": ("stage1", {"distillation": None}, {"encoder", "projector"}),
+    "stage 1 with both tasks (Fig. 4)": ("stage1", {"mixture": "both"}, {"encoder", "projector"}),
+    "stage 1 with tiles (Table 8)": ("stage1", {"tiles": 4}, {"encoder", "projector"}),
+    "stage 2": ("stage2", {}, {"projector", "llm"}),
+    "stage 2 with the encoder tuned (Table 9)": (
+        "stage2",
+        {"trains": {"encoder": True, "projector": True, "llm": True}},
+        {"encoder", "projector", "llm"},
+    ),
+    "SFT": ("sft", {}, {"encoder", "projector", "llm"}),
+    "SFT with the encoder frozen (Table 10)": (
+        "sft",
+        {"trains": {"encoder": False, "projector": True, "llm": True}},
+        {"projector", "llm"},
+    ),
+    "continued pretraining": ("continued", {}, {"encoder", "projector", "llm"}),
+}
+TASKS = {
+    "projector": ("instruction",),
+    "stage1": ("global_caption", "bbox2caption"),
+    "stage2": ("global_caption", "caption2bbox"),
+    "sft": ("instruction",),
+    "continued": ("instruction",),
+    "both": ("global_caption", "bbox2caption", "caption2bbox"),
+}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    torch.set_num_threads(1)
+    world = make_world(tmp_path_factory.mktemp("world"))
+    folder = tmp_path_factory.mktemp("mixtures")
+    world.mixtures = {
+        name: make_mixture(folder / f"{name}.parquet", tasks=tasks) for name, tasks in TASKS.items()
+    }
+    return world
+
+
+@pytest.mark.parametrize("contract", CONTRACTS)
+def test_stage_changes_exactly_the_parts_that_it_should(world, tmp_path, contract):
+    stage, changes, learns = CONTRACTS[contract]
+    recipe = make_recipe(stage, **changes)
+    mixture = world.mixtures.get(recipe.mixture, world.mixtures[stage])
+    torch.manual_seed(0)  # as the run does: a fresh projector of the same bits
+    before = assemble(recipe, world.encoder, world.llm, None, None)
+    train(
+        recipe,
+        0,
+        world.encoder,
+        world.llm,
+        None,
+        None,
+        mixture,
+        None,
+        tmp_path / "run",
+        tmp_path / "s",
+        "cpu",
+    )
+    starts = {
+        "encoder": before.encoder.model.state_dict(),
+        "projector": before.projector.state_dict(),
+        "llm": before.llm.state_dict(),
+    }
+    for part in PARTS:
+        trained = load_file(tmp_path / f"run/model/{part}/model.safetensors")
+        same = {name for name, value in trained.items() if value.equal(starts[part][name])}
+        if part not in learns:
+            assert same == trained.keys(), part
+        elif part == "encoder":
+            assert same == {name for name in trained if name.startswith(BEHIND_THE_FEATURES)}
+        else:
+            assert not same, part
+
+
+@pytest.mark.parametrize("decay", [0.9, 0.99])
+def test_teacher_follows_its_formula_over_three_steps(world, decay):
+    recipe = make_recipe("stage1")
+    distillation = recipe.distillation.model_copy(update={"ema_decay": decay})
+    recipe = recipe.model_copy(update={"distillation": distillation})
+    cluster = Cluster("cpu", "ddp", recipe)
+    model = assemble(recipe, world.encoder, world.llm, None, None)
+    mixture = Mixture(world.mixtures["stage1"])
+    trainer = make_trainer(recipe, 0, model, learning_parts(recipe), mixture, cluster, RunCompute())
+    name = "model.encoder.layers.0.mlp.fc1.weight"
+    expected = model.encoder.state_dict()[name].clone()
+    for step in range(3):
+        trainer.step(step)
+        student = model.encoder.state_dict()[name]
+        expected = decay * expected + (1 - decay) * student
+        teacher = trainer.teacher.encoder.state_dict()[name]
+        assert teacher.dtype == torch.float32
+        torch.testing.assert_close(teacher, expected, rtol=1e-6, atol=1e-8)
+        assert not teacher.equal(student)

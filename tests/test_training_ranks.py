@@ -1,0 +1,212 @@
+"""Several ranks are one trainer: same losses, exact resume after kill -9, signals, and one manifest."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from factories import make_mixture, make_recipe, make_world
+from safetensors.torch import load_file
+
+from granvit.errors import GranvitError
+from granvit.schema import RunCompute
+from granvit.training.course import EXIT_SAVED
+from granvit.training.launch import Job, launch, launch_command
+
+TESTS = Path(__file__).parent
+PARTS = ("encoder", "projector", "llm")
+STAGES = {
+    "projector": ("instruction",),
+    "stage1": ("global_caption", "bbox2caption"),
+    "stage2": ("global_caption", "caption2bbox"),
+    "sft": ("instruction",),
+    "continued": ("instruction",),
+}
+TORCHRUN = "torchrun --standalone --nproc-per-node {devices}"
+needs_compiler = pytest.mark.skipif(
+    shutil.which("g++") is None, reason="DeepSpeed builds its CPU collectives with g++, which is not there"
+)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    torch.set_num_threads(1)  # as the ranks do: another number of threads gives other last bits
+    world = make_world(tmp_path_factory.mktemp("world"))
+    folder = tmp_path_factory.mktemp("mixtures")
+    world.mixtures = {
+        stage: make_mixture(folder / f"{stage}.parquet", images=12, tasks=tasks)
+        for stage, tasks in STAGES.items()
+    }
+    return world
+
+
+@pytest.fixture(autouse=True)
+def own_interpreter(monkeypatch):
+    """The launcher of the environment that the tests run in, one thread a rank."""
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+def make_job(world, stage: str, folder: Path, sharding: str = "ddp", **recipe) -> Job:
+    settings = {"save_every": 1, **recipe}
+    return Job(
+        recipe=make_recipe(stage, **settings), seed=0, encoder=world.encoder, llm=world.llm,
+        parent_dir=None, encoder_dir=None, mixture=str(world.mixtures[stage]),
+        heldout=str(world.heldout), out_dir=str(folder / "run"), state_dir=str(folder / "state"),
+        device="cpu", log=None, compute=RunCompute(sharding=sharding, keep_states=2),
+    )  # fmt: skip
+
+
+def weights(folder: Path) -> dict[str, dict]:
+    return {part: load_file(folder / f"run/model/{part}/model.safetensors") for part in PARTS}
+
+
+def assert_same_bits(first: Path, second: Path) -> None:
+    for part, values in weights(first).items():
+        others = weights(second)[part]
+        assert values.keys() == others.keys()
+        assert all(value.equal(others[name]) for name, value in values.items()), part
+
+
+def log_rows(folder: Path) -> list[dict[str, str]]:
+    with open(folder / "run/training_log.csv") as file:
+        return list(csv.DictReader(file))
+
+
+def losses(folder: Path) -> list[float]:
+    return [float(row["loss"]) for row in log_rows(folder)]
+
+
+def importing() -> dict[str, str]:
+    """The environment of a process that imports the package under test."""
+    return {**os.environ, "PYTHONPATH": str(TESTS.parent)}
+
+
+def die(job: Job, launcher: list[str], step: int, rank: int = 0) -> None:
+    """Run a job whose rank is killed (SIGKILL) after the optimizer step `step`, before its state is saved."""
+    file = Path(job.state_dir) / "job.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(job.model_dump_json())
+    environment = {**importing(), "DIE_AT": str(step), "RANK_TO_DIE": str(rank)}
+    done = subprocess.run([*launcher, str(TESTS / "dying_rank.py"), str(file)], env=environment)
+    assert done.returncode != 0 and not Path(job.out_dir).exists()
+
+
+@pytest.mark.ranks
+@pytest.mark.parametrize("stage", STAGES)
+def test_stage_killed_at_any_step_resumes_to_the_same_bits(world, tmp_path, stage):
+    whole, killed = make_job(world, stage, tmp_path / "whole"), make_job(world, stage, tmp_path / "killed")
+    launch(whole, None, 1, 1)
+    die(killed, [sys.executable], random.randrange(3))
+    launch(killed, None, 1, 1)
+    assert_same_bits(tmp_path / "whole", tmp_path / "killed")
+
+
+@needs_compiler
+@pytest.mark.ranks
+@pytest.mark.parametrize("stage", STAGES)
+def test_two_zero2_ranks_killed_at_any_step_resume_to_the_same_bits_and_learn_as_one(world, tmp_path, stage):
+    one = make_job(world, stage, tmp_path / "one")
+    whole = make_job(world, stage, tmp_path / "whole", "zero2")
+    killed = make_job(world, stage, tmp_path / "killed", "zero2")
+    launch(one, None, 1, 1)
+    launch(whole, TORCHRUN, 2, 1)
+    torchrun = ["torchrun", "--standalone", "--nproc-per-node", "2"]
+    die(killed, torchrun, random.randrange(3), random.randrange(2))
+    launch(killed, TORCHRUN, 2, 1)
+    assert_same_bits(tmp_path / "whole", tmp_path / "killed")
+    assert losses(tmp_path / "whole") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
+    manifest = json.loads((tmp_path / "whole/run/manifest.json").read_text())
+    assert (manifest["ranks"], manifest["sharding"]) == (2, "zero2")
+
+
+@needs_compiler
+@pytest.mark.ranks
+@pytest.mark.parametrize("sharding", ["ddp", "zero3"])
+def test_two_ranks_give_the_losses_and_weights_of_one(world, tmp_path, sharding):
+    launch(make_job(world, "sft", tmp_path / "one", eval_every=2), None, 1, 1)
+    launch(make_job(world, "sft", tmp_path / "two", sharding, eval_every=2), TORCHRUN, 2, 1)
+    one, two = log_rows(tmp_path / "one"), log_rows(tmp_path / "two")
+    assert len(one) == 4
+    for first, second in zip(one, two, strict=True):
+        for name, value in first.items():
+            assert second[name] == value == "" or float(second[name]) == pytest.approx(float(value), rel=1e-5)
+    for part, values in weights(tmp_path / "one").items():
+        others = weights(tmp_path / "two")[part]
+        assert values.keys() == others.keys()
+        assert all(value.allclose(others[name], atol=1e-4) for name, value in values.items()), part
+
+
+@pytest.mark.ranks
+def test_signal_to_the_launching_process_saves_on_all_ranks_and_exits_with_its_code(world, tmp_path):
+    job = make_job(world, "stage1", tmp_path / "stopped", epochs=200.0)
+    process, ranks = start_in_a_process(job, tmp_path)
+    process.send_signal(signal.SIGUSR2)
+    assert process.wait(120) == EXIT_SAVED
+    assert not psutil.wait_procs(ranks, 30)[1]
+    states = sorted(Path(job.state_dir).glob("step-*"))
+    assert len(states) == 2  # the last two stay, as keep_states says
+    assert sorted(path.name for path in states[-1].iterdir()) == [
+        "fingerprint.json", "rank0.pt", "rank1.pt", "shared.pt",
+    ]  # fmt: skip
+
+
+@pytest.mark.ranks
+def test_ranks_end_when_the_launching_process_is_killed(world, tmp_path):
+    job = make_job(world, "projector", tmp_path, epochs=500.0)
+    process, ranks = start_in_a_process(job, tmp_path)
+    process.kill()
+    assert ranks and not psutil.wait_procs(ranks, 60)[1]
+
+
+def start_in_a_process(job: Job, folder: Path) -> tuple[subprocess.Popen, list[psutil.Process]]:
+    """A process that launches two ranks, and what it has started, once the run has saved a state."""
+    script = "import sys; from granvit.training.launch import Job, launch\n"
+    script += f"launch(Job.model_validate_json(open(sys.argv[1]).read()), {TORCHRUN!r}, 2, 1)\n"
+    (folder / "job.json").write_text(job.model_dump_json())
+    process = subprocess.Popen([sys.executable, "-c", script, folder / "job.json"], env=importing())
+    end = time.monotonic() + 120
+    while not list(Path(job.state_dir).glob("step-*")):
+        assert process.poll() is None and time.monotonic() < end, "no state was saved in time"
+        time.sleep(0.1)
+    return process, psutil.Process(process.pid).children(recursive=True)
+
+
+def test_state_of_another_number_of_ranks_is_refused(world, tmp_path):
+    job = make_job(world, "stage1", tmp_path)
+    die(job, [sys.executable], 1)
+    file = next(Path(job.state_dir).glob("step-*/fingerprint.json"))
+    file.write_text(file.read_text().replace('"ranks": 1', '"ranks": 8'))
+    with pytest.raises(GranvitError, match="with ranks 8, this run has 1"):
+        launch(job, None, 1, 1)
+
+
+def test_launcher_of_a_profile_is_filled_in(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda word: word)
+    template = "srun --nodes={nodes} torchrun --nproc-per-node={devices} --rdzv-endpoint={host}:{port}"
+    command = launch_command(template, 8, 16, Path("state/job.json"))
+    assert command[:4] == ["srun", "--nodes=16", "torchrun", "--nproc-per-node=8"]
+    assert command[-3:] == ["-m", "granvit.training.launch", "state/job.json"]
+    deepspeed = launch_command("deepspeed --num_gpus {devices}", 8, 1, Path("job.json"))
+    assert deepspeed[:3] == ["deepspeed", "--num_gpus", "8"] and "--module" in deepspeed
+
+
+def test_launcher_that_cannot_be_is_refused_by_its_key(world, tmp_path):
+    job = make_job(world, "stage1", tmp_path)
+    with pytest.raises(GranvitError, match=r"compute\.launcher: null, .* 2 x 8 devices"):
+        launch(job, None, 8, 2)
+    with pytest.raises(GranvitError, match=r"compute\.launcher: 'nosuchrun' is not on PATH"):
+        launch(job, "nosuchrun {devices}", 2, 1)
+    with pytest.raises(GranvitError, match=r"compute\.launcher: .*\{gpus\}.* places are \{devices\}"):
+        launch(job, "torchrun {gpus}", 2, 1)
