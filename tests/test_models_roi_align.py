@@ -80,3 +80,25 @@ def test_no_region_gives_an_empty_result():
     assert roi_align(
         torch.randn(1, 2, 4, 4), torch.zeros(0, 4), torch.zeros(0, dtype=torch.long), (3, 3)
     ).shape == (0, 2, 3, 3)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_roi_align_equals_torchvisions_where_that_is(device):
+    try:
+        from torchvision.ops import roi_align as torchvisions
+    except (ImportError, RuntimeError) as error:  # its wheel is a CUDA build, which a CPU torch cannot load
+        pytest.skip(f"torchvision cannot be used here: {str(error).splitlines()[0]}")
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(3, 8, 32, 32, generator=generator).to(device)
+    corners = 512 * torch.rand(20, 2, generator=generator)
+    sides = 4 + 200 * torch.rand(20, 2, generator=generator)
+    boxes = torch.cat([corners, corners + sides], 1).to(device)
+    index = (torch.arange(20) % 3).to(device)
+    expected = torchvisions(
+        features, torch.cat([index[:, None].float(), boxes], 1), (14, 14), 1 / 16, -1, True
+    )
+    torch.testing.assert_close(
+        roi_align(features, boxes, index, (14, 14), 1 / 16), expected, rtol=1e-5, atol=1e-5
+    )

@@ -34,6 +34,7 @@ STAGES = {
     "continued": ("instruction",),
 }
 TORCHRUN = "torchrun --standalone --nproc-per-node {devices}"
+TWO_RANKS = ["torchrun", "--standalone", "--nproc-per-node", "2"]
 needs_compiler = pytest.mark.skipif(
     shutil.which("g++") is None, reason="DeepSpeed builds its CPU collectives with g++, which is not there"
 )
@@ -93,14 +94,20 @@ def importing() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(TESTS.parent)}
 
 
-def die(job: Job, launcher: list[str], step: int, rank: int = 0) -> None:
-    """Run a job whose rank is killed (SIGKILL) after the optimizer step `step`, before its state is saved."""
+def run_troubled(job: Job, launcher: list[str], trouble: str, step: int, rank: int) -> int:
+    """Run a job with trouble on one rank (troubled_rank.py); the exit code."""
     file = Path(job.state_dir) / "job.json"
     file.parent.mkdir(parents=True)
     file.write_text(job.model_dump_json())
-    environment = {**importing(), "DIE_AT": str(step), "RANK_TO_DIE": str(rank)}
-    done = subprocess.run([*launcher, str(TESTS / "dying_rank.py"), str(file)], env=environment)
-    assert done.returncode != 0 and not Path(job.out_dir).exists()
+    environment = {**importing(), "TROUBLE": trouble, "AT": str(step), "ON_RANK": str(rank)}
+    command = [*launcher, str(TESTS / "troubled_rank.py"), str(file)]
+    return subprocess.run(command, env=environment).returncode
+
+
+def die(job: Job, launcher: list[str], step: int, rank: int = 0) -> None:
+    """Run a job whose rank is killed (SIGKILL) after the optimizer step `step`, before its state is saved."""
+    assert run_troubled(job, launcher, "die", step, rank) != 0
+    assert not Path(job.out_dir).exists()
 
 
 @pytest.mark.ranks
@@ -122,8 +129,7 @@ def test_two_zero2_ranks_killed_at_any_step_resume_to_the_same_bits_and_learn_as
     killed = make_job(world, stage, tmp_path / "killed", "zero2")
     launch(one, None, 1, 1)
     launch(whole, TORCHRUN, 2, 1)
-    torchrun = ["torchrun", "--standalone", "--nproc-per-node", "2"]
-    die(killed, torchrun, random.randrange(3), random.randrange(2))
+    die(killed, TWO_RANKS, random.randrange(3), random.randrange(2))
     launch(killed, TORCHRUN, 2, 1)
     assert_same_bits(tmp_path / "whole", tmp_path / "killed")
     assert losses(tmp_path / "whole") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
@@ -146,6 +152,29 @@ def test_two_ranks_give_the_losses_and_weights_of_one(world, tmp_path, sharding)
         others = weights(tmp_path / "two")[part]
         assert values.keys() == others.keys()
         assert all(value.allclose(others[name], atol=1e-4) for name, value in values.items()), part
+
+
+@needs_compiler
+@pytest.mark.ranks
+@pytest.mark.parametrize("sharding", ["ddp", "zero2"])
+def test_loss_that_is_no_number_on_one_rank_changes_nothing_on_any(world, tmp_path, sharding):
+    job = make_job(world, "stage1", tmp_path / "troubled", sharding)
+    compute = job.compute.model_copy(update={"max_bad_steps": 2})
+    job = job.model_copy(update={"compute": compute, "log": str(tmp_path / "log.txt")})
+    assert run_troubled(job, TWO_RANKS, "nan", step=2, rank=1) == 0
+    log = (tmp_path / "log.txt").read_text()
+    assert "loss is nan at step 3; this step changed nothing. Images of the batch: stage1-" in log
+    assert log.partition("Images of the batch: ")[2].splitlines()[0].count("stage1-") == 4  # of both ranks
+    assert all(value.isfinite().all() for value in weights(tmp_path / "troubled")["encoder"].values())
+
+
+@needs_compiler
+@pytest.mark.ranks
+def test_bf16_on_zero2_ranks_keeps_fp32_weights_and_the_losses_of_one_process(world, tmp_path):
+    launch(make_job(world, "sft", tmp_path / "one", precision="bf16"), None, 1, 1)
+    launch(make_job(world, "sft", tmp_path / "two", "zero2", precision="bf16"), TORCHRUN, 2, 1)
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=5e-3)
+    assert all(value.dtype == torch.float32 for value in weights(tmp_path / "two")["llm"].values())
 
 
 @pytest.mark.ranks

@@ -1,0 +1,39 @@
+"""What a launcher starts instead of `granvit.training.launch`: the same, but with trouble on one rank.
+
+TROUBLE=die: rank RANK is killed (SIGKILL) after the optimizer step AT; TROUBLE=nan: its loss in that step is
+no number.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import sys
+
+from granvit.training import launch
+from granvit.training.loop import Objective, Trainer
+
+TROUBLE, AT, RANK = os.environ["TROUBLE"], int(os.environ["AT"]), int(os.environ["ON_RANK"])
+step, forward = Trainer.step, Objective.forward
+now = -1
+
+
+def troubled_step(self: Trainer, number: int) -> dict[str, float]:
+    global now
+    now = number
+    metrics = step(self, number)
+    if TROUBLE == "die" and number == AT and self.cluster.rank == RANK:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return metrics
+
+
+def troubled_forward(self: Objective, *arguments):
+    loss, metrics = forward(self, *arguments)
+    if TROUBLE == "nan" and now == AT and int(os.environ.get("RANK", 0)) == RANK:
+        return loss * math.nan, {name: value * math.nan for name, value in metrics.items()}
+    return loss, metrics
+
+
+Trainer.step, Objective.forward = troubled_step, troubled_forward
+sys.exit(launch.main(sys.argv[1:]))
