@@ -189,6 +189,23 @@ def make_mixture(
     return path
 
 
+STAGE_TASKS = {
+    "projector": ("global_caption",),
+    "stage1": ("global_caption", "bbox2caption"),
+    "stage2": ("global_caption", "caption2bbox"),
+    "sft": ("instruction",),
+    "continued": ("instruction",),
+}
+
+
+def make_mixtures(folder: Path, images: int = 10) -> dict[str, Path]:
+    """A mixture for each stage."""
+    return {
+        stage: make_mixture(folder / f"{stage}.parquet", images, tasks)
+        for stage, tasks in STAGE_TASKS.items()
+    }
+
+
 def make_recipe(stage: str = "stage1", **changes) -> Recipe:
     """A recipe of ``stage`` with the paper's parts and settings small enough for a test."""
     trains = {

@@ -152,3 +152,31 @@ def test_every_module_that_makes_results_belongs_to_a_step():
     modules = {path for room in [*rooms, ROOT / "workflow_scripts"] for path in room.rglob("*.py")}
     uncovered = {path.name for path in modules - covered if path.name != "__init__.py"}
     assert uncovered == {"check_cases.py", "_script.py", "copy_files.py"}  # tools, not steps
+
+
+@pytest.mark.parametrize("profile", ["gpu", "npu"])
+def test_cluster_profile_asks_for_the_devices_that_its_layout_uses(profile):
+    folder = ROOT / "profiles" / profile
+    asked = yaml.safe_load((folder / "profile.yaml").read_text())
+    assert asked["configfile"] == str((folder / "compute.yaml").relative_to(ROOT))
+    compute = config.load_config("paper", yaml.safe_load((folder / "compute.yaml").read_text()), ROOT).compute
+    training = {"pretrain_projector", "train_stage1", "train_stage2", "continue_pretraining", "finetune_sft"}
+    assert training <= asked["set-resources"].keys() and compute.train_nodes == 1
+    for rule, resources in asked["set-resources"].items():
+        devices = compute.train_devices if rule in training else compute.accelerators
+        if rule != "annotate_regions":  # reads with PaddleOCR on the CPU
+            assert (resources.get("gpu"), resources.get("gres")) == (
+                (devices, None) if profile == "gpu" else (None, f"'npu:{devices}'")
+            )
+
+
+def test_large_llm_is_tuned_in_shards_and_only_where_it_is_tuned():
+    settings = config.load_config("paper", root=ROOT)
+    recipes = config.resolve_all(settings, ROOT)
+
+    def layout(name: str):
+        return settings.compute.for_run(recipes[name])
+
+    assert layout("sft-granvit-7b").sharding == "zero3" and layout("sft-granvit-7b").gradient_checkpointing
+    assert layout("sft-granvit").sharding == layout("stage1-granvit").sharding == "zero2"
+    assert layout("projector-granvit-7b").sharding == "ddp"

@@ -15,7 +15,7 @@ import npu_device
 import pytest
 import torch
 import torch.nn.functional as F
-from factories import make_mixture, make_recipe, make_world
+from factories import STAGE_TASKS, make_mixtures, make_recipe, make_world
 from safetensors.torch import load_file
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
@@ -24,13 +24,6 @@ from granvit.device import describe_device, pick_device
 from granvit.training.run import train
 
 pytestmark = pytest.mark.skipif(npu_device.obstacle() is not None, reason=str(npu_device.obstacle()))
-TASKS = {
-    "projector": ("global_caption",),
-    "stage1": ("global_caption", "bbox2caption"),
-    "stage2": ("global_caption", "caption2bbox"),
-    "sft": ("instruction",),
-    "continued": ("instruction",),
-}
 PARTS = ("encoder", "projector", "llm")
 # Adam's first step moves a weight by the learning rate, however small its gradient: this one is seen at a
 # tolerance of 1e-5, and so is a weight that did not move.
@@ -51,15 +44,11 @@ def npu(request, tmp_path_factory):
 def world(tmp_path_factory):
     torch.set_num_threads(1)
     world = make_world(tmp_path_factory.mktemp("world"))
-    folder = tmp_path_factory.mktemp("mixtures")
-    world.mixtures = {
-        stage: make_mixture(folder / f"{stage}.parquet", images=4, tasks=tasks)
-        for stage, tasks in TASKS.items()
-    }
+    world.mixtures = make_mixtures(tmp_path_factory.mktemp("mixtures"), images=4)
     return world
 
 
-@pytest.fixture(scope="module", params=TASKS)
+@pytest.fixture(scope="module", params=STAGE_TASKS)
 def pair(request, npu, world, tmp_path_factory):
     """The same step of one stage on the CPU and on the npu, with held-out metrics before and after it."""
     folder = tmp_path_factory.mktemp(request.param)

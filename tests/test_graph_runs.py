@@ -96,9 +96,9 @@ def test_launcher_reruns_nothing_and_trains_on_several_ranks_where_asked(made):
     layout = made / "compute.yaml"
     launcher = "torchrun --standalone --nproc-per-node={devices}"
     layout.write_text(f"compute: {{train_devices: 2, launcher: '{launcher}', sharding: {{stage1: ddp}}}}")
-    assert "Nothing to be done" in call(made, "snakemake", "--configfile", "compute.yaml", "-n", "smoke")
+    assert "Nothing to be done" in call(made, "snakemake", "-n", "smoke", "--configfile", "compute.yaml")
     shutil.rmtree(made / STAGE1)
-    call(made, "snakemake", "--configfile", "compute.yaml", f"{STAGE1}/manifest.json")
+    call(made, "snakemake", f"{STAGE1}/manifest.json", "--configfile", "compute.yaml")
     manifest = json.loads((made / STAGE1 / "manifest.json").read_text())
     assert (manifest["ranks"], manifest["sharding"]) == (2, "ddp")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from factories import make_mixture, make_recipe, make_world
+from factories import make_mixture, make_mixtures, make_recipe, make_world
 from safetensors.torch import load_file
 
 from granvit.schema import RunCompute
@@ -35,14 +35,6 @@ CONTRACTS = {
     ),
     "continued pretraining": ("continued", {}, {"encoder", "projector", "llm"}),
 }
-TASKS = {
-    "projector": ("instruction",),
-    "stage1": ("global_caption", "bbox2caption"),
-    "stage2": ("global_caption", "caption2bbox"),
-    "sft": ("instruction",),
-    "continued": ("instruction",),
-    "both": ("global_caption", "bbox2caption", "caption2bbox"),
-}
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +42,8 @@ def world(tmp_path_factory):
     torch.set_num_threads(1)
     world = make_world(tmp_path_factory.mktemp("world"))
     folder = tmp_path_factory.mktemp("mixtures")
-    world.mixtures = {
-        name: make_mixture(folder / f"{name}.parquet", tasks=tasks) for name, tasks in TASKS.items()
-    }
+    both = make_mixture(folder / "both.parquet", tasks=("global_caption", "bbox2caption", "caption2bbox"))
+    world.mixtures = {**make_mixtures(folder), "both": both}
     return world
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from factories import make_mixture, make_recipe, make_world
+from factories import STAGE_TASKS, make_mixtures, make_recipe, make_world
 from safetensors.torch import load_file
 
 from granvit.errors import GranvitError
@@ -26,13 +26,6 @@ from granvit.training.launch import Job, launch, launch_command
 
 TESTS = Path(__file__).parent
 PARTS = ("encoder", "projector", "llm")
-STAGES = {
-    "projector": ("instruction",),
-    "stage1": ("global_caption", "bbox2caption"),
-    "stage2": ("global_caption", "caption2bbox"),
-    "sft": ("instruction",),
-    "continued": ("instruction",),
-}
 TORCHRUN = "torchrun --standalone --nproc-per-node {devices}"
 TWO_RANKS = ["torchrun", "--standalone", "--nproc-per-node", "2"]
 needs_compiler = pytest.mark.skipif(
@@ -44,11 +37,7 @@ needs_compiler = pytest.mark.skipif(
 def world(tmp_path_factory):
     torch.set_num_threads(1)  # as the ranks do: another number of threads gives other last bits
     world = make_world(tmp_path_factory.mktemp("world"))
-    folder = tmp_path_factory.mktemp("mixtures")
-    world.mixtures = {
-        stage: make_mixture(folder / f"{stage}.parquet", images=12, tasks=tasks)
-        for stage, tasks in STAGES.items()
-    }
+    world.mixtures = make_mixtures(tmp_path_factory.mktemp("mixtures"), images=12)
     return world
 
 
@@ -111,7 +100,7 @@ def die(job: Job, launcher: list[str], step: int, rank: int = 0) -> None:
 
 
 @pytest.mark.ranks
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", STAGE_TASKS)
 def test_stage_killed_at_any_step_resumes_to_the_same_bits(world, tmp_path, stage):
     whole, killed = make_job(world, stage, tmp_path / "whole"), make_job(world, stage, tmp_path / "killed")
     launch(whole, None, 1, 1)
@@ -122,7 +111,7 @@ def test_stage_killed_at_any_step_resumes_to_the_same_bits(world, tmp_path, stag
 
 @needs_compiler
 @pytest.mark.ranks
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", STAGE_TASKS)
 def test_two_zero2_ranks_killed_at_any_step_resume_to_the_same_bits_and_learn_as_one(world, tmp_path, stage):
     one = make_job(world, stage, tmp_path / "one")
     whole = make_job(world, stage, tmp_path / "whole", "zero2")
