@@ -77,9 +77,7 @@ def build_model(size: Size, device: torch.device) -> MLLM:
     return MLLM(encoder, projector, llm, tokenizer)
 
 
-def make_samples(
-    model: MLLM, size: Size, task: str, regions: tuple[int, ...], rows: int
-) -> Iterator[tuple]:
+def make_samples(model: MLLM, size: Size, task: str, regions: tuple[int, ...], rows: int) -> Iterator[tuple]:
     """(image, question-answer pairs) of a mixture: one long pair an image and ``regions`` short ones.
 
     ``task``: of the short pairs; an instruction's long one is an instruction too. Words are single tokens, so
