@@ -29,6 +29,7 @@ import torch
 from stage_work import make_trainer, pair, write_mixture
 
 from granvit.boxes import format_box
+from granvit.compute import RunCompute
 from granvit.config import load_config, resolve_recipe
 from granvit.data.prompts import GLOBAL_CAPTION_QUESTION, bbox2caption_question
 from granvit.device import seed_everything
@@ -39,7 +40,6 @@ from granvit.models.encoders import load_encoder
 from granvit.models.llms import load_llm, load_tokenizer
 from granvit.models.mllm import MLLM, feature_width
 from granvit.models.projector import Projector
-from granvit.schema import RunCompute
 from granvit.training.loop import Trainer
 
 IMAGES = 40  # five steps of eight: over them the average number of regions is exact

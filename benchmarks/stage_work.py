@@ -14,11 +14,11 @@ import pyarrow.parquet as parquet
 import torch
 from PIL import Image
 
+from granvit.compute import RunCompute
 from granvit.data.mixture_file import MIXTURE_SCHEMA
 from granvit.models.attention import choose_attention
 from granvit.models.mllm import MLLM
 from granvit.models.packing import row_length
-from granvit.schema import RunCompute
 from granvit.training.batches import Batches, choose_regions
 from granvit.training.engine import Cluster
 from granvit.training.examples import Example, Examples, Mixture

@@ -9,25 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from granvit.compute import Compute
+from granvit.judging import JudgeSettings
+from granvit.strict import NonNegative, NonNegativeInt, Positive, PositiveInt, Share, Strict
 
 Stage = Literal["projector", "stage1", "stage2", "sft", "continued"]
 Budget = Literal["8M", "16M", "24M", "all"]
-Sharding = Literal["ddp", "zero2", "zero3"]
-Attention = Literal["auto", "sdpa", "flex"]
-PositiveInt = Annotated[int, Field(gt=0)]
-NonNegativeInt = Annotated[int, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class Strict(BaseModel):
-    """No unknown keys, no silent conversions ('1' is not 1), and no change after loading."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class Parts(Strict):
@@ -143,62 +134,7 @@ class Data(Strict):
 
 class Evaluation(Strict):
     batch_size: PositiveInt
-
-
-class RunCompute(Strict):
-    """How one training run is laid out on its devices; what it learns does not depend on it."""
-
-    sharding: Sharding = "ddp"
-    attention: Attention = "sdpa"
-    tokens_per_batch: PositiveInt = 1 << 30
-    gradient_checkpointing: bool = False
-    data_workers: NonNegativeInt = 0
-    keep_states: PositiveInt = 1
-    max_bad_steps: PositiveInt = 1
-    max_skipped_share: Share = 0.0
-
-
-class ShardingOfStages(Strict):
-    projector: Sharding
-    stage1: Sharding
-    stage2: Sharding
-    sft: Sharding
-    continued: Sharding
-
-
-class Compute(Strict):
-    device: str
-    annotate_threads: PositiveInt
-    train_threads: PositiveInt
-    predict_threads: PositiveInt
-    accelerators: NonNegativeInt
-    train_devices: NonNegativeInt
-    train_nodes: PositiveInt
-    launcher: str | None
-    sharding: ShardingOfStages
-    large_llms: list[str]
-    attention: Attention
-    tokens_per_batch: PositiveInt
-    data_workers: NonNegativeInt
-    keep_states: PositiveInt
-    max_bad_steps: PositiveInt
-    max_skipped_share: Share
-
-    @property
-    def train_accelerators(self) -> int:
-        """Devices of a training job, on all of its nodes."""
-        return self.train_devices * self.train_nodes
-
-    def for_run(self, recipe: Recipe) -> RunCompute:
-        """What holds for one recipe: an LLM too large for a device's memory is tuned in shards, with its
-        activations computed twice."""
-        large = recipe.trains.llm and recipe.llm in self.large_llms
-        decided = {
-            "sharding": "zero3" if large else getattr(self.sharding, recipe.stage),
-            "gradient_checkpointing": large,
-        }
-        shared = RunCompute.model_fields.keys() - decided.keys()
-        return RunCompute(**decided, **self.model_dump(include=shared))
+    judge: JudgeSettings
 
 
 class EncoderSpec(Strict):

@@ -13,6 +13,7 @@ from granvit.config import SCALES, load_config, resolve_all
 from granvit.data.sources import read_sources
 from granvit.errors import GranvitError
 from granvit.evaluation.benchmarks import load_benchmarks
+from granvit.evaluation.judge import identity
 from granvit.reporting.spec import load_tables, required_forward_runs, required_leaves
 
 
@@ -222,6 +223,11 @@ def question_settings(wildcards):
     """Where the benchmarks' files are, and what they are rendered from."""
     data = settings(wildcards.scale).data
     return {"folder": data.benchmarks, "rendered": data.rendered_questions, "version": steps.version("benchmarks")}
+
+
+def judge_identity(wildcards):
+    """The judge that scores depend on, and its version; None without one."""
+    return identity(settings(wildcards.scale).evaluation.judge)
 
 
 def benchmark_files(folder, suffix):

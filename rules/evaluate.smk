@@ -61,6 +61,7 @@ rule score_benchmarks:
     priority: 25
     params:
         questions=question_settings,
+        judge=judge_identity,
         version=steps.version("score"),
     message:
         "Scoring {wildcards.recipe}, seed {wildcards.seed}"

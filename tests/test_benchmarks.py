@@ -12,8 +12,8 @@ import pytest
 import torch
 from conftest import ROOT, environment
 
+from granvit.compute import RunCompute
 from granvit.models.packing import row_length
-from granvit.schema import RunCompute
 
 KEYS = ("benchmark", "ours", "baseline", "unit", "ratio")
 

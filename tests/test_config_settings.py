@@ -151,7 +151,8 @@ def test_every_module_that_makes_results_belongs_to_a_step():
     ]
     modules = {path for room in [*rooms, ROOT / "workflow_scripts"] for path in room.rglob("*.py")}
     uncovered = {path.name for path in modules - covered if path.name != "__init__.py"}
-    assert uncovered == {"check_cases.py", "_script.py", "copy_files.py"}  # tools, not steps
+    tools = {"check_cases.py", "agreement.py", "export.py", "vlmevalkit.py", "lmms_eval.py"}
+    assert uncovered == tools | {"_script.py", "copy_files.py"}  # what makes no result of the graph
 
 
 @pytest.mark.parametrize("profile", ["gpu", "npu"])

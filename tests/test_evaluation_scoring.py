@@ -32,8 +32,55 @@ def test_a_wrong_expectation_makes_the_check_fail_and_is_shown(tmp_path, capsys)
 
 def test_a_rule_that_does_not_exist_is_named_and_the_known_ones_are_listed(tmp_path):
     (tmp_path / "x.jsonl").write_text('{"rule": "bleu", "expected": 1}\n')
-    with pytest.raises(GranvitError, match="no rule 'bleu'.*anls"):
+    with pytest.raises(GranvitError, match="x.jsonl: line 1: there is no rule 'bleu'.*anls"):
         check_cases.check(tmp_path, {})
+
+
+def test_a_case_that_lacks_what_its_rule_needs_is_named(tmp_path):
+    (tmp_path / "x.jsonl").write_text('\n{"rule": "anls", "prediction": "a", "expected": 1}\n')
+    with pytest.raises(GranvitError, match="line 2: a case of the rule 'anls' needs the key 'answers'"):
+        check_cases.check(tmp_path, {})
+
+
+def guesses(folder, wrong, right):
+    """Cases of exact match, of which ``wrong`` expect a hit that is none."""
+    case = {"rule": "exact_match", "prediction": "guess", "answers": ["gold"]}
+    lines = [case | {"expected": 1.0}] * wrong + [case | {"expected": 0.0}] * right
+    (folder / "cases.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def never_guess(prediction):
+    return check_cases.Departure(
+        "no guessing",
+        "exact_match",
+        lambda case: case["prediction"] == prediction,
+        "a guess is not an answer",
+    )
+
+
+def test_a_declared_departure_is_counted_by_its_name_and_not_as_agreement(tmp_path, capsys, monkeypatch):
+    guesses(tmp_path, wrong=1, right=19)
+    monkeypatch.setattr(check_cases, "DEPARTURES", (never_guess("guess"),))
+    assert check_cases.main([str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert " ".join(lines[0].split()) == (
+        "exact_match 19 agree 1 declared departures 0 disagree (no guessing 1)"
+    )
+    assert lines[-1].startswith("total") and "1 declared departures" in lines[-1]
+
+
+def test_departures_beyond_five_percent_of_a_rules_cases_fail_the_check(tmp_path, capsys, monkeypatch):
+    guesses(tmp_path, wrong=1, right=18)
+    monkeypatch.setattr(check_cases, "DEPARTURES", (never_guess("guess"),))
+    assert check_cases.main([str(tmp_path)]) == 1
+    assert "more than 5%" in capsys.readouterr().out
+
+
+def test_a_departure_covers_only_the_cases_it_was_declared_for(tmp_path, capsys, monkeypatch):
+    guesses(tmp_path, wrong=1, right=19)
+    monkeypatch.setattr(check_cases, "DEPARTURES", (never_guess("another answer"),))
+    assert check_cases.main([str(tmp_path)]) == 1
+    assert "expected 1.0, scored 0.0" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

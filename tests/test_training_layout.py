@@ -11,11 +11,11 @@ import torch
 from factories import make_mixture, make_recipe, make_world
 from test_models_packing import PAIRS, losses_of, make_model
 
+from granvit.compute import RunCompute
 from granvit.errors import GranvitError
 from granvit.models.attention import choose_attention, flex_mask
 from granvit.models.mllm import MLLM
 from granvit.models.packing import segment_mask
-from granvit.schema import RunCompute
 from granvit.training import examples
 from granvit.training.batches import Batches, Order
 from granvit.training.examples import Examples, Mixture

@@ -19,8 +19,8 @@ import torch
 from factories import STAGE_TASKS, make_mixtures, make_recipe, make_world
 from safetensors.torch import load_file
 
+from granvit.compute import RunCompute
 from granvit.errors import GranvitError
-from granvit.schema import RunCompute
 from granvit.training.course import EXIT_SAVED
 from granvit.training.launch import Job, launch, launch_command
 

@@ -1,25 +1,29 @@
-"""The list of benchmarks, and their questions and images as VLMEvalKit's TSV files hold them.
-
-A TSV may hold gigabytes of base64, so it is streamed: `read_rows` gives everything but the pictures,
-`read_images` gives each different picture once.
-"""
+"""The list of benchmarks: which questions of which TSV file each one asks, and how it is asked and scored."""
 
 from __future__ import annotations
 
-import ast
-import base64
-import binascii
 import csv
-import hashlib
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from granvit.errors import GranvitError
 from granvit.evaluation.prompts import FORMS
+from granvit.evaluation.tsv_files import Question, file_md5, read_images, read_rows
 
-LONGEST_REFERENCE = 64  # an `image` cell this short is not a picture but another row's index
+__all__ = [
+    "Benchmark",
+    "Question",
+    "file_md5",
+    "find_benchmark",
+    "load_benchmarks",
+    "read_images",
+    "read_questions",
+    "read_rows",
+    "select",
+    "slug",
+]
+
 _COLUMNS = (
     "benchmark",
     "tsv",
@@ -31,8 +35,6 @@ _COLUMNS = (
     "max_new_tokens",
     "md5",
 )
-
-csv.field_size_limit(sys.maxsize)
 
 
 @dataclass(frozen=True)
@@ -62,17 +64,6 @@ class Benchmark:
 def slug(name: str) -> str:
     """A benchmark's name without characters that a shell would mind: ``RefCOCO+`` -> ``RefCOCOplus``."""
     return name.replace("+", "plus")
-
-
-@dataclass(frozen=True)
-class Question:
-    """One row of a TSV: its cells without the pictures, and the digests of the pictures that it shows, in
-    order.
-    """
-
-    index: str
-    cells: dict[str, str]
-    images: tuple[str, ...]
 
 
 def load_benchmarks(path: str | Path = "config/benchmarks.tsv") -> list[Benchmark]:
@@ -129,101 +120,8 @@ def select(benchmark: Benchmark, questions: Sequence[Question]) -> list[Question
     return [question for question in questions if _belongs(question, benchmark)]
 
 
-def read_rows(path: Path) -> list[Question]:
-    """Every row of a TSV; of the pictures, which may be gigabytes, only their digests are kept."""
-    digests: dict[str, tuple[str, ...]] = {}
-    rows: list[tuple[dict[str, str], str]] = []
-    for cells in _stream(path):
-        image = cells.pop("image")
-        if len(image) > LONGEST_REFERENCE:
-            digests[cells["index"]] = tuple(
-                _digest(picture) for picture in _pictures(path, cells["index"], image)
-            )
-        if cells.get("split", "").startswith(
-            "RefCOCO"
-        ):  # the toolkit names RefCOCO's rows by split and index
-            cells["row"], cells["index"] = cells["index"], f"{cells['split']}_{cells['index']}"
-        rows.append((cells, image))
-    seen: set[str] = set()
-    questions = []
-    for cells, image in rows:
-        if cells["index"] in seen:
-            raise GranvitError(f"{path}: index {cells['index']} stands twice; every question needs its own")
-        seen.add(cells["index"])
-        owner = image if len(image) <= LONGEST_REFERENCE else cells.pop("row", cells["index"])
-        if owner not in digests:
-            raise GranvitError(
-                f"{path}: row {cells['index']}: image is '{owner}', which is neither base64 nor the index of "
-                "a row "
-                "that has a picture"
-            )
-        questions.append(Question(cells["index"], cells, digests[owner]))
-    return questions
-
-
-def read_images(path: Path) -> Iterator[tuple[str, bytes]]:
-    """``(digest, file bytes)`` of each different picture of a TSV, in file order."""
-    seen: set[str] = set()
-    for cells in _stream(path):
-        image = cells["image"]
-        for picture in _pictures(path, cells["index"], image) if len(image) > LONGEST_REFERENCE else []:
-            digest = _digest(picture)
-            if digest not in seen:
-                seen.add(digest)
-                yield digest, _decode(path, cells["index"], picture)
-
-
 def _belongs(question: Question, benchmark: Benchmark) -> bool:
     if not question.cells.get("split", "").startswith(benchmark.split_prefix):
         return False
     category = question.cells.get("category", "").replace(" ", "_")
     return not benchmark.categories or category in benchmark.categories
-
-
-def _stream(path: Path) -> Iterator[dict[str, str]]:
-    """A TSV's rows with their non-empty cells; `index`, `image` and `question` are there."""
-    if not path.is_file():
-        raise GranvitError(
-            f"{path}: no such benchmark file; put VLMEvalKit's TSV there, or run `snakemake` at a scale that "
-            "makes it"
-        )
-    with open(path, encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file, delimiter="\t")
-        missing = {"index", "image", "question"} - set(reader.fieldnames or ())
-        if missing:
-            raise GranvitError(
-                f"{path}: column(s) {', '.join(sorted(missing))} missing; expected VLMEvalKit's format"
-            )
-        for number, row in enumerate(reader, start=2):
-            if None in row or None in row.values():
-                raise GranvitError(
-                    f"{path}: line {number}: {len(row)} cells do not fit the header; fetch the file again"
-                )
-            cells = {key: value for key, value in row.items() if value != ""}
-            for key in ("index", "image", "question"):
-                if key not in cells:
-                    raise GranvitError(f"{path}: line {number}: {key} is empty; every question needs one")
-            yield cells
-
-
-def _pictures(path: Path, index: str, image: str) -> list[str]:
-    """The base64 of a cell's pictures: one, or the text of a list of them."""
-    if not image.startswith("["):
-        return [image]
-    try:
-        return [str(picture) for picture in ast.literal_eval(image)]
-    except (ValueError, SyntaxError) as error:
-        raise GranvitError(f"{path}: row {index}: image is no list of base64 texts ({error})") from None
-
-
-def _digest(picture: str) -> str:
-    return hashlib.sha256(picture.encode()).hexdigest()
-
-
-def _decode(path: Path, index: str, picture: str) -> bytes:
-    try:
-        return base64.b64decode(picture, validate=True)
-    except binascii.Error as error:
-        raise GranvitError(
-            f"{path}: row {index}: image is not base64 ({error}); fetch the file again"
-        ) from None

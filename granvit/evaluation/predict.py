@@ -1,44 +1,34 @@
 """Ask one model all benchmarks: one load, every image encoded once, batched greedy answers, resumable.
 
-Answers are appended to ``{slug}.{fingerprint}.partial`` and become ``{slug}.jsonl`` when all benchmarks are
-complete, so that a job killed in its last minute keeps what it has. The fingerprint covers model, data and
-questions: answers of another checkpoint are never resumed. Batches are cut from all questions, answered or
-not, so that a resumed job computes exactly what an uninterrupted one does.
+An answer does not depend on the batch that it was made in, nor on the number of processes. Batches differ in
+padding and in the order of sums, so logits differ in their last digits; that can change an answer only where
+two tokens are nearly tied. Such an answer is thrown away, and its question is asked again all by itself,
+which gives the same bits in every batch size.
 """
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
-import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TextIO
 
 import torch
 
 from granvit.data.images import decode_rgb
 from granvit.device import pick_device
 from granvit.errors import GranvitError
-from granvit.evaluation.benchmarks import Benchmark, Question, read_images, read_rows, select
-from granvit.evaluation.prompts import model_text
+from granvit.evaluation.answer_files import AnswerFiles
+from granvit.evaluation.asks import Ask, collect_asks, cut_batches, fingerprints, shard_of
+from granvit.evaluation.benchmarks import Benchmark
+from granvit.evaluation.tsv_files import read_images
 from granvit.models.mllm import MLLM
 from granvit.progress import Progress
 
-WINDOW = 4  # image batches whose questions are sorted by length together: less padding for a little memory
-
-
-@dataclass(frozen=True)
-class Ask:
-    """One question as the model gets it: its text and the digests of its images, in order."""
-
-    slug: str
-    index: str
-    text: str
-    images: tuple[str, ...]
-    max_new_tokens: int
+WINDOW = 4  # batches whose images are sorted together by length of text: less padding for a little memory
+WINDOW_BYTES = 256 << 20  # of image files that wait for company
+TIE = 1e-4  # of the largest logit; fp32 rounding moves the distance of two logits by about 1e-6 of it
 
 
 def predict(
@@ -50,166 +40,159 @@ def predict(
     device: str,
     shuffle_images: bool = False,
     log: str | Path | None = None,
+    shard: int = 0,
+    shards: int = 1,
 ) -> None:
-    """Write ``out_dir/{slug}.jsonl`` (``index``, ``prediction``) for every benchmark.
+    """Write ``out_dir/{slug}.jsonl`` (``index``, ``prediction``) for every benchmark, in the files' order.
 
     ``shuffle_images`` shows each question another image of its benchmark: what the model scores then is
-    chance level.
+    chance level. ``shard`` of ``shards`` answers its part only; ``merge`` writes the files once all have.
     """
-    data_dir, out_dir = Path(data_dir), Path(out_dir)
-    out_dir.mkdir(parents=True, exist_ok=True)
-    asks = {path: _asks(path, views, shuffle_images) for path, views in _views_by_file(benchmarks, data_dir)}
-    fingerprint = _fingerprint(Path(model_dir), list(itertools.chain.from_iterable(asks.values())))
-    partial = {b.slug: out_dir / f"{b.slug}.{fingerprint}.partial" for b in benchmarks}
-    answered = {name: read_partial(path) for name, path in partial.items()}
-
-    total, done = sum(map(len, asks.values())), sum(map(len, answered.values()))
-    progress = Progress(total, f"predict {out_dir.parent.name} {out_dir.name}", "questions", log, start=done)
-    model = MLLM.load(Path(model_dir)).to(pick_device(device))
-    files = {name: open(path, "a", encoding="utf-8") for name, path in partial.items()}  # noqa: SIM115
-    try:
-        for path, questions in asks.items():
-            for batch, answers in _answer_file(model, path, questions, answered, batch_size):
-                done += _write(files, batch, answers, answered)
-                progress.update(done)
-    finally:
-        for file in files.values():
-            file.close()
-    for name, path in partial.items():
-        os.replace(path, out_dir / f"{name}.jsonl")
-        for stale in out_dir.glob(f"{name}.*.partial"):
-            stale.unlink()
+    asks = collect_asks(benchmarks, data_dir, shuffle_images)
+    everything = list(itertools.chain.from_iterable(asks.values()))
+    files = AnswerFiles(out_dir, fingerprints(model_dir, everything), shard, shards)
+    own = [ask for ask in everything if shard_of(ask, shards) == shard]
+    todo = {ask for ask in own if not files.has(ask)}
+    done, alone = len(own) - len(todo), 0
+    label = f"predict {Path(out_dir).parent.name} {Path(out_dir).name}"
+    label += f" shard {shard}/{shards}" if shards > 1 else ""
+    progress = Progress(len(own), label, "questions", log, start=done, quiet=shard > 0)
+    if todo:
+        model = MLLM.load(Path(model_dir)).to(pick_device(device))
+        with files:
+            for path, questions in asks.items():
+                mine = [ask for ask in questions if ask in todo]
+                for batch, answers, again in answer_file(model, path, mine, batch_size):
+                    files.append(batch, answers)
+                    done, alone = done + len(batch), alone + again
+                    progress.update(done)
+        progress.say(f"{label} | {alone} of {len(todo)} answers hung on a near tie and were asked for alone")
+    if shards == 1:
+        files.merge(everything)
 
 
-def _views_by_file(benchmarks: Sequence[Benchmark], data_dir: Path) -> Iterator[tuple[Path, list[Benchmark]]]:
-    """RefCOCO, RefCOCO+ and RefCOCOg are views of one file: together, so that they share encoded images."""
-    for tsv in dict.fromkeys(benchmark.tsv for benchmark in benchmarks):
-        yield data_dir / tsv, [benchmark for benchmark in benchmarks if benchmark.tsv == tsv]
+def merge(
+    model_dir: str | Path,
+    benchmarks: Sequence[Benchmark],
+    data_dir: str | Path,
+    out_dir: str | Path,
+    shuffle_images: bool = False,
+) -> None:
+    """Write the ``.jsonl`` files that the shards have answered together; needs no device.
 
-
-def _asks(path: Path, views: Sequence[Benchmark], shuffle_images: bool) -> list[Ask]:
-    rows, asks = read_rows(path), []
-    for benchmark in views:
-        questions = select(benchmark, rows)
-        if not questions:
-            raise GranvitError(
-                f"{path}: no question for {benchmark.name}; its splits or categories are not in the file"
-            )
-        other = shuffled(path, questions) if shuffle_images else {}
-        for question in questions:
-            images = tuple(other.get(digest, digest) for digest in question.images)
-            text = model_text({"index": question.index, **question.cells}, benchmark.prompt)
-            asks.append(Ask(benchmark.slug, question.index, text, images, benchmark.max_new_tokens))
-    return asks
-
-
-def shuffled(path: Path, questions: Sequence[Question]) -> dict[str, str]:
-    """Another image for each image of a benchmark: the next one on a ring in hash order, so none keeps its
-    own.
+    Raises GranvitError while a shard has not come to its end.
     """
-    digests = {digest for question in questions for digest in question.images}
-    if len(digests) < 2:
-        raise GranvitError(f"{path}: one image only; shuffling images for the chance row needs two")
-    ring = sorted(digests, key=lambda digest: hashlib.sha256(f"shuffle {digest}".encode()).hexdigest())
-    return dict(zip(ring, ring[1:] + ring[:1], strict=True))
+    asks = collect_asks(benchmarks, data_dir, shuffle_images)
+    everything = list(itertools.chain.from_iterable(asks.values()))
+    AnswerFiles(out_dir, fingerprints(model_dir, everything)).merge(everything)
 
 
-def _fingerprint(model_dir: Path, asks: Iterable[Ask]) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(path for path in model_dir.rglob("*") if path.is_file()):
-        digest.update(str(path.relative_to(model_dir)).encode())
-        with open(path, "rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    for ask in asks:
-        digest.update(repr(ask).encode())
-    return digest.hexdigest()[:8]
+class Pictures:
+    """The pictures that questions wait for: bytes as they came, pixels from when all of a question's pictures
+    are there, embeddings in their place from the first use to the last one."""
 
+    def __init__(self, model: MLLM, path: Path, asks: Sequence[Ask]) -> None:
+        self.model, self.path = model, path
+        self.uses = Counter(digest for ask in asks for digest in ask.images)
+        self.data: dict[str, bytes] = {}
+        self.pixels: dict[str, torch.Tensor] = {}
+        self.embeddings: dict[str, torch.Tensor] = {}
 
-def read_partial(path: Path) -> set[str]:
-    """Indices answered in a partial file; a last line cut off by a kill is removed from it."""
-    if not path.exists():
-        return set()
-    whole, _, rest = path.read_bytes().rpartition(b"\n")
-    if rest:
-        with open(path, "r+b") as file:
-            file.truncate(len(whole) + bool(whole))
-    return {json.loads(line)["index"] for line in whole.split(b"\n") if line}
+    def open(self, asks: Sequence[Ask]) -> None:
+        """Decode and resize the pictures of ``asks``."""
+        new = dict.fromkeys(d for ask in asks for d in ask.images)
+        new = [digest for digest in new if digest not in self.pixels and digest not in self.embeddings]
+        with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # Pillow works outside Python's lock
+            self.pixels |= zip(new, threads.map(lambda digest: self._pixels(digest, asks), new), strict=True)
 
+    def encode(self, asks: Sequence[Ask], batch_size: int) -> None:
+        """Encode the pictures of ``asks`` that are not encoded yet."""
+        new = list(dict.fromkeys(d for ask in asks for d in ask.images if d not in self.embeddings))
+        for start in range(0, len(new), batch_size):
+            digests = new[start : start + batch_size]
+            pixels = torch.stack([self.pixels.pop(digest) for digest in digests])
+            self.embeddings |= zip(digests, self.model.encode_images(pixels), strict=True)
 
-def _write(
-    files: dict[str, TextIO], batch: Sequence[Ask], answers: Sequence[str], answered: dict[str, set[str]]
-) -> int:
-    """Append the answers that are not there yet; returns how many."""
-    new = 0
-    for ask, answer in zip(batch, answers, strict=True):
-        if ask.index not in answered[ask.slug]:
-            files[ask.slug].write(
-                json.dumps({"index": ask.index, "prediction": answer}, ensure_ascii=False) + "\n"
-            )
-            answered[ask.slug].add(ask.index)
-            new += 1
-    for name in {ask.slug for ask in batch}:
-        files[name].flush()
-    return new
-
-
-@torch.inference_mode()
-def _answer_file(
-    model: MLLM, path: Path, asks: Sequence[Ask], answered: dict[str, set[str]], batch_size: int
-) -> Iterator[tuple[list[Ask], list[str]]]:
-    """Batches of one TSV's questions with their answers; batches that are wholly answered are left out."""
-    needed = {digest for ask in asks for digest in ask.images}
-    stream = ((digest, data) for digest, data in read_images(path) if digest in needed)
-    waiting, features = list(asks), {}
-    while window := list(itertools.islice(stream, WINDOW * batch_size)):
-        seen = {digest for digest, _ in window}
-        touched = [ask for ask in waiting if not seen.isdisjoint(ask.images)]
-        if all(len(ask.images) == 1 and ask.index in answered[ask.slug] for ask in touched):
-            waiting = [ask for ask in waiting if seen.isdisjoint(ask.images)]
-            continue
-        for start in range(0, len(window), batch_size):
-            features |= _encode(model, path, window[start : start + batch_size], touched)
-        ready = [ask for ask in touched if all(digest in features for digest in ask.images)]
-        for batch in cut_batches(ready, batch_size):
-            if any(ask.index not in answered[ask.slug] for ask in batch):
-                images = torch.stack(
-                    [torch.cat([features[digest] for digest in ask.images]) for ask in batch]
-                )
-                yield batch, model.answer(images, [ask.text for ask in batch], batch[0].max_new_tokens)
-        waiting = [ask for ask in waiting if not all(digest in features for digest in ask.images)]
-        still_needed = {digest for ask in waiting for digest in ask.images}
-        features = {digest: value for digest, value in features.items() if digest in still_needed}
-
-
-def _encode(
-    model: MLLM, path: Path, pictures: Sequence[tuple[str, bytes]], asks: Sequence[Ask]
-) -> dict[str, torch.Tensor]:
-    """Embeddings (T, D) of a batch of pictures."""
-    pixels = []
-    for digest, data in pictures:
+    def _pixels(self, digest: str, asks: Sequence[Ask]) -> torch.Tensor:
         try:
-            pixels.append(model.preprocess(decode_rgb(data)))
+            return self.model.preprocess(decode_rgb(self.data[digest]))
         except Exception as error:  # Pillow's decoders raise many types on damaged bytes
             index = next(ask.index for ask in asks if digest in ask.images)
             raise GranvitError(
-                f"{path}: question {index}: its image cannot be read ({error}); fetch the file again"
+                f"{self.path}: question {index}: its image cannot be read ({error}); fetch the file again"
             ) from error
-    return dict(
-        zip([digest for digest, _ in pictures], model.encode_images(torch.stack(pixels)), strict=True)
-    )
+
+    def answer(self, batch: Sequence[Ask]) -> list[str | None]:
+        """Answers to a batch; None where two tokens were too close to call."""
+        shown = list(dict.fromkeys(ask.images for ask in batch))
+        images = torch.stack([torch.cat([self.embeddings[d] for d in digests]) for digests in shown])
+        owners = [shown.index(ask.images) for ask in batch]
+        texts = [ask.text for ask in batch]
+        return self.model.answer(images, texts, batch[0].max_new_tokens, owners, closest=TIE)
+
+    def answer_alone(self, ask: Ask) -> str:
+        """The answer that stands where batches could differ: nothing but this question is computed."""
+        alone = [self.model.encode_images(self._pixels(digest, [ask])[None])[0] for digest in ask.images]
+        return self.model.answer(torch.cat(alone)[None], [ask.text], ask.max_new_tokens)[0]
+
+    def release(self, asks: Sequence[Ask]) -> None:
+        """Forget the pictures that no other question needs."""
+        for digest in (digest for ask in asks for digest in ask.images):
+            self.uses[digest] -= 1
+            if not self.uses[digest]:
+                for kept in (self.data, self.pixels, self.embeddings):
+                    kept.pop(digest, None)
 
 
-def cut_batches(asks: Iterable[Ask], batch_size: int) -> list[list[Ask]]:
-    """Batches of questions alike in length, number of images and allowed answer length; order fixed by
-    content.
-    """
+@torch.inference_mode()
+def answer_file(
+    model: MLLM, path: Path, asks: Sequence[Ask], batch_size: int
+) -> Iterator[tuple[list[Ask], list[str], int]]:
+    """Batches of one TSV's questions, their answers, and how many of these were asked for alone."""
+    pictures = Pictures(model, path, asks)
+    windows = _windows(pictures, asks, WINDOW * batch_size)
+    with ThreadPoolExecutor(1) as reader:  # the next images are read and opened while these are asked about
+        coming = reader.submit(next, windows, None)
+        while ready := coming.result():
+            coming = reader.submit(next, windows, None)
+            yield from answer_window(pictures, ready, batch_size)
+            pictures.release(ready)
 
-    def alike(ask: Ask) -> tuple[int, int]:
-        return len(ask.images), ask.max_new_tokens
 
-    ordered = sorted(asks, key=lambda ask: (*alike(ask), len(ask.text), ask.slug, ask.index))
-    batches = []
-    for _, group in itertools.groupby(ordered, key=alike):
-        members = list(group)
-        batches += [members[start : start + batch_size] for start in range(0, len(members), batch_size)]
-    return batches
+def answer_window(
+    pictures: Pictures, asks: Sequence[Ask], batch_size: int
+) -> Iterator[tuple[list[Ask], list[str], int]]:
+    """The same for questions whose pictures are all there."""
+    pictures.encode(asks, batch_size)
+    for batch in cut_batches(asks, batch_size):
+        answers = pictures.answer(batch)
+        again = answers.count(None)
+        answers = [
+            pictures.answer_alone(ask) if answer is None else answer
+            for ask, answer in zip(batch, answers, strict=True)
+        ]
+        yield batch, answers, again
+
+
+def _windows(pictures: Pictures, asks: Sequence[Ask], size: int) -> Iterator[list[Ask]]:
+    """Questions whose pictures have all been read and opened, about ``size`` at a time."""
+    of_picture: dict[str, list[Ask]] = {}
+    for ask in asks:
+        for digest in set(ask.images):
+            of_picture.setdefault(digest, []).append(ask)
+    unseen = {ask: len(set(ask.images)) for ask in asks}
+    ready, held = [], 0
+    for digest, data in read_images(pictures.path, of_picture) if asks else []:
+        pictures.data[digest] = data
+        held += len(data)
+        for ask in of_picture[digest]:
+            unseen[ask] -= 1
+            if not unseen[ask]:
+                ready.append(ask)
+        if ready and (len(ready) >= size or held >= WINDOW_BYTES):
+            pictures.open(ready)
+            yield ready
+            ready, held = [], 0
+    if ready:
+        pictures.open(ready)
+        yield ready

@@ -27,14 +27,16 @@ _LEADING_MARKS = re.compile(r"(?<=Question: )(?:<image \d> ?)+")
 
 def options(row: Row) -> dict[str, str]:
     """The options of a row by letter; a missing cell is no option."""
-    return {
-        letter: str(row[letter]) for letter in string.ascii_uppercase if row.get(letter) not in (None, "")
-    }
+    return {letter: str(row[letter]) for letter in string.ascii_uppercase if _is_there(row.get(letter))}
+
+
+def _is_there(cell: Any) -> bool:
+    return cell is not None and cell == cell and cell != ""  # NaN alone differs from itself
 
 
 def choice_text(row: Row) -> str:
     """Hint, question, options and the request to select one."""
-    lines = [f"Hint: {row['hint']}\n"] if row.get("hint") not in (None, "") else []
+    lines = [f"Hint: {row['hint']}\n"] if _is_there(row.get("hint")) else []
     lines.append(f"Question: {row['question']}\n")
     choices = options(row)
     if choices:
@@ -44,12 +46,12 @@ def choice_text(row: Row) -> str:
 
 def short_text(row: Row) -> str:
     """The question and the request for a single word or phrase."""
-    return row["question"] + SHORT_ANSWER
+    return f"{row['question']}{SHORT_ANSWER}"
 
 
 def plain_text(row: Row) -> str:
     """The question alone."""
-    return row["question"]
+    return str(row["question"])
 
 
 FORMS: dict[str, Callable[[Row], str]] = {
@@ -61,11 +63,22 @@ FORMS: dict[str, Callable[[Row], str]] = {
 
 
 def image_names(row: Row) -> list[str]:
-    """File names of a row's images: its `image_path` (one, or the text of a list), else `{index}.png`."""
-    path = str(row.get("image_path") or "")
-    if not path:
-        return [f"{row['index']}.png"]
-    return [str(name) for name in ast.literal_eval(path)] if path.startswith("[") else [path]
+    """File names of a row's images: its `image_path` (one, or a list, or the text of one), else made from
+    its index: `{index}.png`, of several in `image` `{index}_{number}.png`.
+    """
+    if _is_there(row.get("image_path")):
+        return _members(row["image_path"])
+    pictures = _members(row.get("image") or "")
+    if len(pictures) > 1:
+        return [f"{row['index']}_{number}.png" for number in range(len(pictures))]
+    return [f"{row['index']}.png"]
+
+
+def _members(cell: Any) -> list[str]:
+    """The members of a list or of the text of one; else the cell itself is the only one."""
+    if isinstance(cell, str) and cell.startswith("[") and cell.endswith("]"):
+        cell = ast.literal_eval(cell)
+    return [str(member) for member in cell] if isinstance(cell, list) else [str(cell)]
 
 
 def build_messages(row: Row, form: str) -> list[Message]:

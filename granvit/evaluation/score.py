@@ -1,61 +1,151 @@
 """From a benchmark's predictions to its score file: every cell of every table starts here.
 
-``score`` is in percent (OCRBench: out of 1000). No judge is asked: where VLMEvalKit would ask one, its rule
-without a judge stands, and the score file says so in `judge`; `failed_extractions` is the share of answers
-(0-1) from which no option, yes or no, number or box could be read.
+``score`` is in percent (OCRBench: out of 1000). Where VLMEvalKit would ask a judge, one is asked if it is
+set, and else the rule without a judge stands; the score file says which in `judge`. `failed_extractions` is
+the share of answers (0-1) from which no option, yes or no, number or box could be read.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from granvit import steps
 from granvit.errors import GranvitError
-from granvit.evaluation.benchmarks import Benchmark, Question, read_questions
-from granvit.evaluation.scorers import NOT_NEEDED, READABLE, SCORERS, Answered
+from granvit.evaluation import judge as judges
+from granvit.evaluation.benchmarks import Benchmark, Question, file_md5, read_rows, select
+from granvit.evaluation.cases import Answered, scorable
+from granvit.evaluation.judge import Judge, Verdicts
+from granvit.evaluation.readings import GRADED, JUDGED, NO_JUDGE, NOT_NEEDED, ask_judge, failed_extractions
+from granvit.evaluation.scorers import SCORERS, Scored, full_score
+from granvit.evaluation.uncertainty import bootstrap_interval
 
-MD5_DIGITS = 8  # of the official file, as config/benchmarks.tsv holds them
+MD5_DIGITS = 8  # config/benchmarks.tsv holds at least so many of the official file's
+
+Say = Callable[[str], None]
 
 
-def score(predictions: str | Path, benchmark: Benchmark, data_dir: str | Path) -> dict[str, Any]:
-    """The content of ``{slug}.json`` (docs/evaluation.md).
+def score(
+    predictions: str | Path,
+    benchmark: Benchmark,
+    data_dir: str | Path,
+    judge: Judge | None = None,
+    say: Say = print,
+) -> dict[str, Any]:
+    """The content of ``{slug}.json`` (docs/evaluation.md). ``say`` is given a line for each question that the
+    judge failed.
 
-    Raises GranvitError where predictions and questions differ.
+    Raises GranvitError where predictions and questions differ, and where no question has a gold answer.
     """
+    scored, facts = evaluate(predictions, benchmark, data_dir, judge, say)
+    full = full_score(benchmark)
+    low, high = bootstrap_interval(scored.points)
+    return {
+        "benchmark": benchmark.name,
+        "score": scored.score,
+        "interval": [full * low, full * high],
+        "n": scored.n,
+        "rule": benchmark.rule,
+        **facts,
+        **scored.extra,
+    }
+
+
+def evaluate(
+    predictions: str | Path,
+    benchmark: Benchmark,
+    data_dir: str | Path,
+    judge: Judge | None = None,
+    say: Say = print,
+) -> tuple[Scored, dict[str, Any]]:
+    """The score of a benchmark with the points it is made of, and the facts that its score file adds."""
     if benchmark.rule not in SCORERS:
         raise GranvitError(
             f"config/benchmarks.tsv: {benchmark.name}: there is no rule '{benchmark.rule}'; expected one of "
             f"{', '.join(SCORERS)}"
         )
-    questions = read_questions(benchmark, data_dir)
-    answered = join(Path(predictions), benchmark, questions)
-    outcome = SCORERS[benchmark.rule](benchmark, answered)
-    read, judge = READABLE.get(benchmark.rule, (None, NOT_NEEDED))
-    failed = None if read is None else sum(not read(q, text) for q, text in answered) / len(answered)
-    return {
-        "benchmark": benchmark.name,
-        "score": outcome.pop("score"),
-        "n": outcome.pop("n"),
-        "rule": benchmark.rule,
-        "judge": judge,
-        "failed_extractions": failed,
-        "official_data": _md5(Path(data_dir) / benchmark.tsv)[:MD5_DIGITS] == benchmark.md5,
-        **outcome,
+    answered = join(Path(predictions), benchmark, questions_of(benchmark, data_dir))
+    kept = scorable(benchmark, answered)
+    verdicts = ask_judge(benchmark.rule, kept, judge)
+    for index, reason in (verdicts.failures if verdicts else {}).items():
+        say(f"{benchmark.name}: question {index}: the judge failed ({reason}); scored by the rule alone")
+    said = verdicts.said if verdicts else {}
+    marks = {index: mark for index, mark in said.items() if isinstance(mark, float)}
+    read = [(question, said.get(question.index, text)) for question, text in kept] if not marks else kept
+    scored = SCORERS[benchmark.rule](benchmark, read, marks)
+    data = Path(data_dir) / benchmark.tsv
+    return scored, {
+        **_judge_facts(benchmark, judge, verdicts),
+        "failed_extractions": failed_extractions(benchmark.rule, read),
+        "missing_golds": len(answered) - len(kept),
+        "rule_version": steps.version("score"),
+        "prompt_version": f"{benchmark.prompt}-{steps.version('predict')}",
+        "decoding": {"strategy": "greedy", "max_new_tokens": benchmark.max_new_tokens},
+        **_data_facts(data, benchmark),
     }
 
 
-def write_score(predictions: str | Path, benchmark: Benchmark, data_dir: str | Path, out: str | Path) -> None:
-    """Score a benchmark and write its score file."""
-    result = score(predictions, benchmark, data_dir)
+def _judge_facts(benchmark: Benchmark, judge: Judge | None, verdicts: Verdicts | None) -> dict[str, Any]:
+    if judge is None or verdicts is None:
+        return {"judge": NO_JUDGE if benchmark.rule in JUDGED else NOT_NEEDED}
+    return {
+        "judge": judge.name,
+        "judge_prompt_version": judges.VERSION,
+        "judged": len(verdicts.said),
+        "judge_failures": len(verdicts.failures),
+        "marked_by_judge": benchmark.rule == GRADED,
+    }
+
+
+def _data_facts(data: Path, benchmark: Benchmark) -> dict[str, Any]:
+    """md5 of the data, and whether the file is the official one. Nothing is fetched, nothing removed."""
+    md5 = file_md5(data)
+    official = len(benchmark.md5) >= MD5_DIGITS and md5.startswith(benchmark.md5)
+    expected = benchmark.md5 or "unknown"
+    warning = f"{data.name}: md5 {md5} is not that of the official file ({expected})"
+    return {"md5": md5, "official_data": official, "warnings": [] if official else [warning]}
+
+
+def write_score(
+    predictions: str | Path,
+    benchmark: Benchmark,
+    data_dir: str | Path,
+    out: str | Path,
+    judge: Judge | None = None,
+    say: Say = print,
+) -> dict[str, Any]:
+    """Score a benchmark and write its score file, whole or not at all; returns its content."""
+    result = score(predictions, benchmark, data_dir, judge, say)
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(out.name + ".tmp")
     temporary.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(temporary, out)
+    return result
+
+
+def questions_of(benchmark: Benchmark, data_dir: str | Path) -> list[Question]:
+    """The benchmark's questions in file order; a file is read once for the models and views that follow each
+    other.
+    """
+    path = Path(data_dir) / benchmark.tsv
+    stat = path.stat() if path.is_file() else None
+    questions = select(benchmark, _rows(path, stat and (stat.st_size, stat.st_mtime_ns)))
+    if not questions:
+        raise GranvitError(
+            f"{path}: no question for {benchmark.name}; config/benchmarks.tsv (split_prefix, categories) and "
+            "the file's split and category disagree"
+        )
+    return questions
+
+
+@lru_cache(maxsize=1)  # the largest file's rows fill memory once, not twenty times
+def _rows(path: Path, stamp: tuple[int, int] | None) -> list[Question]:
+    return read_rows(path)
 
 
 def join(path: Path, benchmark: Benchmark, questions: Sequence[Question]) -> list[Answered]:
@@ -64,17 +154,7 @@ def join(path: Path, benchmark: Benchmark, questions: Sequence[Question]) -> lis
         raise GranvitError(
             f"{path}: no predictions of {benchmark.name} there; make them with `snakemake {path}`"
         )
-    predictions = {}
-    lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines: answers may hold other line breaks
-    for number, line in enumerate(filter(None, lines), start=1):
-        try:
-            row = json.loads(line)
-            predictions[str(row["index"])] = str(row["prediction"])
-        except (json.JSONDecodeError, KeyError, TypeError):
-            raise GranvitError(
-                f"{path}: line {number}: expected a JSON object with index and prediction; delete the file "
-                "and run again"
-            ) from None
+    predictions = read_predictions(path)
     missing = [question.index for question in questions if question.index not in predictions]
     if missing or len(predictions) != len(questions):
         raise GranvitError(
@@ -85,6 +165,19 @@ def join(path: Path, benchmark: Benchmark, questions: Sequence[Question]) -> lis
     return [(question, predictions[question.index]) for question in questions]
 
 
-def _md5(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
+def read_predictions(path: Path) -> dict[str, str]:
+    """index -> prediction of a prediction file. Raises GranvitError naming a line that holds none."""
+    predictions = {}
+    lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines: answers may hold other line breaks
+    for number, line in enumerate(lines, start=1):
+        if not line:
+            continue
+        try:
+            row = json.loads(line)
+            predictions[str(row["index"])] = str(row["prediction"])
+        except (json.JSONDecodeError, KeyError, TypeError):
+            raise GranvitError(
+                f"{path}: line {number}: expected a JSON object with index and prediction; delete the file "
+                "and run again"
+            ) from None
+    return predictions

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import nn
-from transformers import DynamicCache
 
 from granvit.errors import GranvitError
 from granvit.models.attention import packed_attention
 from granvit.models.encoders import Encoder, load_saved_encoder
+from granvit.models.generation import generate
 from granvit.models.llms import load_llm, load_tokenizer, save_llm
 from granvit.models.packing import ChatFormat, PackedBatch
 from granvit.models.projector import Projector, load_projector
@@ -97,54 +97,25 @@ class MLLM(nn.Module):
         predict one only."""
         return token_losses(self.llm, image_embeddings, packed)
 
-    @torch.inference_mode()
     def answer(
-        self, image_embeddings: torch.Tensor, questions: list[str], max_new_tokens: int = 64
-    ) -> list[str]:
-        """Greedy answers. image_embeddings: (Q, T, D) from ``encode_images``, one row a question; returns
-        Q stripped texts.
-
-        Rows are padded between image and question, masked out, so that prefix and end of all rows are
-        aligned.
-        """
-        embed = self.llm.get_input_embeddings()
-        prompts = [self.chat.prompt(question) for question in questions]
-        widest = max(len(prompt) for prompt in prompts)
-        tail = torch.tensor([[0] * (widest - len(prompt)) + prompt for prompt in prompts], device=self.device)
-        before = torch.tensor(self.chat.before_image, device=self.device).expand(len(prompts), -1)
-        embeddings = torch.cat([embed(before), image_embeddings, embed(tail)], dim=1)
-        mask = torch.ones(embeddings.shape[:2], dtype=torch.long, device=self.device)
-        for row, prompt in enumerate(prompts):
-            start = mask.shape[1] - widest
-            mask[row, start : start + widest - len(prompt)] = 0
-        ids = self._decode(embeddings, mask, max_new_tokens)
-        return [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
-
-    def _decode(self, embeddings: torch.Tensor, mask: torch.Tensor, max_new_tokens: int) -> list[list[int]]:
-        """Greedy token ids (without the end token) behind ``embeddings`` (Q, L, D) under ``mask`` (Q, L)."""
-        embed, head = self.llm.get_input_embeddings(), self.llm.get_output_embeddings()
-        ends = torch.tensor(self.end_ids, device=self.device)
-        positions = (mask.cumsum(1) - 1).clamp(min=0)
-        cache = DynamicCache(config=self.llm.config)
-        done = torch.zeros(len(mask), dtype=torch.bool, device=self.device)
-        tokens = []
-        for _ in range(max_new_tokens):
-            hidden = self.llm.model(
-                inputs_embeds=embeddings,
-                attention_mask=mask,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-            ).last_hidden_state
-            token = head(hidden[:, -1]).argmax(-1)
-            done = done | torch.isin(token, ends)
-            tokens.append(token.masked_fill(done, -1))
-            if bool(done.all()):
-                break
-            embeddings = embed(token)[:, None]
-            mask = F.pad(mask, (0, 1), value=1)
-            positions = positions[:, -1:] + 1
-        return [[token for token in row if token >= 0] for row in torch.stack(tokens, 1).tolist()]
+        self,
+        image_embeddings: torch.Tensor,
+        questions: list[str],
+        max_new_tokens: int = 64,
+        owners: list[int] | None = None,
+        closest: float = 0.0,
+    ) -> list[str | None]:
+        """Greedy answers, stripped. image_embeddings: (I, T, D) from ``encode_images``; ``owners``: which of
+        the I images each question is about, by default one image a question. None for an answer that hung on
+        two tokens whose logits are nearer than ``closest`` (``generation.generate``)."""
+        owners = list(range(len(questions))) if owners is None else owners
+        answers = generate(
+            self.llm, self.chat, self.end_ids, image_embeddings, owners, questions, max_new_tokens, closest
+        )
+        return [
+            None if ids is None else self.tokenizer.decode(ids, skip_special_tokens=True).strip()
+            for ids in answers
+        ]
 
     def enable_gradient_checkpointing(self) -> None:
         """Compute activations of encoder and LLM again in the backward pass instead of keeping them; of the

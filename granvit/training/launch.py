@@ -18,8 +18,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from granvit.compute import RunCompute
 from granvit.errors import GranvitError
-from granvit.schema import EncoderSpec, LLMSpec, Recipe, RunCompute, Strict
+from granvit.schema import EncoderSpec, LLMSpec, Recipe
+from granvit.strict import Strict
 
 STOPPING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
 PLACES = ("{devices}", "{nodes}", "{host}", "{port}")

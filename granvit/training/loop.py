@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from granvit.compute import RunCompute
 from granvit.device import autocast, use_fused_optimizer
 from granvit.errors import GranvitError
 from granvit.models.mllm import MLLM
-from granvit.schema import RunCompute
 from granvit.training.batches import Batch, Batches, Feed, MicroBatch
 from granvit.training.distillation import Teacher
 from granvit.training.engine import Cluster, Engine

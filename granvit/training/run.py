@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 
+from granvit.compute import RunCompute
 from granvit.device import seed_everything
 from granvit.errors import GranvitError
 from granvit.models.attention import choose_attention
@@ -13,7 +14,6 @@ from granvit.models.encoders import load_encoder, load_saved_encoder
 from granvit.models.llms import load_llm, load_tokenizer
 from granvit.models.mllm import MLLM, feature_width
 from granvit.models.projector import Projector, load_projector
-from granvit.schema import RunCompute
 from granvit.training.batches import Batches, Order
 from granvit.training.checkpoint import States
 from granvit.training.course import Course

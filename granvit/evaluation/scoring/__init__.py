@@ -42,7 +42,15 @@ RULES: dict[str, Callable[[Case], Any]] = {
     "mmbench_circular": lambda case: aggregates.circular(case["rows"]),
 }
 
+COMPARE_TEXTS = {"anls", "relaxed_accuracy", "vqa_accuracy", "exact_match", "ocrbench_contains", "rouge_l"}
+
 
 def apply(rule: str, case: Case) -> Any:
-    """The verdict of ``rule`` on ``case``: 0-1 for rules of one answer, a label, or a dict for aggregates."""
+    """The verdict of ``rule`` on ``case``: 0-1 for rules of one answer, a label, or a dict for aggregates.
+
+    A prediction or gold that is no text (a number, None) is compared as its text, as the toolkit does.
+    """
+    if rule in COMPARE_TEXTS:
+        golds = [str(answer) for answer in case["answers"]]
+        case = {**case, "prediction": str(case["prediction"]), "answers": golds}
     return RULES[rule](case)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from granvit.errors import GranvitError
-from granvit.evaluation.scoring.choices import multiple_choice, yes_or_no
+from granvit.evaluation.scoring.choices import infer_choice, multiple_choice, yes_or_no
 
 Row = Mapping[str, Any]
 
@@ -16,9 +16,10 @@ def hallusion(rows: Sequence[Row]) -> dict[str, float]:
     """HallusionBench in percent: ``aAcc`` answers, ``fAcc`` figures and ``qAcc`` questions with all answers
     right.
 
-    Rows: ``l2_category``, ``set_id``, ``figure_id``, ``question_id``, ``answer`` (Yes or No), ``prediction``.
+    Rows: ``l2_category``, ``set_id``, ``figure_id``, ``question_id``, ``answer`` (``Yes`` or ``No``, in this
+    spelling), ``prediction``.
     """
-    hits = [yes_or_no(row["prediction"]).lower() == str(row["answer"]).lower() for row in rows]
+    hits = [yes_or_no(row["prediction"]) == row["answer"] for row in rows]
     return {
         "aAcc": 100 * _mean(hits),
         "fAcc": 100 * _all_right(rows, hits, ("l2_category", "set_id", "figure_id")),
@@ -59,8 +60,11 @@ def _options(row: Row) -> dict[str, Any]:
 
 
 def circular(rows: Sequence[Row]) -> int:
-    """1 if every rolling of one MMBench question is right (``choices``, ``answer``, ``prediction`` each)."""
-    return int(all(multiple_choice(row["prediction"], row["choices"], row["answer"]) for row in rows))
+    """1 if every rolling of one MMBench question is right (``choices``, ``answer``, ``prediction`` each).
+
+    Other than in plain multiple choice, an answer that cannot be read is wrong whatever the gold is.
+    """
+    return int(all(infer_choice(row["prediction"], row["choices"]) == row["answer"] for row in rows))
 
 
 def _mean(values: Sequence[Any]) -> float:

@@ -41,6 +41,7 @@ def infer_choice(prediction: str, choices: Choices) -> str | None:
     """The letter that an answer names (``Z``: it refuses), or None where no letter and no single option text
     is found.
     """
+    prediction = str(prediction)
     return _infer_letter(prediction, choices) or _infer_text(prediction, choices)
 
 
@@ -70,10 +71,10 @@ def _infer_text(prediction: str, choices: Choices) -> str | None:
 
 
 def multiple_choice(prediction: str, choices: Choices, answer: str) -> int:
-    """1 if the inferred letter is ``answer``; an answer that cannot be read is wrong (the toolkit's exact
-    matching).
+    """1 if the inferred letter is ``answer``; an answer that cannot be read counts as ``Z``, so it is wrong
+    wherever the gold is not the letter Z itself (the toolkit's exact matching).
     """
-    return int(infer_choice(prediction, choices) == answer)
+    return int((infer_choice(prediction, choices) or NO_OPTION) == answer)
 
 
 def open_gold(case: Mapping[str, Any]) -> str:
@@ -108,7 +109,7 @@ def mathvista(case: Mapping[str, Any]) -> bool:
         return str(gold) == "None"
     try:
         return number(prediction) == number(gold)
-    except ValueError:
+    except (ValueError, TypeError):  # no such number; no answer at all
         return False
 
 
@@ -118,7 +119,7 @@ def mathvista_extracted(case: Mapping[str, Any]) -> bool:
         return infer_choice(case["prediction"], mathvista_choices(case["choices"])) is not None
     try:
         {"integer": int, "float": float}.get(case["answer_type"], str)(case["prediction"])
-    except ValueError:
+    except (ValueError, TypeError):
         return False
     return case["answer_type"] in ("integer", "float")
 
@@ -130,7 +131,7 @@ def mathvista_choices(choices: str | Sequence[Any]) -> dict[str, Any]:
 
 def yes_or_no(prediction: str) -> str:
     """``Yes`` or ``No`` if exactly one of the two words stands in the answer, else ``Unknown``."""
-    words = set(strip_punctuation(prediction.lower()).split())
+    words = set(strip_punctuation(str(prediction).lower()).split())
     if ("yes" in words) == ("no" in words):
         return "Unknown"
     return "Yes" if "yes" in words else "No"

@@ -34,6 +34,10 @@ def to_pixels(numbers: Sequence[float], width: float, height: float) -> list[flo
 
 
 def iou50(prediction: str, gold: Sequence[float], width: float, height: float) -> int:
-    """1 if the box read from ``prediction`` overlaps ``gold`` (pixels) with IoU >= 0.5."""
-    numbers = parse_numbers(prediction)
-    return int(numbers is not None and boxes.iou(to_pixels(numbers, width, height), gold) >= IOU_THRESHOLD)
+    """1 if the box read from ``prediction`` overlaps ``gold`` (pixels) with IoU >= 0.5; in an image without a
+    size nothing can.
+    """
+    numbers = parse_numbers(str(prediction))
+    if numbers is None or not (width > 0 and height > 0):
+        return 0
+    return int(boxes.iou(to_pixels(numbers, width, height), gold) >= IOU_THRESHOLD)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
+from typing import Any
 
 ANLS_THRESHOLD = 0.5
 RELAXED_TOLERANCE = 0.05
@@ -154,28 +156,13 @@ def _words(text: str) -> list[str]:
 
 
 def rouge_l(prediction: str, references: Sequence[str]) -> float:
-    """ROUGE-L F-measure as the package rouge-score computes it (no stemming), best reference."""
-    return max(_rouge_l_one(prediction, reference) for reference in references)
+    """ROUGE-L F-measure of the package rouge-score (no stemming), best reference."""
+    scorer = _rouge_scorer()
+    return max(scorer.score(reference, prediction)["rougeL"].fmeasure for reference in references)
 
 
-def _rouge_l_one(prediction: str, reference: str) -> float:
-    predicted, gold = _rouge_tokens(prediction), _rouge_tokens(reference)
-    common = _longest_common_subsequence(predicted, gold)
-    if not common:
-        return 0.0
-    precision, recall = common / len(predicted), common / len(gold)
-    return 2 * precision * recall / (precision + recall)
+@functools.cache
+def _rouge_scorer() -> Any:
+    from rouge_score.rouge_scorer import RougeScorer  # costs seconds, and no benchmark's score needs it
 
-
-def _rouge_tokens(text: str) -> list[str]:
-    return re.findall(r"[a-z0-9]+", text.lower())
-
-
-def _longest_common_subsequence(a: Sequence[str], b: Sequence[str]) -> int:
-    row = [0] * (len(b) + 1)
-    for token in a:
-        above_left = 0
-        for j, other in enumerate(b, start=1):
-            above, row[j] = row[j], above_left + 1 if token == other else max(row[j], row[j - 1])
-            above_left = above
-    return row[-1]
+    return RougeScorer(["rougeL"])

@@ -1,0 +1,43 @@
+"""The command line ``granvit``. A group of commands is a module of `granvit.commands` with a function
+``add_commands``; what a command needs is imported when it runs, so that none waits for another's libraries.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from granvit.commands import evaluation
+from granvit.errors import GranvitError
+
+GROUPS = (evaluation,)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands. Each command sets ``run``, a function of the parsed arguments that returns
+    the exit status.
+    """
+    parser = argparse.ArgumentParser(prog="granvit", description="GranViT: a fine-grained vision encoder.")
+    groups = parser.add_subparsers(metavar="COMMAND", required=True)
+    for group in GROUPS:
+        group.add_commands(groups)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; a user's mistake is one line on standard error and exit status 1."""
+    try:
+        parsed = build_parser().parse_args(arguments)
+        return parsed.run(parsed)
+    except GranvitError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader (head, less) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What the command line `granvit` offers, a module a group of commands."""

@@ -1,0 +1,110 @@
+"""Answers on disk while they are being made: append-only, safe to kill, and merged into one order at the end.
+
+Each process appends to its own ``{slug}.{fingerprint}.{shard}-{shards}.partial``. What any of these files
+holds is never asked again, however many processes the next attempt has; the fingerprint covers model and
+questions, so answers of another checkpoint are never taken over. ``merge`` writes ``{slug}.jsonl``, in the
+order of the questions, so that the file does not tell who answered what, or when.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from granvit.errors import GranvitError
+from granvit.evaluation.asks import Ask
+
+
+class AnswerFiles:
+    """The answers of one model to some benchmarks. ``fingerprints``: of each slug; ``answered``: slug ->
+    indices that have an answer already.
+
+    As a context it holds this shard's files open for ``append``.
+    """
+
+    def __init__(
+        self, out_dir: str | Path, fingerprints: Mapping[str, str], shard: int = 0, shards: int = 1
+    ) -> None:
+        self.out_dir, self.fingerprints = Path(out_dir), fingerprints
+        self.out_dir.mkdir(parents=True, exist_ok=True)
+        self.own = {
+            slug: self.out_dir / f"{slug}.{digits}.{shard}-{shards}.partial"
+            for slug, digits in fingerprints.items()
+        }
+        for path in self.own.values():
+            drop_torn_line(path)
+        self.answered = {slug: {index for index, _ in self._read(slug)} for slug in self.own}
+        self._open: dict[str, TextIO] = {}
+
+    def __enter__(self) -> AnswerFiles:
+        for slug, path in self.own.items():
+            self._open[slug] = open(path, "a", encoding="utf-8")  # noqa: SIM115
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self._open.values():
+            file.close()
+
+    def has(self, ask: Ask) -> bool:
+        """Whether the question is answered."""
+        return ask.index in self.answered[ask.slug]
+
+    def append(self, asks: Sequence[Ask], answers: Sequence[str]) -> None:
+        """Add the answers of a batch; once this returns, a kill does not lose them."""
+        for ask, answer in zip(asks, answers, strict=True):
+            self._open[ask.slug].write(_line(ask.index, answer))
+            self.answered[ask.slug].add(ask.index)
+        for slug in {ask.slug for ask in asks}:
+            self._open[slug].flush()
+
+    def merge(self, asks: Iterable[Ask]) -> None:
+        """Write ``{slug}.jsonl`` of every benchmark in the order of ``asks``, and remove the partial files.
+
+        Raises GranvitError while a question has no answer.
+        """
+        wanted: dict[str, list[str]] = {slug: [] for slug in self.own}
+        for ask in asks:
+            wanted[ask.slug].append(ask.index)
+        finished = {}
+        for slug, indices in wanted.items():
+            answers = dict(self._read(slug))
+            missing = [index for index in indices if index not in answers]
+            if missing:
+                raise GranvitError(
+                    f"{self.out_dir}: {len(missing)} of {len(indices)} questions of {slug} have no answer "
+                    f"(such as {missing[0]}); run every shard to its end, then merge again"
+                )
+            finished[slug] = self.out_dir / f"{slug}.jsonl.tmp"
+            finished[slug].write_text("".join(_line(i, answers[i]) for i in indices), encoding="utf-8")
+        for slug, path in finished.items():
+            os.replace(path, self.out_dir / f"{slug}.jsonl")
+            for stale in self.out_dir.glob(f"{slug}.*.partial"):
+                stale.unlink()
+
+    def _read(self, slug: str) -> Iterator[tuple[str, str]]:
+        for path in sorted(self.out_dir.glob(f"{slug}.{self.fingerprints[slug]}.*partial")):
+            yield from read_answers(path)
+
+
+def read_answers(path: Path) -> Iterator[tuple[str, str]]:
+    """Index and prediction of each whole line of an answer file; a line still being written is left out."""
+    with open(path, encoding="utf-8", newline="\n") as file:
+        for line in file:
+            if line.endswith("\n"):
+                row = json.loads(line)
+                yield row["index"], row["prediction"]
+
+
+def drop_torn_line(path: Path) -> None:
+    """Remove what a kill left of the last line, so that the next one begins on a line of its own."""
+    if path.exists():
+        whole, end, torn = path.read_bytes().rpartition(b"\n")
+        if torn:
+            os.truncate(path, len(whole + end))
+
+
+def _line(index: str, answer: str) -> str:
+    return json.dumps({"index": index, "prediction": answer}, ensure_ascii=False) + "\n"

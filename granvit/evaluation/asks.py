@@ -1,0 +1,114 @@
+"""What a model is asked: every question of every benchmark, as text and pictures, and who asks which."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from granvit.errors import GranvitError
+from granvit.evaluation.benchmarks import Benchmark, select
+from granvit.evaluation.prompts import model_text
+from granvit.evaluation.tsv_files import Question, read_rows
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One question as the model gets it: its text and the digests of its images, in order."""
+
+    slug: str
+    index: str
+    text: str
+    images: tuple[str, ...]
+    max_new_tokens: int
+
+
+def collect_asks(
+    benchmarks: Sequence[Benchmark], data_dir: str | Path, shuffle_images: bool = False
+) -> dict[Path, list[Ask]]:
+    """All questions by TSV file, in file order. RefCOCO, RefCOCO+ and RefCOCOg are views of one file:
+    together, so that they share encoded images."""
+    files = {path: read_rows(path) for path in dict.fromkeys(Path(data_dir) / b.tsv for b in benchmarks)}
+    asks: dict[Path, list[Ask]] = {path: [] for path in files}
+    for benchmark in benchmarks:
+        path = Path(data_dir) / benchmark.tsv
+        asks[path] += _asks(path, benchmark, files[path], shuffle_images)
+    return asks
+
+
+def _asks(path: Path, benchmark: Benchmark, rows: Sequence[Question], shuffle_images: bool) -> list[Ask]:
+    questions = select(benchmark, rows)
+    if not questions:
+        raise GranvitError(
+            f"{path}: no question for {benchmark.name}; its splits or categories are not in the file"
+        )
+    other = shuffled(path, questions) if shuffle_images else {}
+    asks = []
+    for question in questions:
+        images = tuple(other.get(digest, digest) for digest in question.images)
+        text = model_text(_with_image_names(question), benchmark.prompt)
+        asks.append(Ask(benchmark.slug, question.index, text, images, benchmark.max_new_tokens))
+    return asks
+
+
+def _with_image_names(question: Question) -> dict[str, str]:
+    """The row with as many image names as it shows images, since prompts count them by their names; the
+    toolkit numbers those of a list that has none."""
+    row = {"index": question.index, **question.cells}
+    if len(question.images) > 1 and "image_path" not in row:
+        row["image_path"] = repr([f"{question.index}_{i}.png" for i in range(len(question.images))])
+    return row
+
+
+def shuffled(path: Path, questions: Sequence[Question]) -> dict[str, str]:
+    """Another image for each image of a benchmark: the next one on a ring in hash order, so none keeps its
+    own.
+    """
+    digests = {digest for question in questions for digest in question.images}
+    if len(digests) < 2:
+        raise GranvitError(f"{path}: one image only; shuffling images for the chance row needs two")
+    ring = sorted(digests, key=lambda digest: hashlib.sha256(f"shuffle {digest}".encode()).hexdigest())
+    return dict(zip(ring, ring[1:] + ring[:1], strict=True))
+
+
+def shard_of(ask: Ask, shards: int) -> int:
+    """Which of ``shards`` processes asks a question; all questions on the same pictures stay together."""
+    return int(hashlib.sha256("".join(ask.images).encode()).hexdigest(), 16) % shards
+
+
+def fingerprints(model_dir: str | Path, asks: Iterable[Ask]) -> dict[str, str]:
+    """Slug -> eight digits that stand for a model's files and for all that a benchmark asks of it."""
+    model_dir, model = Path(model_dir), hashlib.sha256()
+    for path in sorted(path for path in model_dir.rglob("*") if path.is_file()):
+        model.update(str(path.relative_to(model_dir)).encode())
+        with open(path, "rb") as file:
+            model.update(hashlib.file_digest(file, "sha256").digest())
+    digests: dict[str, Any] = {}
+    for ask in asks:
+        digests.setdefault(ask.slug, model.copy()).update(repr(ask).encode())
+    return {slug: digest.hexdigest()[:8] for slug, digest in digests.items()}
+
+
+def cut_batches(asks: Iterable[Ask], batch_size: int) -> list[list[Ask]]:
+    """Batches of at most ``batch_size`` questions, alike in number of images and allowed answer length, the
+    questions on one image side by side and images with texts of similar length together; the order follows
+    from the content alone.
+    """
+
+    def alike(group: list[Ask]) -> tuple[int, int]:
+        return len(group[0].images), group[0].max_new_tokens
+
+    groups: dict[tuple, list[Ask]] = {}
+    for ask in asks:
+        groups.setdefault((ask.images, ask.max_new_tokens), []).append(ask)
+    for group in groups.values():
+        group.sort(key=lambda ask: (len(ask.text), ask.slug, ask.index))
+    ordered = sorted(groups.values(), key=lambda group: (*alike(group), len(group[-1].text), group[0].images))
+    batches = []
+    for _, members in itertools.groupby(ordered, key=alike):
+        flat = list(itertools.chain.from_iterable(members))
+        batches += [flat[start : start + batch_size] for start in range(0, len(flat), batch_size)]
+    return batches

@@ -1,0 +1,117 @@
+"""One prediction on several devices: a process a device, each with its part of the questions, then a merge.
+
+    python -m granvit.evaluation.launch JOB.json      # what every process runs
+
+The processes need nothing from each other, so any launcher that sets RANK, LOCAL_RANK and WORLD_SIZE may
+start them too (``predict.merge`` then ends the work); on one machine this module does.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from granvit.errors import GranvitError
+from granvit.evaluation.benchmarks import Benchmark
+from granvit.schema import Strict
+from granvit.training.launch import end_with_parent
+
+COMMAND = [sys.executable, "-m", "granvit.evaluation.launch"]  # what a process runs, before its job file
+
+
+class PredictionJob(Strict):
+    """What ``granvit.evaluation.predict.predict`` takes, as a file can hold it."""
+
+    model_dir: str
+    benchmarks: list[Benchmark]
+    data_dir: str
+    out_dir: str
+    batch_size: int
+    device: str
+    shuffle_images: bool = False
+    log: str | None = None
+
+    def predict(self, shard: int = 0, shards: int = 1) -> None:
+        """Answer one shard in this process."""
+        from granvit.evaluation.predict import predict  # imports torch, which the parent can do without
+
+        arguments = {name: getattr(self, name) for name in type(self).model_fields}
+        predict(**arguments, shard=shard, shards=shards)
+
+
+def predict_on_devices(job: PredictionJob, processes: int) -> None:
+    """Answer all questions of ``job`` with so many processes, one a device, and write the same files as one.
+
+    Raises GranvitError where one of them fails; what all have answered so far stays, and is not asked again.
+    """
+    if processes <= 1:
+        return job.predict()
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "job.json"
+        file.write_text(job.model_dump_json(), encoding="utf-8")
+        _run_all([_start(file, rank, processes) for rank in range(processes)])
+    from granvit.evaluation.predict import merge
+
+    merge(job.model_dir, job.benchmarks, job.data_dir, job.out_dir, job.shuffle_images)
+
+
+def _start(file: Path, rank: int, processes: int) -> subprocess.Popen:
+    paths = [str(Path(__file__).resolve().parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {
+        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // processes)),
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes),
+    }  # fmt: skip
+    return subprocess.Popen([*COMMAND, str(file)], env=environment, preexec_fn=end_with_parent)
+
+
+def _run_all(children: list[subprocess.Popen]) -> None:
+    """Wait for all; the first that fails ends the others."""
+    try:
+        while running := [child for child in children if child.poll() is None]:
+            if any(child.returncode for child in children):
+                break
+            time.sleep(0.05 if len(running) < len(children) else 0.5)
+    finally:
+        for child in children:
+            if child.poll() is None:
+                child.terminate()
+        codes = [child.wait() for child in children]
+    if any(codes):
+        rank, code = next((rank, code) for rank, code in enumerate(codes) if code)
+        raise GranvitError(
+            f"predict: process {rank} of {len(codes)} ended with code {code}; its message is above. Mend it "
+            "and run again: what is answered is not asked again"
+        )
+
+
+def main(arguments: list[str]) -> int:
+    """What each process runs: the shard of its rank, on the device of its local rank."""
+    end_with_parent()
+    rank, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    job = PredictionJob.model_validate_json(Path(arguments[-1]).read_text(encoding="utf-8"))
+    try:
+        if processes > 1:
+            _take_device(job.device)
+        job.predict(rank, processes)
+    except GranvitError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return 1
+    return 0
+
+
+def _take_device(name: str) -> None:
+    import torch
+
+    from granvit.device import pick_device
+
+    getattr(torch, pick_device(name).type).set_device(int(os.environ.get("LOCAL_RANK", 0)))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
