@@ -11,8 +11,9 @@ configfile: "config/config.yaml"
 container: "docker://docker.io/library/python:3.11"
 
 
-# Settings and helpers, then one file a phase
+# Settings and helpers (the only files with functions), then one file a phase
 include: "rules/common.smk"
+include: "rules/common_tables.smk"
 include: "rules/miniature.smk"
 include: "rules/data.smk"
 include: "rules/pretrain.smk"

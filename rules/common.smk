@@ -1,4 +1,4 @@
-"""Settings and helper functions of all rules; the only rules file with functions."""
+"""Settings, and helper functions of the rules that make data, runs, answers and scores."""
 
 import shutil
 import sys
@@ -75,8 +75,6 @@ TABLES = told_plainly(load_tables)()
 BENCHMARKS = {benchmark.slug: benchmark.tsv for benchmark in told_plainly(load_benchmarks)()}
 # The two rows that are compared over several seeds
 COMPARED = ["sft-siglip2", "sft-granvit"]
-# Stage 1 and stage 2 with both region tasks (Fig. 4)
-BOTH_TASKS = ["stage1-8m-both", "stage2-8m-both"]
 BUDGETS = ["8M", "16M", "24M", "all"]
 MIXTURE_TASKS = {
     "bbox2caption": ["bbox2caption"],
@@ -235,29 +233,6 @@ def benchmark_files(folder, suffix):
     return [f"{folder}/{slug}.{suffix}" for slug in BENCHMARKS]
 
 
-def scores_behind(table, scale):
-    """Every score file that a table's cells come from, the chance row's among them."""
-    folders = [f"results/{scale}/scores/{recipe}/seed{SEED}" for recipe in required_leaves(TABLES[table])]
-    if TABLES[table].layout.chance:
-        folders.append(f"results/{scale}/chance/scores/{TABLES[table].layout.chance}/seed{SEED}")
-    return [file for folder in folders for file in benchmark_files(folder, "json")]
-
-
-def table_inputs(wildcards):
-    """Scores, and manifests of the runs whose cost a table shows."""
-    costed = required_forward_runs(TABLES[wildcards.table])
-    return {
-        "scores": scores_behind(wildcards.table, wildcards.scale),
-        "manifests": [f"{run_folder(wildcards.scale, recipe, SEED)}/manifest.json" for recipe in costed],
-    }
-
-
-def table_settings(wildcards):
-    """What a table's cells are made of: its own layout, and the averages that all tables share."""
-    table = TABLES[wildcards.table]
-    return table.layout.model_dump() | table.shared.model_dump(exclude={"tables"})
-
-
 @told_plainly
 def rendered_images(wildcards):
     """How many images of a source the miniature renders."""
@@ -281,48 +256,3 @@ def smallest_llm(wildcards):
 def aligned_llm(wildcards):
     """The LLM that SAILViT's stand-in is aligned with; the other encoders see none."""
     return f"results/standins/llms/{SMALLEST_LLM}" if wildcards.encoder == "SAILViT" else []
-
-
-def results_of(tables):
-    """The copies, under results/, of the tables named."""
-    return expand("results/{table}.{suffix}", table=tables, suffix=["csv", "md"])
-
-
-def training_logs(wildcards):
-    """Logs of the two runs that Fig. 4a shows, in the order of their stages."""
-    folders = [run_folder(wildcards.scale, recipe, SEED) for recipe in BOTH_TASKS]
-    return [f"{folder}/training_log.csv" for folder in folders]
-
-
-def scores_of(recipe_names, seeds, scale):
-    """Every score file of the named runs."""
-    return [
-        file
-        for recipe in recipe_names
-        for seed in seeds
-        for file in benchmark_files(f"results/{scale}/scores/{recipe}/seed{seed}", "json")
-    ]
-
-
-def runs_behind(table):
-    """Recipes that a table's cells come from, with all their ancestors, by name."""
-    known, found = recipes(SCALE), {}
-    queue = list(required_leaves(TABLES[table]))
-    while queue:
-        recipe = known[queue.pop()]
-        found[recipe.name] = recipe
-        queue += [name for name in (recipe.parent, recipe.encoder_from) if name]
-    return dict(sorted(found.items()))
-
-
-def mixtures_behind(table):
-    """Every mixture that the runs behind a table are trained or evaluated on."""
-    runs = runs_behind(table).values()
-    mixtures = {run.mixture for run in runs} | {"heldout" for run in runs if run.eval_every}
-    return [f"results/{SCALE}/data/mixtures/{mixture}.parquet" for mixture in sorted(mixtures)]
-
-
-def manifests_behind(table, stages):
-    """Manifests of the runs of the named stages behind a table."""
-    runs = runs_behind(table).values()
-    return [f"{run_folder(SCALE, run.name, SEED)}/manifest.json" for run in runs if run.stage in stages]
