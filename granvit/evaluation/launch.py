@@ -17,8 +17,8 @@ from pathlib import Path
 
 from granvit.errors import GranvitError
 from granvit.evaluation.benchmarks import Benchmark
-from granvit.schema import Strict
-from granvit.training.launch import end_with_parent
+from granvit.processes import end_with_parent, importing_environment
+from granvit.strict import Strict
 
 COMMAND = [sys.executable, "-m", "granvit.evaluation.launch"]  # what a process runs, before its job file
 
@@ -60,11 +60,9 @@ def predict_on_devices(job: PredictionJob, processes: int) -> None:
 
 
 def _start(file: Path, rank: int, processes: int) -> subprocess.Popen:
-    paths = [str(Path(__file__).resolve().parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {
         "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // processes)),
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(paths),
+        **importing_environment(),
         "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes),
     }  # fmt: skip
     return subprocess.Popen([*COMMAND, str(file)], env=environment, preexec_fn=end_with_parent)

@@ -8,7 +8,6 @@ torchrun, the DeepSpeed launcher, or anything else that sets RANK, LOCAL_RANK an
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shlex
 import shutil
@@ -20,6 +19,7 @@ from pathlib import Path
 
 from granvit.compute import RunCompute
 from granvit.errors import GranvitError
+from granvit.processes import end_with_parent, importing_environment
 from granvit.schema import EncoderSpec, LLMSpec, Recipe
 from granvit.strict import Strict
 
@@ -120,7 +120,7 @@ def _run(command: list[str], state: Path) -> _Stopped:
 
     # A session of its own: a signal to this process group is answered here, not by half of the ranks.
     process = subprocess.Popen(
-        command, start_new_session=True, env=_environment(), preexec_fn=end_with_parent
+        command, start_new_session=True, env=importing_environment(), preexec_fn=end_with_parent
     )
     previous = {number: signal.signal(number, ask) for number in STOPPING}
     try:
@@ -131,20 +131,6 @@ def _run(command: list[str], state: Path) -> _Stopped:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
     return stopped
-
-
-def end_with_parent() -> None:
-    """Let the kernel send SIGTERM to this process when its parent is gone (kill -9): a launcher then ends its
-    ranks, and a rank saves and exits. Linux only; elsewhere nothing is asked."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-
-
-def _environment() -> dict[str, str]:
-    """The ranks import this very package, and find what belongs to this interpreter."""
-    root = str(Path(__file__).resolve().parents[2])
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _port(job_file: Path) -> int:

@@ -1,0 +1,24 @@
+"""Processes that a job starts: they import this very package, and none outlives the job."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from pathlib import Path
+
+PR_SET_PDEATHSIG = 1
+
+
+def end_with_parent() -> None:
+    """Let the kernel send SIGTERM to this process when its parent is gone (kill -9): a launcher then ends its
+    ranks, and a rank saves and exits. Linux only; elsewhere nothing is asked."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def importing_environment() -> dict[str, str]:
+    """This process's environment, in which the package that is running is the one that is imported."""
+    root = str(Path(__file__).resolve().parents[1])
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
