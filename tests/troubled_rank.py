@@ -1,15 +1,17 @@
 """What a launcher starts instead of `granvit.training.launch`: the same, but with trouble on one rank.
 
-TROUBLE=die: rank RANK is killed (SIGKILL) after the optimizer step AT; TROUBLE=nan: its loss in that step is
-no number.
+TROUBLE=die: rank ON_RANK is killed (SIGKILL) after the optimizer step AT; TROUBLE=nan: its loss in that step
+is no number, and every rank writes its weights' hashes before and after that step to the file WITNESS.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import signal
 import sys
+from pathlib import Path
 
 from granvit.training import launch
 from granvit.training.loop import Objective, Trainer
@@ -19,10 +21,23 @@ step, forward = Trainer.step, Objective.forward
 now = -1
 
 
+def digest(trainer: Trainer) -> str:
+    """The student's and the teacher's weights of this rank as one hash."""
+    state = hashlib.sha256()
+    for module in (trainer.model, trainer.teacher.encoder):
+        for parameter in module.parameters():
+            state.update(parameter.detach().numpy().tobytes())
+    return state.hexdigest()
+
+
 def troubled_step(self: Trainer, number: int) -> dict[str, float]:
     global now
     now = number
+    before = digest(self) if TROUBLE == "nan" else ""
     metrics = step(self, number)
+    if TROUBLE == "nan" and number == AT:
+        witness = Path(f"{os.environ['WITNESS']}.{self.cluster.rank}")
+        witness.write_text(f"{before} {digest(self)}")
     if TROUBLE == "die" and number == AT and self.cluster.rank == RANK:
         os.kill(os.getpid(), signal.SIGKILL)
     return metrics
