@@ -13,9 +13,11 @@ container: "docker://docker.io/library/python:3.11"
 
 # Settings and helpers (the only files with functions), then one file a phase
 include: "rules/common.smk"
+include: "rules/common_data.smk"
 include: "rules/common_tables.smk"
 include: "rules/miniature.smk"
 include: "rules/data.smk"
+include: "rules/data_reports.smk"
 include: "rules/pretrain.smk"
 include: "rules/finetune.smk"
 include: "rules/evaluate.smk"

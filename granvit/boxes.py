@@ -60,13 +60,9 @@ def _area(box: Box) -> float:
 
 def clip_box(box: Box, width: float, height: float) -> list[float]:
     """The part of a pixel box that lies inside a ``width`` x ``height`` image (may have no area)."""
-    x1, y1, x2, y2 = box
-    return [
-        min(max(float(x1), 0.0), float(width)),
-        min(max(float(y1), 0.0), float(height)),
-        min(max(float(x2), 0.0), float(width)),
-        min(max(float(y2), 0.0), float(height)),
-    ]
+    limits = (width, height, width, height)
+    # + 0.0: a source's -0.0 would be written with its sign
+    return [min(max(float(value), 0.0), float(limit)) + 0.0 for value, limit in zip(box, limits, strict=True)]
 
 
 def pad_offsets(width: int, height: int) -> tuple[int, int, int]:

@@ -9,10 +9,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from granvit.commands import evaluation
+from granvit.commands import data, evaluation
 from granvit.errors import GranvitError
 
-GROUPS = (evaluation,)
+GROUPS = (data, evaluation)
 
 
 def build_parser() -> argparse.ArgumentParser:

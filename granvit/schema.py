@@ -11,9 +11,8 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
-
 from granvit.compute import Compute
+from granvit.data_settings import Data
 from granvit.judging import JudgeSettings
 from granvit.strict import NonNegative, NonNegativeInt, Positive, PositiveInt, Share, Strict
 
@@ -78,58 +77,6 @@ class Training(Strict):
     weight_decay: NonNegative
     max_grad_norm: Positive
     precision: Literal["fp32", "bf16"]
-
-
-class FilterRules(Strict):
-    """The paper's filters for one kind of data; `null` switches a rule off."""
-
-    min_image_side: PositiveInt | None
-    image_aspect: Positive | None
-    box_aspect: Positive | None
-    min_box_area: Positive | None
-    min_regions: NonNegativeInt
-
-
-class Filters(Strict):
-    natural: FilterRules
-    ocr: FilterRules
-
-
-class Budgets(Strict):
-    """Region question-answer pairs in each named budget; `null` takes all there are."""
-
-    m8: PositiveInt = Field(alias="8M")
-    m16: PositiveInt = Field(alias="16M")
-    m24: PositiveInt = Field(alias="24M")
-    all: PositiveInt | None
-
-    def regions(self, budget: str) -> int | None:
-        return self.model_dump(by_alias=True)[budget]
-
-
-class Ocr(Strict):
-    """The models that read OCR images (granvit.data.ocr.OcrEngine)."""
-
-    models_dir: str
-    detection: str
-    recognition: str
-    engine: Literal["onnxruntime", "paddle"]
-    device: str
-    detection_side: PositiveInt | None
-    min_score: Share
-
-
-class Data(Strict):
-    sources: str
-    benchmarks: str
-    rendered_images: dict[str, PositiveInt]
-    rendered_questions: PositiveInt | None
-    ocr: Ocr
-    ocr_region_share: Share
-    heldout_share: Share
-    global_captions: Literal["chosen", "all"]
-    budgets: Budgets
-    filters: Filters
 
 
 class Evaluation(Strict):

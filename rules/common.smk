@@ -75,14 +75,6 @@ TABLES = told_plainly(load_tables)()
 BENCHMARKS = {benchmark.slug: benchmark.tsv for benchmark in told_plainly(load_benchmarks)()}
 # The two rows that are compared over several seeds
 COMPARED = ["sft-siglip2", "sft-granvit"]
-BUDGETS = ["8M", "16M", "24M", "all"]
-MIXTURE_TASKS = {
-    "bbox2caption": ["bbox2caption"],
-    "caption2bbox": ["caption2bbox"],
-    "both": ["bbox2caption", "caption2bbox"],
-}
-# Which of a source's uses each mixture draws from; the rest draw from the pretraining sources.
-MIXTURE_USES = {"projector": "projector", "instruction": "sft", "continued": "continued"}
 
 
 wildcard_constraints:
@@ -97,66 +89,8 @@ wildcard_constraints:
 
 
 def is_rendered(scale):
-    """Whether this scale's data are rendered by the miniature instead of being the user's own."""
+    """Whether this scale's benchmarks and models are the miniature's."""
     return settings(scale).models == "standins"
-
-
-def raw_folder(wildcards):
-    """A source's raw folder, where a rule renders it; the user's own data are no declared input."""
-    return source_row(wildcards)["path"] if is_rendered(wildcards.scale) else []
-
-
-@told_plainly
-def source_row(wildcards):
-    """A source's row of the sources file, its folder resolved for the scale."""
-    known = sources(wildcards.scale)
-    if wildcards.source not in known:
-        file = settings(wildcards.scale).data.sources
-        raise GranvitError(f"{file}: no source '{wildcards.source}'; known: {', '.join(known)}")
-    row = dict(vars(known[wildcards.source]))
-    row["path"] = row["path"].format(scale=wildcards.scale)
-    return row
-
-
-def filter_rules(wildcards):
-    """The filters for a source's type of data."""
-    kind = "ocr" if sources(wildcards.scale)[wildcards.source].data_type == "ocr" else "natural"
-    return getattr(settings(wildcards.scale).data.filters, kind).model_dump()
-
-
-def packed_shards(wildcards):
-    """Index files of every packed shard that a mixture draws from."""
-    wanted = MIXTURE_USES.get(wildcards.mixture, "pretrain")
-    return [
-        f"results/{wildcards.scale}/data/packed/{source.name}/{shard}.parquet"
-        for source in sources(wildcards.scale).values()
-        if source.use == wanted
-        for shard in source.shard_names()
-    ]
-
-
-@told_plainly
-def mixture_settings(wildcards):
-    """What decides which questions a mixture holds; its name is a kind, or a task and a budget."""
-    data, name = settings(wildcards.scale).data, wildcards.mixture
-    if name == "heldout":
-        return {"kind": "heldout", "heldout_share": data.heldout_share}
-    if name in MIXTURE_USES:
-        return {"kind": "conversations", "heldout_share": data.heldout_share}
-    task, _, budget = name.rpartition("-")
-    if task not in MIXTURE_TASKS or budget not in BUDGETS:
-        raise GranvitError(
-            f"mixture '{name}': expected heldout, {', '.join(MIXTURE_USES)}, or one of {', '.join(MIXTURE_TASKS)} with a "
-            f"budget of {', '.join(BUDGETS)}, as in bbox2caption-8M"
-        )
-    return {
-        "kind": "regions",
-        "tasks": ["global_caption", *MIXTURE_TASKS[task]],
-        "regions": data.budgets.regions(budget),
-        "ocr_region_share": data.ocr_region_share,
-        "heldout_share": data.heldout_share,
-        "global_captions": data.global_captions,
-    }
 
 
 def run_folder(scale, recipe, seed):
@@ -231,18 +165,6 @@ def judge_identity(wildcards):
 def benchmark_files(folder, suffix):
     """One file a benchmark, by the benchmark's slug."""
     return [f"{folder}/{slug}.{suffix}" for slug in BENCHMARKS]
-
-
-@told_plainly
-def rendered_images(wildcards):
-    """How many images of a source the miniature renders."""
-    counts = settings(wildcards.scale).data.rendered_images
-    if wildcards.source not in counts:
-        raise GranvitError(
-            f"config/scales/{wildcards.scale}.yaml: data.rendered_images: no number for '{wildcards.source}'; "
-            f"known: {', '.join(counts)}"
-        )
-    return counts[wildcards.source]
 
 
 SMALLEST_LLM = "Qwen2.5-1.5B"  # standin_llms.SMALLEST, without the import of torch

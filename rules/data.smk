@@ -1,12 +1,35 @@
 """Raw sources to training mixtures: ingest, annotate, filter, pack, mixture (Sec. 3). One job a shard."""
 
 
-rule ingest_source:
+rule catalogue_source:
     input:
         raw=raw_folder,
     output:
+        catalogue="results/{scale}/data/catalogued/{source}.sqlite",
+    log:
+        "results/{scale}/logs/catalogue_source/{source}.log",
+    benchmark:
+        "results/{scale}/timings/catalogue_source/{source}.tsv"
+    threads: 1
+    resources:
+        mem_mb=4000,
+    params:
+        source=source_row,
+        version=steps.version("catalogue"),
+    message:
+        "Cataloguing {wildcards.source}"
+    script:
+        "../workflow_scripts/catalogue_source.py"
+
+
+rule ingest_source:
+    input:
+        raw=raw_folder,
+        catalogue=rules.catalogue_source.output.catalogue,
+    output:
         tar="results/{scale}/data/ingested/{source}/{shard}.tar",
         rejects="results/{scale}/data/ingested/{source}/{shard}.rejects.csv",
+        counts="results/{scale}/data/ingested/{source}/{shard}.counts.csv",
     log:
         "results/{scale}/logs/ingest_source/{source}-{shard}.log",
     benchmark:
@@ -17,6 +40,7 @@ rule ingest_source:
     params:
         source=source_row,
         shard=lambda wildcards: int(wildcards.shard),
+        max_image_pixels=lambda wildcards: settings(wildcards.scale).data.max_image_pixels,
         version=steps.version("ingest"),
     message:
         "Ingesting {wildcards.source}, shard {wildcards.shard}"
@@ -29,6 +53,10 @@ rule annotate_regions:
         tar=rules.ingest_source.output.tar,
     output:
         records="results/{scale}/data/annotated/{source}/{shard}.jsonl",
+        rejects="results/{scale}/data/annotated/{source}/{shard}.rejects.csv",
+        counts="results/{scale}/data/annotated/{source}/{shard}.counts.csv",
+    wildcard_constraints:
+        source=sources_annotated(on_accelerator=False),
     log:
         "results/{scale}/logs/annotate_regions/{source}-{shard}.log",
     benchmark:
@@ -38,13 +66,24 @@ rule annotate_regions:
         mem_mb=4000,
     priority: 50
     params:
-        annotator=lambda wildcards: sources(wildcards.scale)[wildcards.source].annotator,
-        ocr=lambda wildcards: settings(wildcards.scale).data.ocr.model_dump(),
-        version=steps.version("annotate"),
+        annotators=annotator_settings,
     message:
         "Annotating {wildcards.source}, shard {wildcards.shard}"
     script:
         "../workflow_scripts/annotate_regions.py"
+
+
+# Sources whose boxes, or captions, come from a model that runs inside the job.
+use rule annotate_regions as annotate_on_accelerator with:
+    wildcard_constraints:
+        source=sources_annotated(on_accelerator=True),
+    log:
+        "results/{scale}/logs/annotate_on_accelerator/{source}-{shard}.log",
+    benchmark:
+        "results/{scale}/timings/annotate_on_accelerator/{source}-{shard}.tsv"
+    resources:
+        mem_mb=32000,
+        accelerators=lambda wildcards: settings(wildcards.scale).compute.accelerators,
 
 
 rule filter_regions:
@@ -91,9 +130,55 @@ rule pack_shard:
         "../workflow_scripts/pack_shard.py"
 
 
+rule hash_benchmarks:
+    input:
+        questions=question_files,
+    output:
+        hashes="results/{scale}/data/benchmark_hashes.parquet",
+    log:
+        "results/{scale}/logs/hash_benchmarks/hash.log",
+    benchmark:
+        "results/{scale}/timings/hash_benchmarks/hash.tsv"
+    threads: 1
+    resources:
+        mem_mb=4000,
+    params:
+        questions=question_settings,
+        version=steps.version("contamination"),
+    message:
+        "Hashing the benchmarks' images"
+    script:
+        "../workflow_scripts/hash_benchmarks.py"
+
+
+rule find_contamination:
+    input:
+        indexes=lambda wildcards: shard_files(wildcards.scale, "packed", "parquet"),
+        tars=lambda wildcards: shard_files(wildcards.scale, "packed", "tar"),
+        hashes=rules.hash_benchmarks.output.hashes,
+    output:
+        matches="results/{scale}/data/contamination.parquet",
+        report="results/{scale}/data/contamination.csv",
+    log:
+        "results/{scale}/logs/find_contamination/find.log",
+    benchmark:
+        "results/{scale}/timings/find_contamination/find.tsv"
+    threads: 1
+    resources:
+        mem_mb=16000,
+    params:
+        max_distance=lambda wildcards: settings(wildcards.scale).data.contamination.max_distance,
+        version=steps.version("contamination"),
+    message:
+        "Looking for benchmark images among the training images"
+    script:
+        "../workflow_scripts/find_contamination.py"
+
+
 rule draw_mixture:
     input:
         indexes=packed_shards,
+        contamination=contamination_to_drop,
     output:
         mixture="results/{scale}/data/mixtures/{mixture}.parquet",
         summary="results/{scale}/data/mixtures/{mixture}.summary.json",

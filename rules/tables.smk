@@ -19,6 +19,8 @@ rule make_table:
             category="Tables",
             labels={"table": "{table}", "scale": "{scale}"},
         ),
+    wildcard_constraints:
+        table="|".join(TABLES),
     log:
         "results/{scale}/logs/make_table/{table}.log",
     benchmark:

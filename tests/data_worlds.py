@@ -9,12 +9,14 @@ from pathlib import Path
 
 from PIL import Image
 
-from granvit.data.annotate import annotate_given
+from granvit.data.annotate import annotate_shard
+from granvit.data.catalogue import catalogue_source
 from granvit.data.filters import FilterRules, filter_shard
 from granvit.data.ingest import ingest_shard
 from granvit.data.pack import pack_shard
 from granvit.data.sources import SourceSpec
 
+MAX_PIXELS = 100_000_000
 REAL = Path(__file__).resolve().parent.parent.parent / "shared" / "real"
 
 
@@ -37,7 +39,9 @@ def spec(root: Path, **changes) -> SourceSpec:
         "use": "pretrain",
         "adapter": "coco",
         "path": str(root),
-        "annotator": "given",
+        "boxes": "given",
+        "captions": "given",
+        "text": "given",
         "shards": 1,
     }
     return SourceSpec(**(fields | changes))
@@ -92,21 +96,47 @@ def write_llava(root: Path, images: int = 6) -> Path:
     return root
 
 
+def ingest(source: SourceSpec, out: Path, shard: int = 0, max_reject_share: float = 1.0, **limits) -> Path:
+    """Catalogue a source, if that was not done, and ingest a shard; the shard's tar, whose lists of rejects
+    and counts lie beside it."""
+    catalogue = out / "catalogued" / f"{source.name}.sqlite"
+    if not catalogue.exists():
+        catalogue_source(source, catalogue)
+    tar = out / "ingested" / source.name / f"{source.shard_names()[shard]}.tar"
+    ingest_shard(
+        source,
+        shard,
+        catalogue,
+        tar,
+        tar.with_suffix(".rejects.csv"),
+        tar.with_suffix(".counts.csv"),
+        **({"max_pixels": MAX_PIXELS, "max_reject_share": max_reject_share} | limits),
+    )
+    return tar
+
+
 def prepare(source: SourceSpec, out: Path, rules: FilterRules | None = None) -> list[Path]:
-    """Ingest, annotate (as given), filter and pack every shard; return the indexes."""
+    """Catalogue, ingest, annotate (as given), filter and pack every shard; return the indexes."""
     indexes = []
     for shard, name in enumerate(source.shard_names()):
-        step = {s: out / s / source.name / name for s in ("ingested", "annotated", "filtered", "packed")}
-        tar = step["ingested"].with_suffix(".tar")
-        ingest_shard(source, shard, tar, step["ingested"].with_suffix(".rejects.csv"))
-        annotate_given(tar, step["annotated"].with_suffix(".jsonl"))
+        tar = ingest(source, out, shard)
+        annotated, filtered, packed = (
+            out / step / source.name / name for step in ("annotated", "filtered", "packed")
+        )
+        annotate_shard(
+            tar,
+            annotated.with_suffix(".jsonl"),
+            annotated.with_suffix(".rejects.csv"),
+            annotated.with_suffix(".counts.csv"),
+            [],
+        )
         filter_shard(
-            step["annotated"].with_suffix(".jsonl"),
-            step["filtered"].with_suffix(".jsonl"),
-            step["filtered"].with_suffix(".counts.csv"),
+            annotated.with_suffix(".jsonl"),
+            filtered.with_suffix(".jsonl"),
+            filtered.with_suffix(".counts.csv"),
             rules or FilterRules(),
         )
-        packed = step["packed"].with_suffix(".parquet")
-        pack_shard(tar, step["filtered"].with_suffix(".jsonl"), packed.with_suffix(".tar"), packed)
-        indexes.append(packed)
+        index = packed.with_suffix(".parquet")
+        pack_shard(tar, filtered.with_suffix(".jsonl"), packed.with_suffix(".tar"), index)
+        indexes.append(index)
     return indexes

@@ -6,7 +6,7 @@ import csv
 
 import pytest
 
-from granvit.data.filters import FilterRules, filter_report, filter_shard
+from granvit.data.filters import FilterRules, filter_shard
 from granvit.data.records import Record, Region, read_records, write_records
 
 OCR_RULES = FilterRules(box_aspect=None, min_box_area=None)
@@ -95,19 +95,3 @@ def test_each_rule_is_counted_alone_and_in_sequence(tmp_path):
     assert counts["alone", "box_aspect"] == (2, 2, 3, 1)
     assert counts["sequence", "box_aspect"] == (1, 1, 2, 1)
     assert counts["sequence", "all"] == (2, 1, 3, 1)
-
-
-def test_report_sums_over_shards_and_sources(tmp_path):
-    paths = []
-    for number, source in enumerate(["B", "A", "B"]):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        _filter(folder, [_record(source=source), _record("b", width=100, source=source)], FilterRules())
-        paths.append(folder / "out.csv")
-    filter_report(paths, tmp_path / "report.csv")
-    with open(tmp_path / "report.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    totals = {row["source"]: (row["images_in"], row["images_out"]) for row in rows if row["rule"] == "all"}
-    assert list(totals.items()) == [("A", ("2", "1")), ("B", ("4", "2")), ("TOTAL", ("6", "3"))]
-    order = [row["rule"] for row in rows if row["source"] == "TOTAL" and row["mode"] == "sequence"]
-    assert order == ["image_side", "image_aspect", "box_aspect", "box_area", "regions", "all"]

@@ -7,8 +7,11 @@ import json
 import pyarrow.parquet as pq
 import pytest
 from data_worlds import prepare, spec, write_coco, write_llava
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from granvit.boxes import format_box, parse_box
+from granvit.data.budget import NO_LIMIT, Budget
 from granvit.data.mixture import build_conversation_mixture, build_heldout, build_mixture
 from granvit.data.records import hash_key
 from granvit.data.shards import read_image_bytes
@@ -105,6 +108,62 @@ def test_global_captions_of_all_images_can_come_along(indexes, tmp_path):
     assert every["qa"]["bbox2caption"] == 30
 
 
+def _regions(rows):
+    return {(row["key"], *item["box"]) for row in rows for item in row["qa"] if item["box"]}
+
+
+def test_budget_by_region_is_met_to_the_region_and_nests(indexes, tmp_path):
+    chosen = []
+    for budget in (10, 31, 90, None):
+        rows, summary = _build(indexes, tmp_path, budget=budget, sample_by="region")
+        regions = _regions(rows)
+        assert not chosen or chosen[-1] < regions
+        assert len(regions) == summary["regions"] == (budget or len(regions))
+        assert all(row["qa"][0]["task"] == "global_caption" and len(row["qa"]) > 1 for row in rows)
+        chosen.append(regions)
+    by_image, _ = _build(indexes, tmp_path)
+    assert chosen[-1] == _regions(by_image)
+
+
+def test_regions_are_drawn_across_images_and_not_image_by_image(indexes, tmp_path):
+    by_image, _ = _build(indexes, tmp_path, budget=60)
+    by_region, _ = _build(indexes, tmp_path, budget=60, sample_by="region")
+    assert len(by_image) == 20
+    assert len(by_region) > 30
+
+
+def test_ocr_share_by_region_takes_that_share_of_ocr_regions(indexes, tmp_path):
+    _, full = _build(indexes, tmp_path, sample_by="region")
+    _, half = _build(indexes, tmp_path, share=0.5, sample_by="region")
+    assert half["sources"]["World"] == full["sources"]["World"]
+    assert 0.35 < half["sources"]["Pages"]["regions"] / full["sources"]["Pages"]["regions"] < 0.65
+    assert half["sources"]["Pages"]["images"] > 0.75 * full["sources"]["Pages"]["images"]
+
+
+@pytest.mark.parametrize("sample_by", ["image", "region"])
+def test_every_image_is_in_the_mixture_or_counted_as_left_out(indexes, tmp_path, sample_by):
+    _, summary = _build(indexes, tmp_path, budget=30, share=0.5, sample_by=sample_by)
+    assert set(summary["left_out"]) == {"held_out", "ocr_share", "budget"}
+    assert summary["images"] + sum(summary["left_out"].values()) == 80
+
+
+@settings(derandomize=True, deadline=None, database=None)
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 4)), max_size=40), st.integers(0, 60))
+def test_budget_that_forgets_what_does_not_fit_finds_the_limit_of_sorting_everything(units, regions):
+    weights = dict(units)  # a hash each
+    budget = Budget(regions, pending=3)
+    for value, weight in weights.items():
+        budget.add([value], weight)
+    taken, limit = 0, NO_LIMIT
+    for value in sorted(weights):
+        taken += weights[value]
+        if taken > regions:
+            limit = value
+            break
+    assert budget.cutoff() == limit
+    assert budget.is_reached() == (limit != NO_LIMIT)
+
+
 def test_equal_inputs_give_equal_bytes_in_any_order_of_shards(indexes, tmp_path):
     _build(indexes, tmp_path)
     first = (tmp_path / "m.parquet").read_bytes(), (tmp_path / "m.json").read_bytes()
@@ -130,6 +189,8 @@ def test_conversations_become_one_question_a_turn(tmp_path):
 def test_unknown_task_and_empty_mixture_are_told(indexes, tmp_path):
     with pytest.raises(GranvitError, match="'caption'"):
         _build(indexes, tmp_path, tasks=("caption",))
+    with pytest.raises(GranvitError, match="'box'"):
+        _build(indexes, tmp_path, sample_by="box")
     with pytest.raises(GranvitError, match=r"m\.parquet: no image"):
         _build(indexes, tmp_path, budget=1)
     assert not list(tmp_path.iterdir())

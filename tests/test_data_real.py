@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from data_worlds import REAL, image_bytes, prepare, spec
+from data_worlds import REAL, image_bytes, ingest, prepare, spec
 
-from granvit.data.annotate import annotate_given, annotate_ocr
+from granvit.data.annotate import annotate_shard
 from granvit.data.filters import FilterRules, filter_shard
 from granvit.data.images import decode_rgb
-from granvit.data.ingest import ingest_shard
 from granvit.data.mixture import build_mixture
-from granvit.data.ocr import OcrEngine, model_folder
+from granvit.data.ocr import OcrEngine, OcrReader
 from granvit.data.pack import pack_shard
 from granvit.data.records import read_records
 from granvit.data.shards import read_image_bytes
@@ -51,10 +51,11 @@ def test_receipts_are_read_by_paddleocr_where_people_saw_text(tmp_path):
     names = ["000", "001", "004"]
     for name in names:
         (tmp_path / f"raw/images/{name}.jpg").write_bytes((REAL / f"sroie/img/{name}.jpg").read_bytes())
-    source = spec(tmp_path / "raw", name="SROIE", data_type="ocr", adapter="folder", annotator="ocr")
-    ingest_shard(source, 0, tmp_path / "a.tar", tmp_path / "rejects.csv")
-    annotate_ocr(tmp_path / "a.tar", tmp_path / "a.jsonl", OcrEngine(tmp_path / "models"), min_score=0.5)
-    records = {record.provenance["file"]: record for record in read_records(tmp_path / "a.jsonl")}
+    how = {"data_type": "ocr", "adapter": "folder", "boxes": "ocr", "captions": "none", "text": "ocr"}
+    tar = ingest(spec(tmp_path / "raw", name="SROIE", **how), tmp_path)
+    reader = OcrReader(OcrEngine(tmp_path / "models"), min_score=0.5)
+    annotate_shard(tar, tmp_path / "a.jsonl", tmp_path / "r.csv", tmp_path / "c.csv", [reader])
+    records = {Path(record.provenance["file"]).name: record for record in read_records(tmp_path / "a.jsonl")}
     assert len(records) == 3
     for name in names:
         truth = _human_lines(REAL / f"sroie/box/{name}.csv")
@@ -67,7 +68,7 @@ def test_receipts_are_read_by_paddleocr_where_people_saw_text(tmp_path):
         assert all(region.score >= 0.5 for region in read)
     rules = FilterRules(min_image_side=400, box_aspect=None, min_box_area=None)
     filter_shard(tmp_path / "a.jsonl", tmp_path / "f.jsonl", tmp_path / "f.csv", rules)
-    pack_shard(tmp_path / "a.tar", tmp_path / "f.jsonl", tmp_path / "p.tar", tmp_path / "p.parquet")
+    pack_shard(tar, tmp_path / "f.jsonl", tmp_path / "p.tar", tmp_path / "p.parquet")
     assert pq.read_table(tmp_path / "p.parquet").num_rows == 3
 
 
@@ -87,28 +88,14 @@ def _holds(box, point):
     return box[0] <= point[0] <= box[2] and box[1] <= point[1] <= box[3]
 
 
-@needs_ocr
-def test_model_folders_come_from_the_carrier_wheel_and_from_there_only_once(tmp_path):
-    folder = model_folder(tmp_path, "PP-OCRv6_small_rec")
-    assert sorted(path.name for path in folder.iterdir()) == ["inference.onnx", "inference.yml"]
-    assert [path.name for path in tmp_path.iterdir()] == ["PP-OCRv6_small_rec"]
-    (folder / "inference.yml").write_text("mine")
-    assert model_folder(tmp_path, "PP-OCRv6_small_rec") == folder
-    assert (folder / "inference.yml").read_text() == "mine"
-
-
-def test_unknown_ocr_model_says_where_to_put_it(tmp_path):
-    with pytest.raises(GranvitError, match=r"PP-OCRv5_server_det.*inference\.yml"):
-        model_folder(tmp_path, "PP-OCRv5_server_det")
-
-
 def test_pack_refuses_records_of_another_shard(tmp_path):
+    tars = {}
     for name in ("one", "two"):
         images = tmp_path / name / "images"
         images.mkdir(parents=True)
         (images / f"{name}.jpg").write_bytes(image_bytes(name))
-        ingest_shard(spec(tmp_path / name, adapter="folder"), 0, tmp_path / f"{name}.tar", tmp_path / "r.csv")
-    annotate_given(tmp_path / "two.tar", tmp_path / "two.jsonl")
-    with pytest.raises(GranvitError, match=r"two\.jsonl.*World__two=2Ejpg.*one\.tar"):
-        pack_shard(tmp_path / "one.tar", tmp_path / "two.jsonl", tmp_path / "p.tar", tmp_path / "p.parquet")
+        tars[name] = ingest(spec(tmp_path / name, adapter="folder"), tmp_path / f"{name}-out")
+    annotate_shard(tars["two"], tmp_path / "two.jsonl", tmp_path / "r.csv", tmp_path / "c.csv", [])
+    with pytest.raises(GranvitError, match=r"two\.jsonl.*World__two=2Ejpg.*one-out"):
+        pack_shard(tars["one"], tmp_path / "two.jsonl", tmp_path / "p.tar", tmp_path / "p.parquet")
     assert not (tmp_path / "p.tar").exists() and not (tmp_path / "p.parquet").exists()

@@ -92,6 +92,15 @@ def test_records_survive_json_lines_with_any_text(tmp_path):
     assert list(read_records(tmp_path / "r.jsonl")) == records
 
 
+def test_record_of_an_older_version_is_read_without_a_perceptual_hash():
+    record = _sample("1").record
+    record.phash = "00ff00ff00ff00ff"
+    assert Record.from_json(record.to_json()) == record
+    older = json.loads(record.to_json())
+    del older["phash"]
+    assert Record.from_json(json.dumps(older)).phash is None
+
+
 def test_damaged_record_is_named_by_file_and_line(tmp_path):
     good = _sample("1").record.to_json()
     (tmp_path / "r.jsonl").write_text(good + "\n" + json.dumps({"key": "x"}) + "\n")

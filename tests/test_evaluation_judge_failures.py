@@ -9,10 +9,10 @@ import judge_server
 import pytest
 from judge_server import answer, benchmark, judge_at
 
+from granvit import endpoint
+from granvit.endpoint import retry_after
 from granvit.errors import GranvitError
-from granvit.evaluation import endpoint
-from granvit.evaluation.endpoint import KEY_VARIABLE, retry_after
-from granvit.evaluation.judge import GRADING_TRIES
+from granvit.evaluation.judge import GRADING_TRIES, KEY_VARIABLE
 from granvit.evaluation.score import score
 from granvit.judging import JudgeSettings
 

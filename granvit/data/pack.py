@@ -6,15 +6,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from granvit.data.files import replacing
+from granvit.data.files import remove_leftovers, replacing
 from granvit.data.records import Record, read_records
-from granvit.data.shards import Sample, ShardWriter, read_shard
+from granvit.data.shards import RawSample, ShardWriter, read_raw_shard
 from granvit.errors import GranvitError
 
 REGION = pa.struct([("box", pa.list_(pa.float64())), ("text", pa.string()), ("score", pa.float64())])
@@ -28,6 +28,7 @@ INDEX_SCHEMA = pa.schema(
         ("offset", pa.int64()),
         ("size", pa.int64()),
         ("image_sha256", pa.string()),
+        ("phash", pa.string()),
         ("caption", pa.string()),
         ("regions", pa.list_(REGION)),
         ("conversations", pa.list_(pa.struct([("question", pa.string()), ("answer", pa.string())]))),
@@ -44,6 +45,7 @@ def pack_shard(
     ``offset, size`` are the image's byte range in ``out_tar``; ``image_sha256`` is the hash of its bytes. A
     record whose image is not in ``in_tar`` is an error.
     """
+    remove_leftovers(out_tar, out_parquet)
     with (
         replacing(out_tar) as tar,
         replacing(out_parquet) as parquet,
@@ -51,33 +53,38 @@ def pack_shard(
         ShardWriter(tar) as shard,
     ):
         rows = []
-        for sample in _matched(Path(in_tar), Path(in_jsonl)):
-            rows.append(_index_row(sample, *shard.write(sample)))
+        for record, sample in _matched(Path(in_tar), Path(in_jsonl)):
+            rows.append(_index_row(record, sample.image, *shard.write_raw(sample)))
             if len(rows) == _ROWS_AT_ONCE:
                 index.write_table(pa.Table.from_pylist(rows, INDEX_SCHEMA))
                 rows = []
         index.write_table(pa.Table.from_pylist(rows, INDEX_SCHEMA))
 
 
-def _matched(in_tar: Path, in_jsonl: Path) -> Iterator[Sample]:
-    """Images with their filtered records. Both files are in the order of ingest, so one pass over each is
-    enough.
+def _matched(in_tar: Path, in_jsonl: Path) -> Iterator[tuple[Record, RawSample]]:
+    """Filtered records, and their images with the records' own lines as JSON. Both files are in the order of
+    ingest, so one pass over each is enough.
     """
-    samples = read_shard(in_tar)
-    for record in read_records(in_jsonl):
-        for sample in samples:
-            if sample.record.key == record.key:
-                yield Sample(record, sample.image, sample.extension)
-                break
-        else:
-            raise GranvitError(
-                f"{in_jsonl}: record {record.key!r} has no image in {in_tar}, or not in this order; "
-                "delete the file and make it again"
-            )
+    samples = read_raw_shard(in_tar)
+    with open(in_jsonl, "rb") as lines:
+        for record, line in zip(read_records(in_jsonl), lines, strict=True):
+            for sample in samples:
+                if sample.key == record.key:
+                    yield record, replace(sample, json=line.removesuffix(b"\n"))
+                    break
+            else:
+                raise GranvitError(
+                    f"{in_jsonl}: record {record.key!r} has no image in {in_tar}, or not in this order; "
+                    "delete the file and make it again"
+                )
 
 
-def _index_row(sample: Sample, offset: int, size: int) -> dict:
-    record: Record = sample.record
-    row = asdict(record)
-    del row["provenance"]
-    return row | {"offset": offset, "size": size, "image_sha256": hashlib.sha256(sample.image).hexdigest()}
+def _index_row(record: Record, image: bytes, offset: int, size: int) -> dict:
+    # Not dataclasses.asdict, which copies every value: it would take longer than all else here.
+    return vars(record) | {
+        "regions": [vars(region) for region in record.regions],
+        "conversations": [vars(turn) for turn in record.conversations],
+        "offset": offset,
+        "size": size,
+        "image_sha256": record.image_sha256 or hashlib.sha256(image).hexdigest(),
+    }

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from granvit.data.files import replacing
@@ -36,7 +36,11 @@ class Conversation:
 
 @dataclass
 class Record:
-    """Everything known about one image; ``width`` and ``height`` are of the image as shown (EXIF applied)."""
+    """Everything known about one image; ``width`` and ``height`` are of the image as shown (EXIF applied).
+
+    ``phash``: the perceptual hash of the image as shown (granvit.data.fingerprints), 16 hexadecimal digits;
+    ``image_sha256``: the hash of its bytes.
+    """
 
     key: str
     source: str
@@ -47,10 +51,12 @@ class Record:
     regions: list[Region] = field(default_factory=list)
     conversations: list[Conversation] = field(default_factory=list)
     provenance: dict[str, str] = field(default_factory=dict)
+    phash: str | None = None
+    image_sha256: str | None = None
 
     def to_json(self) -> str:
         """One line of JSON with sorted keys: equal records are equal bytes."""
-        return json.dumps(asdict(self), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+        return json.dumps(vars(self), default=vars, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Record:

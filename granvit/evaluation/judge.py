@@ -14,10 +14,12 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from granvit.evaluation.endpoint import Endpoint, Unanswered, shown
+from granvit.endpoint import Endpoint, Unanswered, shown
 from granvit.judging import JudgeSettings
+from granvit.reply_cache import Cache
 
 VERSION = "judge-1"
+KEY_VARIABLE = "GRANVIT_JUDGE_KEY"
 GRADING_TRIES = 5  # as in the toolkit
 GRADING_TOKENS = 8
 READING_TOKENS = 128  # as in the toolkit
@@ -97,7 +99,8 @@ class Judge:
     """A model that marks and reads answers. ``settings.url`` must be set (see `make_judge`)."""
 
     def __init__(self, settings: JudgeSettings) -> None:
-        self.endpoint, self.settings = Endpoint(settings), settings
+        cache = Cache(settings.cache, "set evaluation.judge.cache to a file that can be written")
+        self.endpoint, self.settings = Endpoint(settings, cache, KEY_VARIABLE), settings
 
     @property
     def name(self) -> str:

@@ -1,8 +1,8 @@
-"""One question to a judge: any endpoint that speaks OpenAI's chat format, with a cache on disk.
+"""Questions to a model behind any endpoint that speaks OpenAI's chat format, with a cache on disk.
 
-A judge may be down, slow or overloaded: what passes is tried again, what does not is an `Unanswered` that the
-caller counts. The key comes from the environment variable `GRANVIT_JUDGE_KEY` and stands in no message and no
-file.
+The server may be down, slow or overloaded: what passes is tried again, what does not is an `Unanswered` that
+the caller counts. The key comes from an environment variable that the caller names, and stands in no message
+and no file.
 """
 
 from __future__ import annotations
@@ -12,93 +12,82 @@ import json
 import os
 import threading
 import time
-from collections import defaultdict
+from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from pathlib import Path
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import requests
 import tenacity
 
-from granvit.errors import GranvitError
-from granvit.judging import JudgeSettings
+from granvit.reply_cache import Cache, Reply
 
-KEY_VARIABLE = "GRANVIT_JUDGE_KEY"
-LARGEST_REPLY = 1 << 20  # bytes; an answer of a few words needs none of it
+LARGEST_REPLY = 1 << 20  # bytes; an answer of some hundred words needs none of it
 PASSING = {408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529}
 HOPELESS = {401, 402, 403, 404, 405, 410}  # the next question would get the same
 
 
+class EndpointSettings(Protocol):
+    """Who is asked, and how patiently (`JudgeSettings`, `CaptionerSettings`)."""
+
+    url: str | None  # up to and with `/v1`
+    model: str | None
+    timeout: float  # seconds a reply may take
+    retries: int  # after a failure that may pass
+    max_wait: float  # longest pause before a retry, seconds
+    give_up_after: int  # questions in a row without a reply: the endpoint is down
+
+
 class Unanswered(Exception):
-    """The judge gave no reply; the message says why, in one line."""
+    """The endpoint gave no reply; the message says why, in one line."""
+
+
+class Refused(Unanswered):
+    """The endpoint will not take this very question (HTTP 400, 413, 422, ...); ``detail``: its own words."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(f"HTTP {status}")
+        self.status, self.detail = status, detail
 
 
 class _Passing(Exception):
-    """A failure that may pass; `after`: seconds that the judge asked to wait."""
+    """A failure that may pass; `after`: seconds that the endpoint asked to wait."""
 
     def __init__(self, reason: str, after: float | None = None) -> None:
         super().__init__(reason)
         self.after = after
 
 
-class Cache:
-    """Replies by key, in an append-only JSONL file that several processes may share."""
-
-    def __init__(self, path: str | Path) -> None:
-        self.path, self.replies, self.lock = Path(path), {}, threading.Lock()
-        if self.path.is_file():
-            for line in self.path.read_bytes().split(b"\n"):
-                try:
-                    row = json.loads(line)
-                    self.replies[row["key"]] = row["reply"]
-                except (ValueError, KeyError, TypeError):
-                    continue  # cut off by a kill: asked again
-
-    def get(self, key: str) -> str | None:
-        """The reply under a key, if there is one."""
-        return self.replies.get(key)
-
-    def put(self, key: str, model: str, reply: str) -> None:
-        """Append one reply. The line break in front closes a line that a kill may have cut off."""
-        line = json.dumps({"key": key, "model": model, "reply": reply})
-        try:
-            with self.lock:
-                self._append(f"\n{line}\n".encode())
-                self.replies[key] = reply
-        except OSError as error:
-            raise GranvitError(
-                f"{self.path}: a judge's reply cannot be kept there ({error.strerror}); set "
-                "evaluation.judge.cache to a file that can be written"
-            ) from None
-
-    def _append(self, line: bytes) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            os.write(descriptor, line)  # one write: lines of two processes never mix
-        finally:
-            os.close(descriptor)
-
-
 class _Key(requests.auth.AuthBase):
     """The key as a header; as `auth`, so that requests does not take another one from ~/.netrc."""
 
+    def __init__(self, variable: str) -> None:
+        self.variable = variable
+
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if key := os.environ.get(KEY_VARIABLE):
+        if key := os.environ.get(self.variable):
             request.headers["Authorization"] = f"Bearer {key}"
         return request
 
 
 class Endpoint:
-    """Replies of one model at one address; safe to use from several threads."""
+    """Replies of one model at one address; safe to use from several threads.
 
-    def __init__(self, settings: JudgeSettings) -> None:
-        self.settings, self.cache = settings, Cache(settings.cache)
+    ``key_variable``: the environment variable that holds the key, if the endpoint wants one.
+    ``refusals_count``: whether refused questions count towards ``give_up_after`` too; they need not where the
+    caller finds out by other means whether the endpoint or the question is at fault.
+    """
+
+    def __init__(
+        self, settings: EndpointSettings, cache: Cache, key_variable: str, refusals_count: bool = True
+    ) -> None:
+        self.settings, self.cache, self.key_variable = settings, cache, key_variable
+        self.refusals_count = refusals_count
         self.address = f"{str(settings.url).rstrip('/')}/chat/completions"
         self.down: str | None = None  # why it is not asked any more
         self._silent, self._lock = 0, threading.Lock()
-        self._asking: dict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._asking: dict[str, threading.Lock] = {}
 
     def reply(self, prompt: str, attempt: int = 0, max_tokens: int = 128) -> str:
         """The model's reply to a prompt, from the cache or asked for.
@@ -107,27 +96,45 @@ class Endpoint:
         each further one 0.5 more. Raises Unanswered.
         """
         key = cache_key(str(self.settings.model), prompt, attempt)
-        with self._lock:
-            same_prompt = self._asking[key]
-        with same_prompt:  # two questions with the same words: the second waits for the first one's reply
-            known = self.cache.get(key)
-            if known is not None:
-                return known
-            reply = self._ask_anew(prompt, attempt, max_tokens)
-            self.cache.put(key, str(self.settings.model), reply)
-            return reply
+        return self.answer(key, lambda: prompt, 0.5 * attempt, max_tokens).text
 
-    def _ask_anew(self, prompt: str, attempt: int, max_tokens: int) -> str:
+    def answer(
+        self, key: str, content: Callable[[], str | list[dict]], temperature: float, max_tokens: int
+    ) -> Reply:
+        """The reply under ``key``, from the cache or asked for.
+
+        ``content`` makes the user's turn (a text, or OpenAI's list of parts), and is called only if it has to
+        be sent. Raises Unanswered.
+        """
+        with self._lock:
+            same_question = self._asking.setdefault(key, threading.Lock())
+        try:
+            with same_question:  # whoever asks the same meanwhile waits for the first one's reply
+                known = self.cache.get(key)
+                if known is None:
+                    known = self.ask(content(), temperature, max_tokens)
+                    self.cache.put(key, str(self.settings.model), known)
+                return known
+        finally:
+            with self._lock:
+                self._asking.pop(key, None)
+
+    def ask(self, content: str | list[dict], temperature: float, max_tokens: int) -> Reply:
+        """Ask, whatever the cache holds, and keep nothing. Raises Unanswered."""
         if self.down:
             raise Unanswered(self.down)
         body = {
             "model": self.settings.model,
-            "messages": [{"role": "user", "content": prompt}],
-            "temperature": 0.5 * attempt,
+            "messages": [{"role": "user", "content": content}],
+            "temperature": temperature,
             "max_tokens": max_tokens,
         }
         try:
             reply = self._ask(body)
+        except Refused as error:
+            if self.refusals_count:
+                self._note_silence(str(error))
+            raise
         except (_Passing, Unanswered) as error:
             self._note_silence(str(error))
             raise Unanswered(str(error)) from None
@@ -141,7 +148,7 @@ class Endpoint:
             if self._silent >= self.settings.give_up_after and not self.down:
                 self.down = f"not asked, {self._silent} questions in a row had no reply ({reason})"
 
-    def _ask(self, body: dict) -> str:
+    def _ask(self, body: dict) -> Reply:
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(_Passing),
             stop=tenacity.stop_after_attempt(self.settings.retries + 1),
@@ -151,13 +158,13 @@ class Endpoint:
         return retrying(self._ask_once, body)
 
     def _pause(self, state: tenacity.RetryCallState) -> float:
-        """As long as the judge asked for, else twice as long each time, with a random share so that questions
-        asked together do not come back together."""
+        """As long as the endpoint asked for, else twice as long each time, with a random share so that
+        questions asked together do not come back together."""
         after = getattr(state.outcome.exception(), "after", None)
         longest = self.settings.max_wait
         return after if after is not None else tenacity.wait_random_exponential(0.5, longest)(state)
 
-    def _ask_once(self, body: dict) -> str:
+    def _ask_once(self, body: dict) -> Reply:
         if self.down:
             raise Unanswered(self.down)
         try:
@@ -174,17 +181,21 @@ class Endpoint:
                 )
             raise _Passing(f"HTTP {status}", after)
         if status in HOPELESS:
-            self.down = f"HTTP {status} from {shown(self.address)}: check url, model and ${KEY_VARIABLE}"
+            self.down = f"HTTP {status} from {shown(self.address)}: check url, model and ${self.key_variable}"
             raise Unanswered(self.down)
         if status != 200:
-            raise Unanswered(f"HTTP {status}")
-        return _content(text)
+            raise Refused(status, self._without_key(" ".join(text.split()))[:200])
+        return _completion(text)
+
+    def _without_key(self, text: str) -> str:
+        key = os.environ.get(self.key_variable)
+        return text.replace(key, "***") if key else text
 
     def _post(self, body: dict) -> tuple[int, requests.structures.CaseInsensitiveDict, str]:
         """Status, headers and text; the whole exchange within the time limit, however slowly it drips in."""
         deadline = time.monotonic() + self.settings.timeout
         with requests.post(
-            self.address, json=body, auth=_Key(), timeout=self.settings.timeout, stream=True,
+            self.address, json=body, auth=_Key(self.key_variable), timeout=self.settings.timeout, stream=True,
             allow_redirects=False,
         ) as response:  # fmt: skip
             text = b""
@@ -222,12 +233,13 @@ def retry_after(value: str | None) -> float | None:
         return None
 
 
-def _content(text: str) -> str:
-    """The reply inside a chat completion; what is none is tried again, since proxies answer for the judge."""
+def _completion(text: str) -> Reply:
+    """The reply inside a chat completion; what is none is tried again, since proxies answer for the model."""
     try:
-        content = json.loads(text)["choices"][0]["message"]["content"]
+        choice = json.loads(text)["choices"][0]
+        content = choice["message"]["content"]
     except (ValueError, KeyError, IndexError, TypeError):
         raise _Passing(f"not a chat completion: {text[:80]!r}") from None
     if not isinstance(content, str):
         raise _Passing("a chat completion without text")
-    return content.strip()
+    return Reply(content.strip(), choice.get("finish_reason") == "length")

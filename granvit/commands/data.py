@@ -1,0 +1,73 @@
+"""``granvit data export | summary``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from typing import Any
+
+from granvit.errors import GranvitError
+
+_COUNTS = ("images", "captions", "regions", "turns")
+
+
+def add_commands(groups: Any) -> None:
+    """Add the group `data` to the command line."""
+    group = groups.add_parser("data", help="packed shards and mixtures")
+    commands = group.add_subparsers(metavar="COMMAND", required=True)
+
+    export = commands.add_parser("export", help="images and annotations for another framework")
+    export.add_argument("inputs", nargs="+", metavar="SHARD", help="packed .tar or .parquet, or a mixture")
+    export.add_argument("out", metavar="OUT", help="folder to make: images/ and one JSON file")
+    export.add_argument("--format", choices=["llava", "coco"], required=True)
+    export.set_defaults(run=run_export)
+
+    summary = commands.add_parser("summary", help="images, captions, regions and turns by source")
+    summary.add_argument("indexes", nargs="+", metavar="INDEX", help=".parquet beside a packed shard")
+    summary.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    summary.set_defaults(run=run_summary)
+
+
+def run_export(arguments: argparse.Namespace) -> int:
+    """Write the folder and say what is in it."""
+    from granvit.data.export import export
+
+    number = export(arguments.inputs, arguments.out, arguments.format)
+    print(f"{arguments.out}: {number} images")
+    return 0
+
+
+def run_summary(arguments: argparse.Namespace) -> int:
+    """Print the counts."""
+    counts: dict[str, Counter[str]] = {}
+    for index in arguments.indexes:
+        _count(index, counts)
+    if arguments.json:
+        print(json.dumps(counts, indent=2, ensure_ascii=False))
+        return 0
+    width = max([6, *map(len, counts)])
+    print(f"{'source':{width}}" + "".join(f"{name:>12}" for name in _COUNTS))
+    for source, of_source in [*counts.items(), ("all", sum(counts.values(), Counter()))]:
+        print(f"{source:{width}}" + "".join(f"{of_source[name]:12d}" for name in _COUNTS))
+    return 0
+
+
+def _count(index: str, counts: dict[str, Counter[str]]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = ["source", "caption", "regions.list.element.score", "conversations.list.element.answer"]
+    try:
+        with pq.ParquetFile(index) as file:
+            if not {"source", "caption", "regions", "conversations"} <= set(file.schema_arrow.names):
+                raise GranvitError(f"{index}: not the index of a packed shard")
+            for batch in file.iter_batches(columns=columns):
+                for row in batch.to_pylist():
+                    of_source = counts.setdefault(row["source"], Counter(dict.fromkeys(_COUNTS, 0)))
+                    of_source["images"] += 1
+                    of_source["captions"] += bool(row["caption"])
+                    of_source["regions"] += len(row["regions"])
+                    of_source["turns"] += len(row["conversations"])
+    except (pa.ArrowInvalid, OSError) as error:
+        raise GranvitError(f"{index}: cannot be read ({error}); give a packed shard's .parquet") from None

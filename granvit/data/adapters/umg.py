@@ -1,0 +1,71 @@
+"""UMG-41M's layout: a JSON object beside each image, or one file of JSON lines.
+
+The published card says that each JSON file lies in a folder with its image, and what it tells (tags, captions
+and masks of image and regions), but not under which names; so the names are options.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from granvit.data.adapters.entries import OPTIONS as ENTRY_OPTIONS
+from granvit.data.adapters.entries import describe, parse_entry
+from granvit.data.adapters.folder import IMAGE_SUFFIXES
+from granvit.data.adapters.items import Place, RawItem
+from granvit.data.adapters.json_stream import open_text
+from granvit.data.adapters.values import Broken, loose_image
+
+OPTIONS = {
+    "annotations": "one file of JSON lines with `image` in each, instead of a JSON file beside each image",
+    "images": "the folder that `image` refers to (images), or that holds images and JSON files (.)",
+} | ENTRY_OPTIONS
+
+
+def read_umg(root: Path, settings: dict[str, str]) -> Iterator[RawItem]:
+    """One item an image: box, text and caption under the names that the options give.
+
+    A JSON file that cannot be read costs its image, a line its own image: ``broken_annotations``.
+    """
+    if "annotations" in settings:
+        return _lines(Path(root) / settings["annotations"], settings)
+    return _files(Path(root), settings)
+
+
+def _files(root: Path, settings: dict[str, str]) -> Iterator[RawItem]:
+    for place, folders, names in os.walk(root / settings.get("images", "."), followlinks=True):
+        folders.sort()
+        folder = Path(place).relative_to(root).as_posix()
+        images = {
+            Path(name).stem: name for name in sorted(names) if Path(name).suffix.lower() in IMAGE_SUFFIXES
+        }
+        texts = {Path(name).stem: name for name in names if name.endswith(".json")}
+        for stem in sorted(images.keys() | texts.keys()):
+            item = RawItem(os.path.normpath(f"{folder}/{stem}"), None)
+            if stem in images:
+                item.place = Place(os.path.normpath(f"{folder}/{images[stem]}"))
+            try:
+                if stem in texts:
+                    describe(item, parse_entry((Path(place) / texts[stem]).read_bytes()), settings)
+            except (Broken, OSError):
+                item.place = Place(os.path.normpath(f"{folder}/{texts[stem]}"), problem="broken_annotations")
+            yield item
+
+
+def _lines(path: Path, settings: dict[str, str]) -> Iterator[RawItem]:
+    folder = settings.get("images", "images")
+    with open_text(path) as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            item = RawItem(f"line/{number}", None)
+            try:
+                entry = parse_entry(line.encode("utf-8", "surrogateescape"))
+            except (Broken, UnicodeEncodeError):
+                item.place = Place(path.name, problem="broken_annotations")
+            else:
+                item.place = loose_image(folder, entry.get("image"))
+                item.original_id = entry["image"] if item.place else item.original_id
+                describe(item, entry, settings)
+            yield item

@@ -1,0 +1,171 @@
+"""The captioner: global and region captions of natural images by a vision-language model (Sec. 3, Fig. 2).
+
+The paper's is Qwen2.5-VL-7B; it is asked for one paragraph about an image, in the words of the paper's own
+question, and for at most ten words about a region. What does not come out as a caption is left out and
+counted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from granvit.data.adapters.items import Reject
+from granvit.data.annotate import Annotated
+from granvit.data.caption_answers import CAUSES, NoCaption, clean_caption, clean_region
+from granvit.data.caption_backends import Backend, Question, ServerBackend, TransformersBackend
+from granvit.data.caption_pictures import Picture, stated_box, too_long, window_of
+from granvit.data.prompts import GLOBAL_CAPTION_QUESTION
+from granvit.data.records import Record, Region
+from granvit.data.shards import Sample
+from granvit.data_settings import CaptionerSettings
+from granvit.endpoint import Refused, Unanswered
+from granvit.reply_cache import Cache, Reply
+
+VERSION = "caption-1"  # of the questions' words and of what is shown; part of every answer's key in the cache
+TOO_THIN, UNANSWERED = "caption_image_too_thin", "caption_unanswered"
+
+REGION_QUESTION = (
+    "The first image is {width} x {height} pixels. The second image is the part of it inside the box {box}. "
+    "Describe the content of this box in no more than {words} words. Reply with the description alone and do "
+    "not mention the images or the box."
+)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is asked about one sample: questions by their key, and the keys of its caption and its regions
+    (None: not asked)."""
+
+    sample: Sample
+    questions: dict[str, Question]
+    caption: str | None
+    regions: list[str | None]
+
+
+class Captioner:
+    """Writes ``record.caption`` (if ``captions``) and the text of each region (if ``regions``); an Annotator.
+
+    What the source said in their place is replaced, as the paper regenerates UMG-41M's captions. A caption
+    that cannot be had is None, and a region without one is left out: each is a Reject. ``cache``: an
+    append-only file of what was answered, outside what the workflow declares, that a killed job goes on from.
+    ``device``: of the back end ``transformers``. Raises GranvitError where the back end is at fault, and not
+    a question: nothing is rejected for a server that is down.
+    """
+
+    causes = (*CAUSES, TOO_THIN, UNANSWERED)
+
+    def __init__(
+        self,
+        settings: CaptionerSettings,
+        captions: bool,
+        regions: bool,
+        cache: str | Path,
+        device: str = "auto",
+        log: str | Path | None = None,
+    ) -> None:
+        self.settings, self.captions, self.regions = settings, captions, regions
+        answers = Cache(cache, "make its folder one that can be written")
+        self.backend: Backend
+        if settings.backend == "server":
+            self.backend = ServerBackend(settings, answers, log)
+            self.batch_size = 4 * settings.concurrency  # enough that few workers wait for the last image
+        else:
+            self.backend = TransformersBackend(settings, answers, device)
+            self.batch_size = settings.batch_size
+
+    def describe(self) -> dict[str, str]:
+        """Everything that decides what the captions are."""
+        parts = [name for name, on in (("caption", self.captions), ("regions", self.regions)) if on]
+        limits = f"{self.settings.region_tokens}/{self.settings.caption_tokens} tokens"
+        words = f"{self.settings.max_region_words} words"
+        return {"captioner": ", ".join([self.settings.model, VERSION, "+".join(parts), words, limits])}
+
+    def annotate(self, samples: list[Sample]) -> list[Annotated]:
+        """The samples' records with captions, in their order; no result depends on the other samples."""
+        works = [self._work(sample) for sample in samples]
+        answers = self._ask(works)
+        if _any_missing(answers):
+            # Once more, since a fault may have passed meanwhile; what has been answered comes from the cache.
+            self.backend.check()
+            answers = self._ask(works)
+            if _any_missing(answers):
+                self.backend.check()
+        return [self._write(work, answer) for work, answer in zip(works, answers, strict=True)]
+
+    def close(self) -> None:
+        self.backend.close()
+
+    def _ask(self, works: list[_Work]) -> list[dict[str, Reply | Unanswered]]:
+        pool = ThreadPoolExecutor(self.backend.parallel)
+        try:
+            return list(pool.map(lambda work: self.backend.ask(Picture(work.sample), work.questions), works))
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _work(self, sample: Sample) -> _Work:
+        record = sample.record
+        if too_long(record.width, record.height):
+            return _Work(sample, {}, None, [None] * len(record.regions))
+        image = hashlib.sha256(sample.image).hexdigest()
+        questions: dict[str, Question] = {}
+
+        def key(question: Question) -> str:
+            name = question.key(self.settings.model, VERSION, image)
+            questions[name] = question  # two regions with one box are one question
+            return name
+
+        caption = (
+            key(Question(GLOBAL_CAPTION_QUESTION, None, self.settings.caption_tokens))
+            if self.captions
+            else None
+        )
+        regions = [key(self._about(region, record)) for region in record.regions] if self.regions else []
+        return _Work(sample, questions, caption, regions)
+
+    def _about(self, region: Region, record: Record) -> Question:
+        box, (width, height) = stated_box(region.box, record.width, record.height)
+        text = REGION_QUESTION.format(
+            width=width, height=height, box=box, words=self.settings.max_region_words
+        )
+        return Question(text, window_of(region.box, record.width, record.height), self.settings.region_tokens)
+
+    def _write(self, work: _Work, answers: dict[str, Reply | Unanswered]) -> Annotated:
+        record, rejects = work.sample.record, []
+        if self.captions:
+            try:
+                caption = _text(answers.get(work.caption), clean_caption)
+            except NoCaption as cause:
+                caption = None
+                rejects.append(Reject("caption", str(cause)))
+            record = replace(record, caption=caption)
+        if self.regions:
+            kept = []
+            for region, key in zip(record.regions, work.regions, strict=True):
+                try:
+                    kept.append(replace(region, text=_text(answers.get(key), self._clean_region)))
+                except NoCaption as cause:
+                    rejects.append(Reject("region", str(cause), 1))
+            record = replace(record, regions=kept)
+        return Annotated(record, rejects)
+
+    def _clean_region(self, answer: str, cut_off: bool) -> str:
+        return clean_region(answer, self.settings.max_region_words, cut_off)
+
+
+def _any_missing(answers: list[dict[str, Reply | Unanswered]]) -> bool:
+    return any(isinstance(answer, Unanswered) for of_image in answers for answer in of_image.values())
+
+
+def _text(answer: Reply | Unanswered | None, clean: Callable[[str, bool], str]) -> str:
+    """The caption in what came back; None: nothing was asked. Raises NoCaption."""
+    if answer is None:
+        raise NoCaption(TOO_THIN)
+    if isinstance(answer, Refused):
+        raise NoCaption(f"caption_http_{answer.status}")
+    if isinstance(answer, Unanswered):
+        raise NoCaption(UNANSWERED)
+    return clean(answer.text, answer.cut_off)

@@ -1,0 +1,156 @@
+"""Which images the data figures show: chosen by a hash of their keys among those that show something, and
+read without loading a shard.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from granvit.data.filters import BoxRule, FilterRules
+from granvit.data.records import Record, Region, hash_key, read_records
+from granvit.data.shards import read_image_bytes
+from granvit.errors import GranvitError
+
+_REGION_LEAF = "regions.list.element.score"
+_COLUMNS = ["key", "source", "data_type", "width", "height", "offset", "size", "caption", "regions"]
+# How many boxes show something and can still be told apart in a small picture
+_CLEAR = {"natural": range(2, 9), "ocr": range(4, 41)}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An image of a packed shard, as stored, and its record."""
+
+    record: Record
+    image: bytes
+
+
+def choose_samples(index: str | Path, number: int) -> list[Shown]:
+    """At most ``number`` images of a packed shard: those with a clear number of boxes first, then by hash.
+
+    Keys and box counts are streamed; only the chosen rows are read whole.
+    """
+    index = Path(index)
+    with _open(index) as file:
+        chosen = heapq.nsmallest(number, _ranked(file))
+        return [_read(file, index, group, row) for _, _, group, row in chosen]
+
+
+def _ranked(file: pq.ParquetFile) -> Iterator[tuple[int, int, int, int]]:
+    """(rank, hash, row group, row in it) of every image; smaller is better."""
+    for group in range(file.num_row_groups):
+        table = file.read_row_group(group, columns=["key", "data_type", _REGION_LEAF])
+        lengths = pc.list_value_length(table.column("regions")).to_pylist()
+        keys, kinds = table.column("key").to_pylist(), table.column("data_type").to_pylist()
+        for row, (key, kind, boxes) in enumerate(zip(keys, kinds, lengths, strict=True)):
+            rank = 0 if boxes in _CLEAR.get(kind, ()) else 1 if boxes else 2
+            yield rank, hash_key(key, "figure"), group, row
+
+
+def _read(file: pq.ParquetFile, index: Path, group: int, row: int) -> Shown:
+    values = file.read_row_group(group, columns=_COLUMNS).slice(row, 1).to_pylist()[0]
+    image = read_image_bytes(index.with_suffix(".tar"), values.pop("offset"), values.pop("size"))
+    values["regions"] = [Region(**region) for region in values["regions"]]
+    return Shown(Record(**values), image)
+
+
+def _open(index: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(index)
+    except FileNotFoundError as error:
+        raise GranvitError(f"{index}: no such index; make it with `snakemake {index}`") from error
+    except pa.ArrowInvalid as error:
+        raise GranvitError(
+            f"{index}: not the index of a packed shard ({error}); delete it and make it again"
+        ) from error
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """An image on its way through the filters: ``dropped_by[i]`` is the rule that drops box ``i``."""
+
+    record: Record
+    image: bytes
+    dropped_by: list[str | None]
+
+
+def choose_annotation(annotated: str | Path, index: str | Path, rules: FilterRules) -> Annotation:
+    """An image of a shard that passes the filters: with a caption, two to six boxes that stay and, if there
+    is one, a box that does not; among equals by hash.
+
+    ``annotated``: the shard's records before the filters; ``index``: that of the packed shard. Raises
+    GranvitError where no image passes.
+    """
+    annotated, index = Path(annotated), Path(index)
+    best: tuple[tuple, Record, list[str | None]] | None = None
+    for record in read_records(annotated):
+        dropped_by = explain(record, rules)
+        if dropped_by is None:
+            continue
+        kept = dropped_by.count(None)
+        dropped = len(dropped_by) - kept
+        rank = (record.caption is None, not 2 <= kept <= 6, not 1 <= dropped <= 4, kept == 0)
+        rank = (*rank, hash_key(record.key, "figure"))
+        if best is None or rank < best[0]:
+            best = rank, record, dropped_by
+    if best is None:
+        raise GranvitError(
+            f"{annotated}: no image of this shard passes the filters, so there is none to draw; add images "
+            "to the source or loosen data.filters in config/config.yaml"
+        )
+    return Annotation(best[1], _image_of(best[1].key, index), best[2])
+
+
+def explain(record: Record, rules: FilterRules) -> list[str | None] | None:
+    """The first rule that drops each box, None for a box that stays; None for an image that is dropped."""
+    dropped_by: list[str | None] = [None] * len(record.regions)
+    current = record
+    for rule in rules.in_order():
+        if isinstance(rule, BoxRule):
+            for at, region in enumerate(record.regions):
+                if dropped_by[at] is None and not rule.keeps(region.box):
+                    dropped_by[at] = rule.name
+        after = rule.apply(current)
+        if after is None:
+            return None
+        current = after
+    return dropped_by
+
+
+def _image_of(key: str, index: Path) -> bytes:
+    with _open(index) as file:
+        for batch in file.iter_batches(columns=["key", "offset", "size"]):
+            at = pc.index(batch.column("key"), key).as_py()
+            if at >= 0:
+                place = batch.slice(at, 1).to_pylist()[0]
+                return read_image_bytes(index.with_suffix(".tar"), place["offset"], place["size"])
+    raise GranvitError(
+        f"{index}: {key!r} passes the filters but is not packed: the shard was made with other settings; "
+        f"make it again with `snakemake {index}`"
+    )
+
+
+def spread(count: int, number: int) -> list[int]:
+    """At most ``number`` positions out of ``count``, evenly apart, the first and the last among them."""
+    if count <= number:
+        return list(range(count))
+    return [round(at * (count - 1) / (number - 1)) for at in range(number)] if number > 1 else [0]
+
+
+def listed_regions(regions: Sequence[Region], data_type: str, number: int) -> list[int]:
+    """Positions of the regions whose text is printed: lines all over a page, a photo's largest objects."""
+    if data_type == "ocr":
+        return spread(len(regions), number)
+
+    def area(at: int) -> float:
+        x1, y1, x2, y2 = regions[at].box
+        return (x2 - x1) * (y2 - y1)
+
+    return sorted(sorted(range(len(regions)), key=lambda at: (-area(at), at))[:number])

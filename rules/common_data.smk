@@ -1,0 +1,174 @@
+"""Helper functions of the rules that make data."""
+
+from granvit.data.annotators import annotation_settings
+
+BUDGETS = ["8M", "16M", "24M", "all"]
+MIXTURE_TASKS = {
+    "bbox2caption": ["bbox2caption"],
+    "caption2bbox": ["caption2bbox"],
+    "both": ["bbox2caption", "caption2bbox"],
+}
+# Which of a source's uses each mixture draws from; the rest draw from the pretraining sources.
+MIXTURE_USES = {"projector": "projector", "instruction": "sft", "continued": "continued"}
+# The figures of samples: the data type that each shows, and its title
+SAMPLE_FIGURES = {
+    "figure6": ("natural", "Figure 6. Natural images of Gran-29M"),
+    "figure7": ("ocr", "Figure 7. OCR images of Gran-29M"),
+}
+# Columns of a sources file that change nothing that is made
+SOURCE_NOTES = ("origin", "fetch", "licence", "reported_images", "reported_regions", "row")
+
+
+def raw_folder(wildcards):
+    """A source's raw folder, where a rule renders it; the user's own data are no declared input."""
+    rendered = wildcards.source in settings(wildcards.scale).data.rendered_images
+    return source_row(wildcards)["path"] if rendered else []
+
+
+@told_plainly
+def source_row(wildcards):
+    """A source's row of the sources file, its folder resolved for the scale."""
+    known = sources(wildcards.scale)
+    if wildcards.source not in known:
+        file = settings(wildcards.scale).data.sources
+        raise GranvitError(f"{file}: no source '{wildcards.source}'; known: {', '.join(known)}")
+    row = {name: value for name, value in vars(known[wildcards.source]).items() if name not in SOURCE_NOTES}
+    row["path"] = row["path"].format(scale=wildcards.scale)
+    return row
+
+
+def runs_a_model(source, captioner):
+    """Whether a large model runs inside the job that annotates a source; PaddleOCR's are small."""
+    in_process = captioner.backend == "transformers" and "captioner" in (source.captions, source.text)
+    return source.boxes == "detector" or in_process
+
+
+def sources_annotated(on_accelerator):
+    """A pattern of the names of sources that a model inside the job annotates, or of all the others."""
+    names = {
+        source.name
+        for scale in SCALES
+        for source in sources(scale).values()
+        if runs_a_model(source, settings(scale).data.captioner) == on_accelerator
+    }
+    return "|".join(sorted(names)) or "NONE"
+
+
+def annotator_settings(wildcards):
+    """What the regions and captions of a source depend on, each annotator with its own step version."""
+    chosen = annotation_settings(sources(wildcards.scale)[wildcards.source], settings(wildcards.scale).data)
+    used = ["annotate", *(name for name in ("detector", "captioner", "ocr") if name in chosen)]
+    return chosen | {"versions": {name: steps.version(name) for name in used}}
+
+
+def filter_rules(wildcards):
+    """The filters for a source's type of data."""
+    return rules_of(sources(wildcards.scale)[wildcards.source], wildcards.scale)
+
+
+def rules_of(source, scale):
+    """The filters of a scale for a source."""
+    kind = "ocr" if source.data_type == "ocr" else "natural"
+    return getattr(settings(scale).data.filters, kind).model_dump()
+
+
+def shard_files(scale, step, suffix, use=None):
+    """One file a shard that a data step made, of the sources of one use or of all."""
+    return [
+        f"results/{scale}/data/{step}/{source.name}/{shard}.{suffix}"
+        for source in sources(scale).values()
+        if use in (None, source.use)
+        for shard in source.shard_names()
+    ]
+
+
+def contamination_to_drop(wildcards):
+    """Matches with benchmark images, where the configuration leaves these images out."""
+    drop = settings(wildcards.scale).data.contamination.drop
+    return f"results/{wildcards.scale}/data/contamination.parquet" if drop else []
+
+
+def packed_shards(wildcards):
+    """Index files of every packed shard that a mixture draws from."""
+    return shard_files(wildcards.scale, "packed", "parquet", MIXTURE_USES.get(wildcards.mixture, "pretrain"))
+
+
+@told_plainly
+def mixture_settings(wildcards):
+    """What decides which questions a mixture holds; its name is a kind, or a task and a budget."""
+    data, name = settings(wildcards.scale).data, wildcards.mixture
+    if name == "heldout":
+        return {"kind": "heldout", "heldout_share": data.heldout_share}
+    if name in MIXTURE_USES:
+        return {"kind": "conversations", "heldout_share": data.heldout_share}
+    task, _, budget = name.rpartition("-")
+    if task not in MIXTURE_TASKS or budget not in BUDGETS:
+        raise GranvitError(
+            f"mixture '{name}': expected heldout, {', '.join(MIXTURE_USES)}, or one of {', '.join(MIXTURE_TASKS)} with a "
+            f"budget of {', '.join(BUDGETS)}, as in bbox2caption-8M"
+        )
+    return {
+        "kind": "regions",
+        "tasks": ["global_caption", *MIXTURE_TASKS[task]],
+        "regions": data.budgets.regions(budget),
+        "ocr_region_share": data.ocr_region_share,
+        "heldout_share": data.heldout_share,
+        "global_captions": data.global_captions,
+        "sample_by": data.sample_by,
+    }
+
+
+@told_plainly
+def rendered_images(wildcards):
+    """How many images of a source the miniature renders."""
+    counts = settings(wildcards.scale).data.rendered_images
+    if wildcards.source not in counts:
+        raise GranvitError(
+            f"config/scales/{wildcards.scale}.yaml: data.rendered_images: no number for '{wildcards.source}'; "
+            f"known: {', '.join(counts)}"
+        )
+    return counts[wildcards.source]
+
+
+def pretrain_sources(scale):
+    """The sources of Gran-29M at this scale: those that Tables 6 and 7 count."""
+    return [source for source in sources(scale).values() if source.use == "pretrain"]
+
+
+def first_shards(wildcards, suffix):
+    """The first packed shard of each source that a figure of samples shows."""
+    data_type, _ = SAMPLE_FIGURES[wildcards.figure]
+    return [
+        f"results/{wildcards.scale}/data/packed/{source.name}/{source.shard_names()[0]}.{suffix}"
+        for source in pretrain_sources(wildcards.scale)
+        if source.data_type == data_type
+    ]
+
+
+@told_plainly
+def figure2_source(scale):
+    """The source of Figure 2: one whose boxes a detector finds, as the paper draws it, else the first natural one."""
+    known = pretrain_sources(scale)
+    if not known:
+        raise GranvitError(f"{settings(scale).data.sources}: no source with use 'pretrain'; Figure 2 shows one, add it")
+    return min(known, key=lambda source: (source.data_type != "natural", source.boxes != "detector"))
+
+
+def figure2_files(wildcards):
+    """The shard that Figure 2 shows an image of: before the filters, and packed."""
+    source, data = figure2_source(wildcards.scale), f"results/{wildcards.scale}/data"
+    name = f"{source.name}/{source.shard_names()[0]}"
+    return {
+        "annotated": f"{data}/annotated/{name}.jsonl",
+        "index": f"{data}/packed/{name}.parquet",
+        "tar": f"{data}/packed/{name}.tar",
+    }
+
+
+def figure2_settings(wildcards):
+    """What Figure 2 depends on besides its shard: the source's filters, and how its annotations are had."""
+    source = figure2_source(wildcards.scale)
+    return {
+        "rules": rules_of(source, wildcards.scale),
+        "made_by": {"boxes": source.boxes, "captions": source.captions, "text": source.text},
+    }

@@ -1,0 +1,300 @@
+"""A captioning server that is busy, down or refuses: nothing is lost or asked twice, and no caption is given
+up for a fault of the server."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from itertools import cycle
+from pathlib import Path
+
+import judge_server
+import pytest
+from caption_server import (
+    about_region,
+    captioner,
+    images_of,
+    playing,
+    polite,
+    sample,
+    settings,
+    text_of,
+    write_shard,
+)  # fmt: skip
+
+from granvit.data.annotate import annotate_shard
+from granvit.data.caption_backends import KEY_VARIABLE
+from granvit.data.records import read_records
+from granvit.errors import GranvitError
+
+pauses = judge_server.pauses  # fixture
+KEY = "sk-not-to-be-seen"
+
+
+@pytest.fixture
+def server():
+    with playing() as running:
+        yield running
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def asked(server) -> Counter:
+    """How often each question came: its text and its images."""
+    return Counter(json.dumps(request["messages"]) for request in server.requests)
+
+
+def test_a_polite_server_is_asked_once_for_each_caption_and_region(server, tmp_path):
+    results = captioner(tmp_path, url=server.url).annotate([sample(i) for i in range(5)])
+    assert [result.record.caption for result in results] == ["Two round things on a plain ground."] * 5
+    assert all([r.text for r in result.record.regions] == ["A round thing."] * 2 for result in results)
+    assert len(server.requests) == 15 and set(asked(server).values()) == {1}
+    assert {(r["temperature"], r["max_tokens"]) for r in server.requests if about_region(r)} == {(0.0, 16)}
+
+
+def test_two_regions_with_one_box_are_asked_about_once(server, tmp_path):
+    box = [20.0, 20.0, 120.0, 120.0]
+    result = captioner(tmp_path, url=server.url).annotate([sample(0, boxes=[box, box, box])])[0]
+    assert [region.text for region in result.record.regions] == ["A round thing."] * 3
+    assert len(server.requests) == 2
+
+
+def test_one_image_under_two_keys_is_asked_about_once(server, tmp_path):
+    first, second = sample(1), sample(1)
+    second.record.key = "S__copy"
+    results = captioner(tmp_path, url=server.url).annotate([first, second])
+    assert len(server.requests) == 3 and results[0].record.regions == results[1].record.regions
+
+
+@pytest.mark.parametrize(
+    ("parts", "questions", "caption", "text"),
+    [
+        ((True, False), 1, "Two round things on a plain ground.", "old"),
+        ((False, True), 2, "old", "A round thing."),
+    ],
+)
+def test_only_what_the_source_wants_is_asked_for(server, tmp_path, parts, questions, caption, text):
+    result = captioner(tmp_path, *parts, url=server.url).annotate([sample(0)])[0]
+    assert len(server.requests) == questions and result.record.caption == caption
+    assert {region.text for region in result.record.regions} == {text}
+
+
+@pytest.mark.parametrize("change", [{"model": "n"}, {"region_tokens": 9}, {"max_region_words": 7}])
+def test_answers_of_other_settings_are_not_taken_over(server, tmp_path, change):
+    captioner(tmp_path, False, True, url=server.url).annotate([sample(0)])
+    captioner(tmp_path, False, True, url=server.url, **change).annotate([sample(0)])
+    assert len(server.requests) == 4
+
+
+def test_never_more_questions_at_once_than_allowed(server, tmp_path):
+    lock, now, most = threading.Lock(), [0], [0]
+
+    def count(request):
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+        time.sleep(0.05)
+        with lock:
+            now[0] -= 1
+        return polite(request)
+
+    server.say = count
+    captioner(tmp_path, url=server.url, concurrency=2).annotate([sample(i) for i in range(6)])
+    assert most[0] == 2
+
+
+def test_a_busy_server_is_asked_again_after_the_time_it_names(server, tmp_path, pauses):
+    seen = set()
+
+    def busy_once(request):
+        if text_of(request) in seen:
+            return polite(request)
+        seen.add(text_of(request))
+        return 429, {"Retry-After": "3"}, "slow down"
+
+    server.say = busy_once
+    result = captioner(tmp_path, url=server.url, concurrency=1).annotate([sample(0)])[0]
+    assert len(result.record.regions) == 2 and not result.rejects and pauses == [3.0] * 3
+
+
+@pytest.mark.parametrize("body", ["<html>gateway</html>", '{"choices": []}', "null"])
+def test_what_is_no_chat_completion_is_tried_again(server, tmp_path, pauses, body):
+    answers = iter([(200, {}, body), (500, {}, ""), *["A thing."] * 3])
+    server.say = lambda request: next(answers)
+    result = captioner(tmp_path, url=server.url, concurrency=1).annotate([sample(0)])[0]
+    assert not result.rejects and len(pauses) == 2
+
+
+def test_refusals_and_empty_answers_are_counted_by_cause_and_in_no_record(server, tmp_path):
+    said = cycle(["I'm sorry, but I can't help with that.", "", "A cup."])
+    server.say = lambda request: next(said) if about_region(request) else "As an AI, no."
+    in_tar = write_shard(tmp_path / "0.tar", [sample(i) for i in range(6)])
+    out = [tmp_path / name for name in ("0.jsonl", "rejects.csv", "counts.csv")]
+    annotate_shard(in_tar, *out, [captioner(tmp_path, url=server.url, concurrency=1)])
+    records = list(read_records(out[0]))
+    lost = Counter((row["what"], row["cause"]) for row in read_csv(out[1]))
+    assert {region.text for record in records for region in record.regions} == {"A cup."}
+    assert [record.caption for record in records] == [None] * 6
+    assert lost["caption", "caption_refused"] == 6
+    kept = sum(len(record.regions) for record in records)
+    assert kept + lost["region", "caption_refused"] + lost["region", "caption_empty"] == 12
+    assert kept and lost["region", "caption_refused"] and lost["region", "caption_empty"]
+    counts = {row["rule"]: row for row in read_csv(out[2])}
+    assert (counts["annotate"]["regions_in"], counts["annotate"]["regions_out"]) == ("12", str(kept))
+
+
+def test_a_server_that_is_down_stops_the_job_and_the_same_command_goes_on(tmp_path, pauses):
+    samples = [sample(i) for i in range(6)]
+    limit = threading.Semaphore(7)
+
+    def dying(request):
+        return polite(request) if limit.acquire(blocking=False) else (503, {}, "")
+
+    with playing(dying) as server:
+        with pytest.raises(
+            GranvitError, match=r"data\.captioner\.url http://127\.0\.0\.1:\d+/v1: .*HTTP 503"
+        ) as error:
+            captioner(tmp_path, url=server.url).annotate(samples)
+        assert str(tmp_path / "answers.jsonl") in str(error.value)
+    with playing() as server:
+        results = captioner(tmp_path, url=server.url).annotate(samples)
+        assert not any(result.rejects for result in results)
+        assert len(server.requests) == 18 - 7
+
+
+def test_a_server_that_was_never_there_stops_the_job_even_for_one_image(server, tmp_path, pauses):
+    server.server_close()
+    with pytest.raises(GranvitError, match=r"data\.captioner\.url .*no connection"):
+        captioner(tmp_path, url=server.url, give_up_after=100).annotate([sample(0)])
+
+
+def test_a_question_that_is_refused_costs_itself_alone(server, tmp_path):
+    def refuse_one(request):
+        too_large = about_region(request) and "[21, " in text_of(request)
+        return (400, {}, "image too large") if too_large else polite(request)
+
+    server.say = refuse_one
+    log = tmp_path / "log.txt"
+    results = captioner(tmp_path, url=server.url, give_up_after=2, log=log).annotate(
+        [sample(i) for i in range(4)]
+    )
+    assert [[(r.what, r.cause, r.regions) for r in result.rejects] for result in results] == [
+        [("region", "caption_http_400", 1)]
+    ] * 4
+    assert all(len(result.record.regions) == 1 and result.record.caption for result in results)
+    assert "S__3: a question had no answer (HTTP 400: image too large)" in log.read_text()
+
+
+def test_a_server_that_takes_one_image_at_a_time_does_not_cost_every_region(server, tmp_path):
+    server.say = lambda request: (400, {}, "At most 1 image") if len(images_of(request)) > 1 else "A ground."
+    with pytest.raises(GranvitError, match="plain question with two images .*At most 1 image"):
+        captioner(tmp_path, url=server.url).annotate([sample(0)])
+
+
+def test_a_question_that_breaks_a_server_that_is_well_is_given_up_and_counted(server, tmp_path, pauses):
+    server.say = lambda request: (500, {}, "") if "[154, " in text_of(request) else polite(request)
+    results = captioner(tmp_path, url=server.url, concurrency=1).annotate([sample(i) for i in range(3)])
+    assert [[(r.what, r.cause) for r in result.rejects] for result in results] == [
+        [("region", "caption_unanswered")]
+    ] * 3
+
+
+def test_a_slow_server_is_a_fault_that_names_the_limit(server, tmp_path, pauses):
+    server.say = lambda request: time.sleep(1) or "A thing."
+    with pytest.raises(GranvitError, match=r"no reply within 0\.1 s"):
+        captioner(tmp_path, url=server.url, timeout=0.1, retries=0, give_up_after=2).annotate([sample(0)])
+
+
+def test_the_key_goes_to_the_server_and_stands_in_no_message_and_no_file(server, tmp_path, monkeypatch):
+    monkeypatch.setenv(KEY_VARIABLE, KEY)
+    log = tmp_path / "log.txt"
+    captioner(tmp_path, url=server.url, log=log).annotate([sample(0)])
+    assert set(server.keys) == {f"Bearer {KEY}"}
+    server.say = lambda request: (400, {}, f"bad request with {KEY}")
+    with pytest.raises(GranvitError, match="bad request with") as refused:
+        captioner(tmp_path, url=server.url, log=log).annotate([sample(1)])
+    server.say = lambda request: (401, {}, f"bad key {KEY}")
+    with pytest.raises(GranvitError, match=KEY_VARIABLE) as error:
+        captioner(tmp_path, url=server.url, log=log).annotate([sample(2)])
+    written = "".join(path.read_text() for path in tmp_path.iterdir())
+    assert KEY not in written + str(refused.value) + str(error.value) and "HTTP 401" in written
+
+
+def test_an_image_that_no_model_takes_is_left_out_without_a_question(server, tmp_path):
+    result = captioner(tmp_path, url=server.url).annotate([sample(0, size=(4100, 20))])[0]
+    assert {(r.what, r.cause) for r in result.rejects} == {
+        ("caption", "caption_image_too_thin"), ("region", "caption_image_too_thin")
+    }  # fmt: skip
+    assert sum(r.regions for r in result.rejects) == 2 and not server.requests and not result.record.regions
+
+
+def test_a_server_without_an_address_is_refused_at_once(tmp_path):
+    with pytest.raises(GranvitError, match=r"data\.captioner\.url is not set"):
+        captioner(tmp_path)
+    with pytest.raises(ValueError, match=r"data\.captioner\.url"):
+        settings(url="file:///x")
+
+
+def test_a_cache_that_cannot_be_written_stops_the_job_and_is_named(server, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(GranvitError, match=r"file/answers\.jsonl: a reply cannot be kept"):
+        captioner(tmp_path / "file", url=server.url).annotate([sample(0)])
+
+
+JOB = """
+import sys
+from pathlib import Path
+from caption_server import captioner
+from granvit.data.annotate import annotate_shard
+folder, url = Path(sys.argv[1]), sys.argv[2]
+out = [folder / name for name in ("0.jsonl", "0.rejects.csv", "0.counts.csv")]
+annotators = [captioner(folder, url=url, concurrency=1)]
+annotate_shard(folder / "0.tar", *out, annotators, folder / "journal.jsonl")
+"""
+
+
+def start_job(folder: Path, url: str) -> subprocess.Popen:
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    return subprocess.Popen(
+        [sys.executable, "-c", JOB, str(folder), url], env={**os.environ, "PYTHONPATH": path}
+    )
+
+
+def test_no_question_is_asked_twice_after_a_kill_and_the_bytes_are_the_same(tmp_path):
+    def say(request):
+        return f"A thing number {sum(map(len, images_of(request)[-1]))}."
+
+    whole, torn = tmp_path / "whole", tmp_path / "torn"
+    for folder in (whole, torn):
+        folder.mkdir()
+        write_shard(folder / "0.tar", [sample(i) for i in range(6)])  # batches of four images
+    job: list[subprocess.Popen] = []
+
+    def kill_in_between(request):
+        if len(server.requests) == 8:
+            job[0].send_signal(signal.SIGKILL)
+        return say(request)
+
+    with playing(say) as server:
+        assert start_job(whole, server.url).wait() == 0
+        server.requests.clear()
+        server.say = kill_in_between
+        job.append(start_job(torn, server.url))
+        assert job[0].wait() == -signal.SIGKILL
+        assert not (torn / "0.jsonl").exists() and len(server.requests) == 8
+        server.say = say
+        assert start_job(torn, server.url).wait() == 0
+    counts = sorted(asked(server).values())
+    assert counts == [1] * 17 + [2]  # the one whose answer no one was left to hear
+    for name in ("0.jsonl", "0.rejects.csv", "0.counts.csv"):
+        assert (torn / name).read_bytes() == (whole / name).read_bytes()

@@ -1,0 +1,86 @@
+"""Image bytes: whatever the file, it is shown right or refused with the cause."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from dirty_corpus import MARK, MAX_PIXELS, SIZE, dirty_images, encode, picture
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageChops, ImageStat
+
+from granvit.data.images import UnreadableImage, decode_rgb, inspect_image
+
+# pytest sets aside the filter that the package installs; test_data_dirty.py shows it at work.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+IMAGES = dirty_images()
+
+
+def _differ(a: Image.Image, b: Image.Image) -> float:
+    """Mean difference of two pictures' colours, 0-255."""
+    return max(ImageStat.Stat(ImageChops.difference(a, b)).mean)
+
+
+@pytest.mark.parametrize("name", [name for name, image in IMAGES.items() if image.picture])
+def test_odd_image_is_shown_right(name):
+    dirty = IMAGES[name]
+    facts, shown = inspect_image(dirty.data, MAX_PIXELS)
+    assert (facts.width, facts.height) == shown.size == SIZE
+    assert _differ(shown, dirty.picture) < 4
+    assert _differ(shown.crop(MARK), dirty.picture.crop(MARK)) < 15  # JPEG and WebP blur colours at its edge
+    assert facts.several == dirty.several
+    assert decode_rgb(dirty.data).tobytes() == shown.tobytes()
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, image in IMAGES.items() if image.cause and image.data is not None]
+)
+def test_image_that_cannot_be_shown_says_why(name):
+    with pytest.raises(UnreadableImage, match=f"^{IMAGES[name].cause}$"):
+        inspect_image(IMAGES[name].data, MAX_PIXELS)
+
+
+@pytest.mark.parametrize("pillows_limit", [10, None, 10**12])
+def test_configured_limit_of_pixels_decides_whatever_pillows_is(monkeypatch, pillows_limit):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", pillows_limit)
+    pixels = SIZE[0] * SIZE[1]
+    for form in ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP"):
+        data = encode(picture(), form)
+        assert inspect_image(data, pixels)[1].size == SIZE
+        with pytest.raises(UnreadableImage, match="too_large"):
+            inspect_image(data, pixels - 1)
+    assert pillows_limit == Image.MAX_IMAGE_PIXELS
+
+
+def test_pillows_limit_is_back_after_threads_have_decoded_together():
+    before = Image.MAX_IMAGE_PIXELS
+    threads = [
+        threading.Thread(target=lambda: [decode_rgb(IMAGES["plain.jpg"].data) for _ in range(50)])
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert before is not None
+    assert before == Image.MAX_IMAGE_PIXELS
+
+
+@settings(derandomize=True, deadline=None, max_examples=1500, database=None)
+@given(
+    st.sampled_from([image.data for image in IMAGES.values() if image.picture]),
+    st.lists(st.tuples(st.integers(0, 4000), st.integers(1, 255)), min_size=1, max_size=8),
+    st.integers(1, 100_000),
+)
+def test_image_damaged_anywhere_is_shown_or_refused_and_nothing_else_happens(data, flips, length):
+    damaged = bytearray(data)
+    for position, bits in flips:
+        damaged[position % len(data)] ^= bits
+    try:
+        facts, shown = inspect_image(bytes(damaged[:length]), MAX_PIXELS)
+    except UnreadableImage as refused:
+        assert str(refused) in ("not_an_image", "corrupt_image", "too_large", "unsupported_pixels")
+    else:
+        assert (facts.width, facts.height, "RGB") == (*shown.size, shown.mode)

@@ -1,0 +1,239 @@
+"""Figures 2, 6 and 7: legible at one source and at 38, boxes on the right things, nothing cut off."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+
+import numpy as np
+import pytest
+from data_report_world import natural_record, pack, page_record, picture
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.colors import to_rgba
+from matplotlib.patches import Rectangle
+from PIL import Image
+
+from granvit.boxes import exif_to_display
+from granvit.data.filters import FilterRules, filter_shard
+from granvit.data.records import Record, Region, read_records
+from granvit.errors import GranvitError
+from granvit.reporting.annotation_figure import annotation_page, draw_annotation
+from granvit.reporting.data_figures import colour_of, draw_samples, layout, samples_page
+from granvit.reporting.data_samples import choose_annotation, choose_samples, explain, listed_regions
+from granvit.reporting.lettering import overlap, place_labels, printable, text_width, wrap
+
+GIVEN = {"boxes": "given", "captions": "given", "text": "given"}
+
+
+def extents(page):
+    """Where each text of a page is, in pixels, as drawn."""
+    renderer = page.figure.canvas.get_renderer()
+    return [(text.get_text(), text.get_window_extent(renderer).extents) for text in page.figure.texts]
+
+
+def assert_legible(page):
+    """Every text lies inside the page, and none on another."""
+    width, height = page.figure.bbox.size
+    texts = [(text, place) for text, place in extents(page) if text]
+    for text, (x1, y1, x2, y2) in texts:
+        assert x1 >= 0 and y1 >= 0 and x2 <= width and y2 <= height, f"{text!r} leaves the page"
+    for (a, at), (b, bt) in itertools.combinations(texts, 2):
+        shrunk = (at[0] + 0.5, at[1] + 0.5, at[2] - 0.5, at[3] - 0.5)  # antialiased edges may touch
+        assert not overlap(shrunk, tuple(bt)), f"{a!r} lies on {b!r}"
+
+
+@pytest.mark.parametrize("sources", [1, 4, 38])
+def test_samples_of_any_number_of_sources_are_legible_and_all_there(tmp_path, sources):
+    long = "a sentence that is far too long for the place it has " * 12
+    names = [f"A-source-with-a-long-name-{number:02d}" for number in range(sources)]
+    indexes = []
+    for name in names:
+        records = [natural_record(name, i, boxes=6, caption=long) for i in range(8)]
+        for record in records:
+            record.regions[0].text = long
+        indexes.append(pack(tmp_path, name, records))
+    page = samples_page(indexes, "Figure 6. Natural images of Gran-29M", "mini")
+    assert_legible(page)
+    drawn = [text for text, _ in extents(page)]
+    assert {name for name in names if name in drawn} == set(names)
+    assert len(page.figure.axes) == sources * layout(sources)[0]
+    assert any(text.endswith("…") for text in drawn)
+
+
+def test_a_dense_page_lists_a_dozen_lines_and_says_how_many_there_are(tmp_path):
+    index = pack(tmp_path, "Pages", [page_record("Pages", i, lines=120) for i in range(8)])
+    page = samples_page([index], "Figure 7. OCR images of Gran-29M", "mini")
+    assert_legible(page)
+    drawn = [text for text, _ in extents(page)]
+    assert sum("120 lines, 12 listed" in text for text in drawn) == 8
+    assert "line 0" in drawn and "line 119" in drawn  # from the first to the last
+
+
+def test_a_scale_without_such_sources_still_has_its_figure(tmp_path):
+    draw_samples([], "Figure 7. OCR images of Gran-29M", "mini", tmp_path / "f.png", tmp_path / "f.pdf")
+    assert Image.open(tmp_path / "f.png").size[0] > 300
+    empty = pack(tmp_path, "Nothing", [])
+    page = samples_page([empty, pack(tmp_path, "A", [natural_record("A", 1)])], "Figure 6", "mini")
+    assert any("Nothing" in text for text, _ in extents(page))
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_boxes_lie_on_what_they_name_also_where_exif_turns_the_image(tmp_path, orientation):
+    stored, patch = (600, 460), (60, 40, 260, 140)
+    width, height = stored if orientation < 5 else stored[::-1]
+    shown = exif_to_display(patch, *stored, orientation)
+    record = Record("A__1", "A", "natural", width, height, None, [Region(shown, "red")])
+    index = pack(tmp_path, "A", [record], image=picture(stored, patch, orientation))
+    page = samples_page([index], "Figure 6", "mini")
+    page.save(tmp_path / "f.png", tmp_path / "f.pdf")
+    pixels = np.asarray(Image.open(tmp_path / "f.png").convert("RGB")).astype(int)
+    rows, columns = np.nonzero((pixels[..., 0] > 240) & (pixels[..., 1:].max(axis=-1) < 25))
+    found = (columns.min(), rows.min(), columns.max(), rows.max())
+    assert found == pytest.approx(on_page(page, shown, width), abs=4)  # the frame and its label cover the rim
+    frames = [
+        frame for frame in page.figure.findobj(Rectangle) if frame.get_edgecolor() == to_rgba(colour_of(0))
+    ]
+    x1, y1, x2, y2 = frames[0].get_window_extent().extents
+    height = page.figure.bbox.height
+    assert (x1, height - y2, x2, height - y1) == pytest.approx(on_page(page, shown, width), abs=1)
+
+
+def on_page(page, box, width):
+    """Pixels of the page, from its top, where a box of its only picture belongs."""
+    axes = page.figure.axes[0].get_window_extent()
+    left, top, scale = axes.x0, page.figure.bbox.height - axes.y1, axes.width / width
+    return (left + box[0] * scale, top + box[1] * scale, left + box[2] * scale, top + box[3] * scale)
+
+
+def test_equal_data_give_equal_bytes_without_a_date(tmp_path):
+    index = pack(tmp_path, "A", [natural_record("A", i) for i in range(20)])
+    for name in ("a", "b"):
+        draw_samples([index], "Figure 6", "mini", tmp_path / f"{name}.png", tmp_path / f"{name}.pdf")
+    for suffix in ("png", "pdf"):
+        assert (tmp_path / f"a.{suffix}").read_bytes() == (tmp_path / f"b.{suffix}").read_bytes()
+    assert b"CreationDate" not in (tmp_path / "a.pdf").read_bytes()
+    assert not list(tmp_path.glob(".*"))  # no temporary file stays
+
+
+def test_samples_do_not_depend_on_the_order_of_the_shard(tmp_path):
+    records = [natural_record("A", i, boxes=1 + i % 4) for i in range(30)]
+    straight = choose_samples(pack(tmp_path / "x", "A", records), 5)
+    turned = choose_samples(pack(tmp_path / "y", "A", records[::-1]), 5)
+    assert [s.record.key for s in straight] == [s.record.key for s in turned]
+    assert all(2 <= len(s.record.regions) <= 8 for s in straight)
+
+
+def test_images_without_boxes_are_only_shown_where_there_is_nothing_else(tmp_path):
+    records = [natural_record("A", i, boxes=0) for i in range(5)] + [natural_record("A", 9, boxes=1)]
+    shown = choose_samples(pack(tmp_path, "A", records), 2)
+    assert [len(sample.record.regions) for sample in shown] == [1, 0]
+
+
+def boxed(key, boxes, caption="a view"):
+    return Record(
+        key, "A", "natural", 600, 500, caption, [Region(list(map(float, b)), f"t{b}") for b in boxes]
+    )
+
+
+def test_figure_2_names_the_rule_that_drops_each_box_as_the_filter_step_does(tmp_path):
+    rules = FilterRules()
+    records = [
+        boxed("A__good", [(0, 0, 200, 200), (10, 10, 300, 250)]),
+        boxed("A__some", [(0, 0, 200, 200), (0, 0, 50, 50), (0, 0, 590, 120), (5, 5, 300, 290)]),
+        boxed("A__none", [(0, 0, 20, 20)]),
+    ]
+    index = pack(tmp_path, "A", records, annotated=records)
+    annotated = tmp_path / "annotated" / "A" / "00000.jsonl"
+    filter_shard(annotated, tmp_path / "f.jsonl", tmp_path / "f.csv", rules)
+    kept = {record.key: [r.box for r in record.regions] for record in read_records(tmp_path / "f.jsonl")}
+    for record in records:
+        dropped_by = explain(record, rules)
+        if record.key not in kept:
+            assert dropped_by is None
+        else:
+            stays = [r.box for r, rule in zip(record.regions, dropped_by, strict=True) if rule is None]
+            assert stays == kept[record.key]
+    chosen = choose_annotation(annotated, index, rules)
+    assert chosen.record.key == "A__some"  # the one that loses boxes shows more
+    assert chosen.dropped_by == [None, "box_area", "box_aspect", None]
+    page = annotation_page(chosen, rules, GIVEN, "mini")
+    drawn = [text for text, _ in extents(page)]
+    assert "2 box_area" in drawn and "3 box_aspect" in drawn
+    assert any("2 of 4 boxes kept" in text for text in drawn)
+    assert_legible(page)
+
+
+def test_figure_2_shows_the_papers_three_forms_with_the_same_box_in_both(tmp_path):
+    index = pack(tmp_path, "A", [boxed("A__1", [(60, 50, 300, 250)])])
+    chosen = choose_annotation(tmp_path / "annotated" / "A" / "00000.jsonl", index, FilterRules())
+    drawn = " ".join(text for text, _ in extents(annotation_page(chosen, FilterRules(), GIVEN, "mini")))
+    assert "Describe in detail what is shown in the image in one paragraph" in drawn
+    assert drawn.count("[0.1, 0.1, 0.5, 0.5]") == 3  # where it is computed, in the question and in the answer
+
+
+def test_figure_2_of_a_dense_page_without_a_caption_is_legible(tmp_path):
+    rules = FilterRules(box_aspect=None, min_box_area=None)
+    index = pack(tmp_path, "Pages", [page_record("Pages", 1, lines=90)])
+    annotated = tmp_path / "annotated" / "Pages" / "00000.jsonl"
+    out = (tmp_path / "f.png", tmp_path / "f.pdf")
+    made_by = {"boxes": "ocr", "captions": "none", "text": "ocr"}
+    draw_annotation(annotated, index, rules, made_by, "mini", *out)
+    assert all(path.stat().st_size for path in out)
+    page = annotation_page(choose_annotation(annotated, index, rules), rules, made_by, "mini")
+    assert_legible(page)
+    assert any("82 boxes more" in text for text, _ in extents(page))
+
+
+def test_a_shard_of_other_settings_or_without_an_image_is_named(tmp_path):
+    plain = boxed("A__1", [(0, 0, 200, 200)])
+    better = boxed("A__2", [(0, 0, 200, 200), (0, 0, 9, 9), (0, 0, 150, 150)])
+    index = pack(tmp_path, "A", [plain], annotated=[plain, better])
+    annotated = tmp_path / "annotated" / "A" / "00000.jsonl"
+    with pytest.raises(GranvitError, match="A__2.*is not packed"):
+        choose_annotation(annotated, index, FilterRules())
+    with pytest.raises(GranvitError, match="no image of this shard passes"):
+        choose_annotation(annotated, index, FilterRules(min_image_side=900))
+
+
+def test_listed_lines_are_spread_over_a_page_and_listed_objects_are_the_largest():
+    regions = [Region([0, 0, 10.0 * (i + 1), 10], str(i)) for i in range(30)]
+    lines = listed_regions(regions, "ocr", 4)
+    assert (lines[0], lines[-1], len(lines)) == (0, 29, 4)
+    assert listed_regions(regions, "natural", 3) == [27, 28, 29]
+
+
+boxes = st.tuples(st.floats(0, 90), st.floats(0, 90), st.floats(0.5, 100), st.floats(0.5, 100)).map(
+    lambda b: (b[0], b[1], min(100.0, b[0] + b[2]), min(100.0, b[1] + b[3]))
+)
+
+
+@given(st.lists(boxes, min_size=1, max_size=12), st.lists(boxes, max_size=5))
+def test_labels_neither_overlap_nor_leave_the_picture(targets, avoid):
+    bounds = (0.0, 0.0, 100.0, 100.0)
+    places = place_labels(targets, [(12.0, 9.0)] * len(targets), bounds, avoid)
+    rects = [(x, y, x + 12, y + 9) for x, y in places]  # a dozen labels always find room in this picture
+    for x1, y1, x2, y2 in rects:
+        assert x1 >= 0 and y1 >= 0 and x2 <= 100 and y2 <= 100
+    for a, b in itertools.combinations(rects, 2):
+        assert not overlap(a, b)
+
+
+def test_a_label_that_has_no_room_is_left_out():
+    assert place_labels([(0, 0, 5, 5)], [(12.0, 9.0)], (0.0, 0.0, 10.0, 10.0)) == [None]
+
+
+@given(st.text(min_size=1, max_size=200), st.integers(1, 4))
+def test_wrapped_text_fits_whatever_it_holds(text, lines):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib warns of a character that its fonts lack
+        wrapped = wrap(text, 60, 7, lines)
+        assert len(wrapped) <= lines
+        assert all(text_width(line, 7) <= 60 for line in wrapped)
+
+
+def test_short_text_stays_whole_and_unknown_characters_become_squares():
+    assert wrap("a red cube", 200, 7, 2) == ["a red cube"]
+    assert printable("price\t$5\n– Grüße, ωмя") == "price $5 – Grüße, ωмя"
+    assert printable("a\u0000b\ud800c") == "abc"
+    assert printable("\U0001fad8") == "□"

@@ -1,0 +1,21 @@
+"""Rule draw_annotation: Figure 2, one image from its pixels to the questions of training."""
+
+from _script import run
+
+
+def main(job, log):
+    from granvit.data.filters import FilterRules
+    from granvit.reporting.annotation_figure import draw_annotation
+
+    draw_annotation(
+        job.input.annotated,
+        job.input.index,
+        FilterRules(**job.params.drawn["rules"]),
+        job.params.drawn["made_by"],
+        job.wildcards.scale,
+        job.output.figure,
+        job.output.pdf,
+    )
+
+
+run(snakemake, main)

@@ -1,0 +1,13 @@
+"""Rule report_filters: images and regions in and out of each rule, summed over the shards."""
+
+from _script import run
+
+
+def main(job, log):
+    from granvit.data.reports import filter_report
+
+    files = job.input
+    filter_report([*files.ingested, *files.annotated, *files.filtered], job.output.report)
+
+
+run(snakemake, main)
