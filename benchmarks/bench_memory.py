@@ -1,9 +1,9 @@
 """Peak memory of the data jobs at 10 shards against 2: a job must not grow with its source.
 
 A shard holds the same number of images either way, so the source of 10 shards is five times that of 2. The
-graph's jobs (catalogue, ingest, annotate as given, filter, pack) run one after the other, each in a process
-of its own; measured is the most resident memory that a process ever had (VmHWM of /proc/self/status, Linux),
-for each step the largest over its first and its last shard.
+graph's jobs (catalogue, ingest, annotate by an annotator that changes nothing, filter, pack) run one after
+the other, each in a process of its own; measured is the most resident memory that a process ever had (VmHWM
+of /proc/self/status, Linux), for each step the largest over its first and its last shard.
 
 Prints a line a step, then one JSON line: ours and baseline are the peaks at many and at few shards of that
 shard's job whose ratio is worst. The catalogue, one job a source, is measured too, but its ratio stands by

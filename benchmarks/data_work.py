@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from granvit.data.annotate import annotate_shard
+from granvit.data.annotate import Annotated, annotate_shard
 from granvit.data.catalogue import catalogue_source
 from granvit.data.filters import FilterRules, filter_shard
 from granvit.data.ingest import ingest_shard
 from granvit.data.pack import pack_shard
+from granvit.data.shards import Sample
 from granvit.data.sources import SourceSpec
 
 SUFFIXES = {
@@ -69,7 +70,7 @@ def write_source(folder: Path, images: int, pictures: list[bytes], shards: int =
         )  # fmt: skip
         for region in range(6 + (number % 5 == 0)):
             small = region > 0 and rng.random() < 0.125
-            side = float(rng.uniform(40, 90) if small else rng.uniform(110, 300))
+            side = min(float(rng.uniform(40, 90) if small else rng.uniform(110, 300)), width / 2, height / 2)
             box = [float(rng.uniform(0, width - side)), float(rng.uniform(0, height - side)), side, side]
             content["annotations"].append(
                 {"image_id": number, "category_id": 1, "bbox": box, "caption": f"a thing, {region} of these"}
@@ -85,15 +86,31 @@ def step_files(folder: Path, step: str, shard: int) -> list[Path]:
     return [folder / step / f"{shard:05d}{suffix}" for suffix in SUFFIXES[step]]
 
 
+class Unchanged:
+    """An annotator that changes nothing: what is left is the work around every annotator, its journal too."""
+
+    batch_size = 8
+
+    def describe(self) -> dict[str, str]:
+        return {"unchanged": "1"}
+
+    def annotate(self, samples: list[Sample]) -> list[Annotated]:
+        return [Annotated(sample.record) for sample in samples]
+
+    def close(self) -> None:
+        pass
+
+
 def run_step(step: str, source: SourceSpec, folder: Path, shard: int) -> None:
-    """One job of the graph: catalogue, ingest, annotate (as given), filter or pack."""
+    """One job of the graph: catalogue, ingest, annotate (`Unchanged`), filter or pack."""
     catalogue, out = folder / "catalogue.sqlite", step_files(folder, step, shard) if step in SUFFIXES else []
     if step == "catalogue":
         catalogue_source(source, catalogue)
     elif step == "ingest":
         ingest_shard(source, shard, catalogue, *out, max_pixels=10**8, max_reject_share=0.0)
     elif step == "annotate":
-        annotate_shard(step_files(folder, "ingest", shard)[0], *out, [])
+        journal = folder / f"{shard:05d}.journal.jsonl"
+        annotate_shard(step_files(folder, "ingest", shard)[0], *out, [Unchanged()], journal)
     elif step == "filter":
         filter_shard(step_files(folder, "annotate", shard)[0], *out, FilterRules())
     else:

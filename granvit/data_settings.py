@@ -64,8 +64,9 @@ class DetectorSettings(Strict):
 class CaptionerSettings(Strict):
     """The model that writes global and region captions (granvit.data.caption).
 
-    The server's address, how it is asked and how many images run at once change no caption: only `model`,
-    `max_region_words` and the token limits do.
+    `backend`, `model`, `max_region_words` and the token limits decide what the captions are: another value
+    asks every question anew. `backend` is among them because a server prepares images and rounds in its own
+    way. The server's address, how patiently it is asked and how many questions run at once decide nothing.
     """
 
     backend: Literal["transformers", "server"]

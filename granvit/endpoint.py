@@ -1,8 +1,8 @@
 """Questions to a model behind any endpoint that speaks OpenAI's chat format, with a cache on disk.
 
 The server may be down, slow or overloaded: what passes is tried again, what does not is an `Unanswered` that
-the caller counts. The key comes from an environment variable that the caller names, and stands in no message
-and no file.
+the caller counts. The key comes from an environment variable that the caller names; whatever a server sends
+back, it stands in no message.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 import requests
 import tenacity
+import urllib3
 
 from granvit.reply_cache import Cache, Reply
 
@@ -43,6 +44,10 @@ class Unanswered(Exception):
     """The endpoint gave no reply; the message says why, in one line."""
 
 
+class NotAsked(Unanswered):
+    """The endpoint has been given up, so this question says nothing about itself."""
+
+
 class Refused(Unanswered):
     """The endpoint will not take this very question (HTTP 400, 413, 422, ...); ``detail``: its own words."""
 
@@ -62,12 +67,12 @@ class _Passing(Exception):
 class _Key(requests.auth.AuthBase):
     """The key as a header; as `auth`, so that requests does not take another one from ~/.netrc."""
 
-    def __init__(self, variable: str) -> None:
-        self.variable = variable
+    def __init__(self, key: str) -> None:
+        self.key = key
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if key := os.environ.get(self.variable):
-            request.headers["Authorization"] = f"Bearer {key}"
+        if self.key:
+            request.headers["Authorization"] = f"Bearer {self.key}"
         return request
 
 
@@ -86,6 +91,7 @@ class Endpoint:
         self.refusals_count = refusals_count
         self.address = f"{str(settings.url).rstrip('/')}/chat/completions"
         self.down: str | None = None  # why it is not asked any more
+        self.hopeless = False  # and never will be: it said that any other question would fare alike
         self._silent, self._lock = 0, threading.Lock()
         self._asking: dict[str, threading.Lock] = {}
 
@@ -112,6 +118,7 @@ class Endpoint:
             with same_question:  # whoever asks the same meanwhile waits for the first one's reply
                 known = self.cache.get(key)
                 if known is None:
+                    self._fail_if_down()  # before the content is made, which may take images
                     known = self.ask(content(), temperature, max_tokens)
                     self.cache.put(key, str(self.settings.model), known)
                 return known
@@ -121,8 +128,6 @@ class Endpoint:
 
     def ask(self, content: str | list[dict], temperature: float, max_tokens: int) -> Reply:
         """Ask, whatever the cache holds, and keep nothing. Raises Unanswered."""
-        if self.down:
-            raise Unanswered(self.down)
         body = {
             "model": self.settings.model,
             "messages": [{"role": "user", "content": content}],
@@ -131,6 +136,8 @@ class Endpoint:
         }
         try:
             reply = self._ask(body)
+        except NotAsked:
+            raise
         except Refused as error:
             if self.refusals_count:
                 self._note_silence(str(error))
@@ -142,11 +149,28 @@ class Endpoint:
             self._silent = 0
         return reply
 
+    def ask_again(self) -> None:
+        """Forget that questions had no reply, for a caller that wants to know whether they still have none.
+        An endpoint that is hopeless stays down."""
+        with self._lock:
+            self._silent = 0
+            if not self.hopeless:
+                self.down = None
+
     def _note_silence(self, reason: str) -> None:
         with self._lock:
             self._silent += 1
             if self._silent >= self.settings.give_up_after and not self.down:
                 self.down = f"not asked, {self._silent} questions in a row had no reply ({reason})"
+
+    def _hopeless(self, reason: str) -> Unanswered:
+        with self._lock:
+            self.down, self.hopeless = reason, True
+        return Unanswered(reason)
+
+    def _fail_if_down(self) -> None:
+        if reason := self.down:
+            raise NotAsked(reason)
 
     def _ask(self, body: dict) -> Reply:
         retrying = tenacity.Retrying(
@@ -165,13 +189,18 @@ class Endpoint:
         return after if after is not None else tenacity.wait_random_exponential(0.5, longest)(state)
 
     def _ask_once(self, body: dict) -> Reply:
-        if self.down:
-            raise Unanswered(self.down)
+        self._fail_if_down()
+        key = self._key()
+        if not (key.isascii() and key.isprintable()):
+            # Looked at before it is sent: the error that sending it gives spells it out.
+            raise self._hopeless(
+                f"${self.key_variable} holds characters that no header can: set it to the key alone"
+            )
         try:
-            status, headers, text = self._post(body)
+            status, headers, text = self._post(body, key)
         except (requests.Timeout, TimeoutError):
             raise _Passing(f"no reply within {self.settings.timeout:g} s") from None
-        except requests.RequestException as error:
+        except (requests.RequestException, ValueError) as error:  # ValueError: a redirect to no address
             raise _Passing(f"no connection ({type(error).__name__})") from None
         if status in PASSING:
             after = retry_after(headers.get("Retry-After"))
@@ -181,30 +210,44 @@ class Endpoint:
                 )
             raise _Passing(f"HTTP {status}", after)
         if status in HOPELESS:
-            self.down = f"HTTP {status} from {shown(self.address)}: check url, model and ${self.key_variable}"
-            raise Unanswered(self.down)
+            raise self._hopeless(
+                f"HTTP {status} from {shown(self.address)}: check url, model and ${self.key_variable}"
+            )
         if status != 200:
-            raise Refused(status, self._without_key(" ".join(text.split()))[:200])
-        return _completion(text)
+            raise Refused(status, " ".join(self._without_key(text).split())[:200])
+        try:
+            return _completion(text)
+        except ValueError as error:
+            start = self._without_key(text)[:80]  # masked before it is cut, lest half the key stays
+            raise _Passing(f"{error}: {start!r}") from None
+
+    def _key(self) -> str:
+        """The key without blanks around it (a file it was read from ends with a line break); empty: none."""
+        return os.environ.get(self.key_variable, "").strip()
 
     def _without_key(self, text: str) -> str:
-        key = os.environ.get(self.key_variable)
+        key = self._key()
         return text.replace(key, "***") if key else text
 
-    def _post(self, body: dict) -> tuple[int, requests.structures.CaseInsensitiveDict, str]:
+    def _post(self, body: dict, key: str) -> tuple[int, requests.structures.CaseInsensitiveDict, str]:
         """Status, headers and text; the whole exchange within the time limit, however slowly it drips in."""
         deadline = time.monotonic() + self.settings.timeout
         with requests.post(
-            self.address, json=body, auth=_Key(self.key_variable), timeout=self.settings.timeout, stream=True,
+            self.address, json=body, auth=_Key(key), timeout=self.settings.timeout, stream=True,
             allow_redirects=False,
         ) as response:  # fmt: skip
             text = b""
-            for piece in response.iter_content(None):
-                text += piece
-                if time.monotonic() > deadline:
-                    raise TimeoutError
-                if len(text) > LARGEST_REPLY:
-                    break
+            try:
+                for piece in response.iter_content(None):
+                    text += piece
+                    if time.monotonic() > deadline:
+                        raise TimeoutError
+                    if len(text) > LARGEST_REPLY:
+                        break
+            except requests.ConnectionError as error:
+                if isinstance(error.args[0], urllib3.exceptions.ReadTimeoutError):
+                    raise TimeoutError from None  # requests calls a pause inside a reply a lost connection
+                raise
             return response.status_code, response.headers, text.decode("utf-8", errors="replace")
 
 
@@ -234,12 +277,13 @@ def retry_after(value: str | None) -> float | None:
 
 
 def _completion(text: str) -> Reply:
-    """The reply inside a chat completion; what is none is tried again, since proxies answer for the model."""
+    """The reply inside a chat completion. Raises ValueError for what is none; it is worth another try, since
+    proxies answer for the model."""
     try:
         choice = json.loads(text)["choices"][0]
         content = choice["message"]["content"]
-    except (ValueError, KeyError, IndexError, TypeError):
-        raise _Passing(f"not a chat completion: {text[:80]!r}") from None
+    except (ValueError, KeyError, IndexError, TypeError, RecursionError):
+        raise ValueError("not a chat completion") from None
     if not isinstance(content, str):
-        raise _Passing("a chat completion without text")
+        raise ValueError("a chat completion without text")
     return Reply(content.strip(), choice.get("finish_reason") == "length")

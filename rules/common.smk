@@ -1,4 +1,4 @@
-"""Settings, and helper functions of the rules that make data, runs, answers and scores."""
+"""Settings, and helper functions of the rules that make runs, answers and scores."""
 
 import shutil
 import sys

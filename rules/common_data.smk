@@ -15,26 +15,25 @@ SAMPLE_FIGURES = {
     "figure6": ("natural", "Figure 6. Natural images of Gran-29M"),
     "figure7": ("ocr", "Figure 7. OCR images of Gran-29M"),
 }
-# Columns of a sources file that change nothing that is made
-SOURCE_NOTES = ("origin", "fetch", "licence", "reported_images", "reported_regions", "row")
+# Columns of a sources file on which neither a catalogue nor an ingested shard depends
+SOURCE_NOTES = ("group", "use", "boxes", "origin", "fetch", "licence", "reported_images", "reported_regions", "row")
 
 
 def raw_folder(wildcards):
     """A source's raw folder, where a rule renders it; the user's own data are no declared input."""
-    rendered = wildcards.source in settings(wildcards.scale).data.rendered_images
-    return source_row(wildcards)["path"] if rendered else []
+    path = source_row(wildcards)["path"]
+    return path if path == f"results/{wildcards.scale}/raw/{wildcards.source}" else []
 
 
 @told_plainly
 def source_row(wildcards):
-    """A source's row of the sources file, its folder resolved for the scale."""
+    """What a source's catalogue and shards depend on: its row of the sources file, its folder resolved."""
     known = sources(wildcards.scale)
     if wildcards.source not in known:
         file = settings(wildcards.scale).data.sources
         raise GranvitError(f"{file}: no source '{wildcards.source}'; known: {', '.join(known)}")
     row = {name: value for name, value in vars(known[wildcards.source]).items() if name not in SOURCE_NOTES}
-    row["path"] = row["path"].format(scale=wildcards.scale)
-    return row
+    return row | {"path": row["path"].replace("{scale}", wildcards.scale)}
 
 
 def runs_a_model(source, captioner):
@@ -44,14 +43,15 @@ def runs_a_model(source, captioner):
 
 
 def sources_annotated(on_accelerator):
-    """A pattern of the names of sources that a model inside the job annotates, or of all the others."""
-    names = {
-        source.name
-        for scale in SCALES
-        for source in sources(scale).values()
-        if runs_a_model(source, settings(scale).data.captioner) == on_accelerator
-    }
-    return "|".join(sorted(names)) or "NONE"
+    """A pattern of the names of sources that a model inside the job annotates, or of all the others.
+
+    Where scales disagree about a name, the scale in force is right: a name has to fit one rule only.
+    """
+    kinds = {}
+    for scale in [*SCALES, SCALE]:
+        captioner = settings(scale).data.captioner
+        kinds |= {source.name: runs_a_model(source, captioner) for source in sources(scale).values()}
+    return "|".join(name for name, kind in kinds.items() if kind == on_accelerator) or "(?!)"
 
 
 def annotator_settings(wildcards):
@@ -74,12 +74,13 @@ def rules_of(source, scale):
 
 def shard_files(scale, step, suffix, use=None):
     """One file a shard that a data step made, of the sources of one use or of all."""
-    return [
-        f"results/{scale}/data/{step}/{source.name}/{shard}.{suffix}"
-        for source in sources(scale).values()
-        if use in (None, source.use)
-        for shard in source.shard_names()
-    ]
+    used = [source for source in sources(scale).values() if use in (None, source.use)]
+    return [file for source in used for file in source_files(scale, source, step, suffix)]
+
+
+def source_files(scale, source, step, suffix):
+    """One file a shard of a source that a data step made."""
+    return [f"results/{scale}/data/{step}/{source.name}/{shard}.{suffix}" for shard in source.shard_names()]
 
 
 def contamination_to_drop(wildcards):
@@ -135,14 +136,11 @@ def pretrain_sources(scale):
     return [source for source in sources(scale).values() if source.use == "pretrain"]
 
 
-def first_shards(wildcards, suffix):
-    """The first packed shard of each source that a figure of samples shows."""
+def sampled_shards(wildcards, suffix):
+    """The packed shards of the sources that a figure of samples shows."""
     data_type, _ = SAMPLE_FIGURES[wildcards.figure]
-    return [
-        f"results/{wildcards.scale}/data/packed/{source.name}/{source.shard_names()[0]}.{suffix}"
-        for source in pretrain_sources(wildcards.scale)
-        if source.data_type == data_type
-    ]
+    shown = [source for source in pretrain_sources(wildcards.scale) if source.data_type == data_type]
+    return [file for source in shown for file in source_files(wildcards.scale, source, "packed", suffix)]
 
 
 @told_plainly
@@ -155,14 +153,10 @@ def figure2_source(scale):
 
 
 def figure2_files(wildcards):
-    """The shard that Figure 2 shows an image of: before the filters, and packed."""
-    source, data = figure2_source(wildcards.scale), f"results/{wildcards.scale}/data"
-    name = f"{source.name}/{source.shard_names()[0]}"
-    return {
-        "annotated": f"{data}/annotated/{name}.jsonl",
-        "index": f"{data}/packed/{name}.parquet",
-        "tar": f"{data}/packed/{name}.tar",
-    }
+    """The shards that Figure 2 shows an image of: before the filters, and packed."""
+    source = figure2_source(wildcards.scale)
+    files = {"annotated": ("annotated", "jsonl"), "indexes": ("packed", "parquet"), "tars": ("packed", "tar")}
+    return {name: source_files(wildcards.scale, source, *step) for name, step in files.items()}
 
 
 def figure2_settings(wildcards):

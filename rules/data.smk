@@ -1,4 +1,5 @@
-"""Raw sources to training mixtures: ingest, annotate, filter, pack, mixture (Sec. 3). One job a shard."""
+"""Raw sources to training mixtures (Sec. 3): a catalogue a source; ingest, annotate, filter and pack a shard; contamination
+and mixtures over all."""
 
 
 rule catalogue_source:

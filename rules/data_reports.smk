@@ -113,8 +113,8 @@ rule draw_annotation:
 
 rule draw_samples:
     input:
-        indexes=lambda wildcards: first_shards(wildcards, "parquet"),
-        tars=lambda wildcards: first_shards(wildcards, "tar"),
+        indexes=lambda wildcards: sampled_shards(wildcards, "parquet"),
+        tars=lambda wildcards: sampled_shards(wildcards, "tar"),
     output:
         figure=report(
             "results/{scale}/figures/{figure}.png",

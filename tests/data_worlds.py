@@ -1,14 +1,22 @@
-"""Small raw sources for the data tests."""
+"""Small raw sources for the data tests, and what several of them read or need."""
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import importlib.util
 import io
 import json
+import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pytest
 from PIL import Image
 
+from granvit.data.adapters import ADAPTERS
+from granvit.data.adapters.items import RawItem
 from granvit.data.annotate import annotate_shard
 from granvit.data.catalogue import catalogue_source
 from granvit.data.filters import FilterRules, filter_shard
@@ -18,17 +26,44 @@ from granvit.data.sources import SourceSpec
 
 MAX_PIXELS = 100_000_000
 REAL = Path(__file__).resolve().parent.parent.parent / "shared" / "real"
+needs_ocr = pytest.mark.skipif(
+    not (importlib.util.find_spec("paddleocr") and importlib.util.find_spec("rapidocr")),
+    reason="paddleocr or the rapidocr model carrier is not installed",
+)
+
+
+def read_csv(path: str | Path, delimiter: str = ",") -> list[dict[str, str]]:
+    """The rows of a table, by the names in its first line."""
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, delimiter=delimiter))
+
+
+def write_file(path: Path, content: object) -> Path:
+    """Write text as it is, and anything else as JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    return path
+
+
+def encode(image: Image.Image, form: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
 
 
 def image_bytes(seed: str, size=(600, 500), form="JPEG", orientation: int | None = None) -> bytes:
     """A flat image in a colour of its own."""
     colour = tuple(hashlib.sha256(seed.encode()).digest()[:3])
-    buffer = io.BytesIO()
     exif = Image.Exif()
     if orientation:
         exif[0x0112] = orientation
-    Image.new("RGB", size, colour).save(buffer, form, exif=exif)
-    return buffer.getvalue()
+    return encode(Image.new("RGB", size, colour), form, exif=exif)
+
+
+def blocks_picture(seed: int, size=(640, 480)) -> Image.Image:
+    """Random coarse blocks, smoothed: features at every coarse frequency."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    return Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)
 
 
 def spec(root: Path, **changes) -> SourceSpec:
@@ -71,8 +106,15 @@ def write_coco(root: Path, images: int = 12, boxes: int = 3, tag: str = "") -> P
                     "caption": f"thing {j} of {i}",
                 }
             )
-    (root / "instances.json").write_text(json.dumps(content))
+    write_file(root / "instances.json", content)
     return root
+
+
+def edit_coco(root: Path, change: Callable[[dict], object]) -> None:
+    """Let ``change`` alter the annotations of a COCO source in place."""
+    content = json.loads((root / "instances.json").read_text())
+    change(content)
+    write_file(root / "instances.json", content)
 
 
 def write_llava(root: Path, images: int = 6) -> Path:
@@ -92,8 +134,22 @@ def write_llava(root: Path, images: int = 6) -> Path:
                 ],
             }
         )
-    (root / "conversations.json").write_text(json.dumps(entries))
+    write_file(root / "conversations.json", entries)
     return root
+
+
+def add_member(tar: tarfile.TarFile, name: str, data: bytes = b"", **fields: object) -> None:
+    """Add a member to a tar; ``fields`` of its header, such as type and linkname."""
+    member = tarfile.TarInfo(name)
+    member.size = len(data)
+    for field, value in fields.items():
+        setattr(member, field, value)
+    tar.addfile(member, io.BytesIO(data))
+
+
+def read_source(adapter: str, root: Path | str, **settings: str) -> list[RawItem]:
+    """All that an adapter reads in a source's folder."""
+    return list(ADAPTERS[adapter](root, settings))
 
 
 def ingest(source: SourceSpec, out: Path, shard: int = 0, max_reject_share: float = 1.0, **limits) -> Path:

@@ -6,13 +6,13 @@ it came out right, and whether a box still lies on the mark.
 
 from __future__ import annotations
 
-import io
 import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from data_worlds import encode
 from PIL import Image
 
 SIZE = (96, 64)
@@ -45,12 +45,6 @@ def picture(mode: str = "RGB") -> Image.Image:
     image = Image.new("RGB", SIZE, GROUND)
     image.paste(BRIGHT, MARK)
     return image.convert(mode)
-
-
-def encode(image: Image.Image, form: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, form, **options)
-    return buffer.getvalue()
 
 
 def dirty_images() -> dict[str, DirtyImage]:

@@ -6,20 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+from data_worlds import read_source, write_file
 
-from granvit.data.adapters import ADAPTERS, json_stream
+from granvit.data.adapters import json_stream
 from granvit.data.adapters.json_stream import read_array, read_arrays
 from granvit.errors import GranvitError
-
-
-def _read(adapter: str, root: Path, **settings: str):
-    return list(ADAPTERS[adapter](root, settings))
-
-
-def _write(path: Path, content) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
-    return path
 
 
 def _touch(root: Path, *names: str) -> None:
@@ -40,9 +31,9 @@ def _causes(items) -> list[tuple[str, str, int]]:
 def test_elements_are_the_same_wherever_the_buffer_ends(tmp_path, monkeypatch, chunk):
     monkeypatch.setattr(json_stream, "_CHUNK", chunk)
     elements = [1, -2.5e3, 'a \\ " é \U0001f600 \u2028', None, True, [], {}, {"a": [1, {"b": "]}"}]}, 12345]
-    path = _write(tmp_path / "a.json", " [\n" + " ,\t".join(json.dumps(e) for e in elements) + "]\n ")
+    path = write_file(tmp_path / "a.json", " [\n" + " ,\t".join(json.dumps(e) for e in elements) + "]\n ")
     assert list(read_array(path)) == elements
-    path = _write(
+    path = write_file(
         tmp_path / "o.json",
         {"info": {"x": [1]}, "a": [1, 2], "rest": [[3]], "b": [], "c": [{"k": 4}], "n": 5},
     )
@@ -65,14 +56,14 @@ def test_elements_are_the_same_wherever_the_buffer_ends(tmp_path, monkeypatch, c
     ],
 )
 def test_a_file_that_is_no_json_array_is_told_with_its_place(tmp_path, content):
-    path = _write(tmp_path / "a.json", content)
+    path = write_file(tmp_path / "a.json", content)
     with pytest.raises(GranvitError, match=r"a\.json: not JSON as expected .*character [\d,]+.*again"):
         list(read_array(path))
 
 
 def test_a_wrong_mark_early_in_a_large_file_is_told_without_reading_it_all(tmp_path, monkeypatch):
     monkeypatch.setattr(json_stream, "_CHUNK", 1000)
-    path = _write(tmp_path / "a.json", '[{"a": 1 "b": 2}, ' + '"x",' * 100_000)
+    path = write_file(tmp_path / "a.json", '[{"a": 1 "b": 2}, ' + '"x",' * 100_000)
     with open(path, encoding="utf-8") as file:
         monkeypatch.setattr(json_stream, "open_text", lambda path: file)
         with pytest.raises(GranvitError, match="character 9"):
@@ -86,8 +77,9 @@ def test_cocos_parts_may_come_in_any_order(tmp_path):
         "categories": [{"id": 1, "name": "cat"}],
     }
     for order in (["annotations", "images", "categories"], ["categories", "images", "annotations"]):
-        root = _write(tmp_path / order[0] / "instances.json", {name: parts[name] for name in order}).parent
-        image, annotation = sorted(_read("coco", root), key=lambda item: item.joins)
+        root = tmp_path / order[0]
+        write_file(root / "instances.json", {name: parts[name] for name in order})
+        image, annotation = sorted(read_source("coco", root), key=lambda item: item.joins)
         assert (image.original_id, image.place.file, image.stated_size, image.caption) == (
             "7",
             "images/7.jpg",
@@ -113,7 +105,7 @@ def test_bad_coco_annotations_are_counted_by_cause(tmp_path):
         "annotations": [good, *(good | wrong for wrong in bad), good | {"bbox": [0, 0, 10**400, 1]}, 5],
         "categories": [{"id": 1, "name": "cat"}, {"id": [2]}, 3],
     }
-    items = _read("coco", _write(tmp_path / "instances.json", content).parent)
+    items = read_source("coco", write_file(tmp_path / "instances.json", content).parent)
     assert _regions(items) == [([0, 0, 9, 9], "cat")]
     assert _causes(items) == [
         *[("region", "bad_box", 1)] * 5,
@@ -130,22 +122,22 @@ def test_nan_and_broken_utf8_cost_their_annotation_only(tmp_path):
     text += b'{"image_id": 1, "bbox": [0, 0, 1, 1], "caption": "caf\xe9"},'
     text += b'{"image_id": 1, "bbox": [0, 0, 1, 1], "caption": "good"}]}'
     path.write_bytes(text)
-    items = _read("coco", tmp_path)
+    items = read_source("coco", tmp_path)
     assert _regions(items) == [([0, 0, 1, 1], "good")]
     assert _causes(items) == [("region", "bad_box", 1), ("region", "broken_text", 1)]
 
 
 def test_coco_takes_other_names_of_files_and_refuses_other_files(tmp_path):
     content = {"images": [{"id": 1, "file_name": "1.jpg"}], "annotations": []}
-    _write(tmp_path / "annotations/instances_train.json", content)
-    (item,) = _read("coco", tmp_path, annotations="annotations/instances_train.json", images="train")
+    write_file(tmp_path / "annotations/instances_train.json", content)
+    (item,) = read_source("coco", tmp_path, annotations="annotations/instances_train.json", images="train")
     assert item.place.file == "train/1.jpg"
     with pytest.raises(GranvitError, match=r"instances\.json: missing.*options"):
-        _read("coco", tmp_path)
+        read_source("coco", tmp_path)
     for wrong, told in (([], "object"), ({"images": {}}, "'images' must hold a list"), ({"a": []}, "COCO")):
-        _write(tmp_path / "instances.json", wrong)
+        write_file(tmp_path / "instances.json", wrong)
         with pytest.raises(GranvitError, match=told):
-            _read("coco", tmp_path)
+            read_source("coco", tmp_path)
 
 
 def test_a_folder_is_read_at_any_depth_through_links_and_not_in_circles(tmp_path):
@@ -153,7 +145,7 @@ def test_a_folder_is_read_at_any_depth_through_links_and_not_in_circles(tmp_path
     (tmp_path / "images/linked").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere/back").symlink_to(tmp_path / "images")
     (tmp_path / "images/self").symlink_to(tmp_path / "images")
-    items = _read("folder", tmp_path)
+    items = read_source("folder", tmp_path)
     assert sorted(item.original_id for item in items) == ["b.JPG", "deep/a.png", "linked/c.webp"]
     assert sorted(item.place.file for item in items)[0] == "images/b.JPG"
 
@@ -170,11 +162,11 @@ def test_visual_genome_is_read_as_published(tmp_path):
         "y": 57,
     }
     bad = [{"x": 1, "y": 2, "width": 3, "phrase": "no height"}, "no region"]
-    _write(
+    write_file(
         tmp_path / "region_descriptions.json",
         [{"id": 1, "regions": [region, *bad]}, {"id": 2, "regions": []}],
     )
-    without = _read("visual_genome", tmp_path)
+    without = read_source("visual_genome", tmp_path)
     assert [(item.original_id, item.place.file) for item in without] == [
         ("1", "VG_100K/1.jpg"),
         ("2", "VG_100K_2/2.jpg"),
@@ -184,8 +176,8 @@ def test_visual_genome_is_read_as_published(tmp_path):
         {"image_id": 3, "width": 5, "height": 5},
         {},
     ]
-    _write(tmp_path / "image_data.json", data)
-    items = _read("visual_genome", tmp_path)
+    write_file(tmp_path / "image_data.json", data)
+    items = read_source("visual_genome", tmp_path)
     images, regions = [i for i in items if not i.joins], [i for i in items if i.joins]
     assert [(i.original_id, i.stated_size) for i in images[:2]] == [("1", (800, 600)), ("3", (5, 5))]
     assert (images[1].place.file, images[2].place.problem) == ("images/3.jpg", "no_id")
@@ -196,11 +188,11 @@ def test_visual_genome_is_read_as_published(tmp_path):
 def test_umgs_json_lies_beside_its_image_under_names_that_options_give(tmp_path):
     _touch(tmp_path, "00000/1.png", "00000/2.png", "00001/3.png")
     regions = [{"bbox": [1, 2, 3, 4], "tag": "dog"}, {"bbox": [1, 2], "tag": "x"}, {"bbox": [5, 6, 7, 8]}]
-    _write(
+    write_file(
         tmp_path / "00000/1.json", {"meta": {"objects": regions}, "global": "a dog", "width": 9, "height": 9}
     )
-    _write(tmp_path / "00000/2.json", "{broken")
-    _write(tmp_path / "00001/4.json", {"meta": {"objects": []}})
+    write_file(tmp_path / "00000/2.json", "{broken")
+    write_file(tmp_path / "00001/4.json", {"meta": {"objects": []}})
     options = {
         "regions": "meta.objects",
         "box": "bbox",
@@ -208,7 +200,7 @@ def test_umgs_json_lies_beside_its_image_under_names_that_options_give(tmp_path)
         "text": "tag",
         "caption": "global",
     }
-    items = {item.original_id: item for item in _read("umg", tmp_path, **options)}
+    items = {item.original_id: item for item in read_source("umg", tmp_path, **options)}
     assert list(items) == ["00000/1", "00000/2", "00001/3", "00001/4"]
     first = items["00000/1"]
     assert (first.place.file, first.caption, first.stated_size) == ("00000/1.png", "a dog", (9, 9))
@@ -221,8 +213,8 @@ def test_umgs_json_lies_beside_its_image_under_names_that_options_give(tmp_path)
 def test_umgs_boxes_may_stand_in_one_file_of_json_lines(tmp_path):
     good = {"image": "a/1.jpg", "regions": [{"box": [0, 0, 5, 5], "text": "x", "score": 0.9}], "caption": "c"}
     lines = [json.dumps(good), "", "{broken", json.dumps({"regions": []}), "[1]"]
-    _write(tmp_path / "boxes.jsonl", "\n".join(lines))
-    items = _read("umg", tmp_path, annotations="boxes.jsonl")
+    write_file(tmp_path / "boxes.jsonl", "\n".join(lines))
+    items = read_source("umg", tmp_path, annotations="boxes.jsonl")
     assert (items[0].original_id, items[0].place.file, items[0].regions[0].score) == (
         "a/1.jpg",
         "images/a/1.jpg",
@@ -245,9 +237,9 @@ def test_line_boxes_keep_commas_in_the_text_and_stand_upright(tmp_path):
         "1,2,3,4,5,6,7,x,bad",
         "1,2,3,4,5,6,7,inf,b",
     ]
-    _write(tmp_path / "box/r.csv", "\ufeff" + "\n".join([*lines, "0,0,9,0,9,9,0,9, "]))
-    _write(tmp_path / "box/lost.csv", "0,0,9,0,9,9,0,9,gone")
-    items = _read("line_boxes", tmp_path)
+    write_file(tmp_path / "box/r.csv", "\ufeff" + "\n".join([*lines, "0,0,9,0,9,9,0,9, "]))
+    write_file(tmp_path / "box/lost.csv", "0,0,9,0,9,9,0,9,gone")
+    items = read_source("line_boxes", tmp_path)
     assert sorted((i.original_id, i.joins) for i in items) == [
         ("bare", False),
         ("lost", True),
@@ -261,15 +253,15 @@ def test_line_boxes_keep_commas_in_the_text_and_stand_upright(tmp_path):
 
 def test_line_boxes_of_two_corners_and_other_folders(tmp_path):
     _touch(tmp_path, "images/r.jpg")
-    _write(tmp_path / "gt/r.txt", "1,2,3,4,a, b")
-    items = _read("line_boxes", tmp_path, images="images", boxes="gt", points="2")
+    write_file(tmp_path / "gt/r.txt", "1,2,3,4,a, b")
+    items = read_source("line_boxes", tmp_path, images="images", boxes="gt", points="2")
     assert _regions(items) == [([1, 2, 3, 4], "a, b")]
     for options, told in (
         ({"boxes": "none"}, "no such folder"),
         ({"points": "3", "boxes": "gt"}, "expected 2 or 4"),
     ):
         with pytest.raises(GranvitError, match=told):
-            _read("line_boxes", tmp_path, **options)
+            read_source("line_boxes", tmp_path, **options)
 
 
 def test_entries_of_a_llava_file_join_by_their_image(tmp_path):
@@ -281,7 +273,7 @@ def test_entries_of_a_llava_file_join_by_their_image(tmp_path):
         {"id": "text", "conversations": turns},
         None,
     ]
-    items = _read("llava", _write(tmp_path / "conversations.json", entries).parent)
+    items = read_source("llava", write_file(tmp_path / "conversations.json", entries).parent)
     assert [(item.original_id, item.joins) for item in items] == [
         ("a.jpg", True),
         ("a.jpg", True),

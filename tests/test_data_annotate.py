@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import importlib.util
-import io
 import os
 import signal
 import subprocess
@@ -15,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from data_worlds import image_bytes
+from data_worlds import encode, image_bytes, needs_ocr, read_csv
 from PIL import Image, ImageDraw, ImageFont
 
 from granvit.config import load_config
@@ -27,10 +24,6 @@ from granvit.data.shards import Sample, ShardWriter
 from granvit.data.sources import SourceSpec
 
 ROOT = Path(__file__).resolve().parent.parent
-needs_ocr = pytest.mark.skipif(
-    not (importlib.util.find_spec("paddleocr") and importlib.util.find_spec("rapidocr")),
-    reason="paddleocr or the rapidocr model carrier is not installed",
-)
 
 
 class Counting:
@@ -114,11 +107,11 @@ def test_regions_without_a_text_are_rejected_and_all_regions_are_accounted_for(t
     run(tar, [Counting()], tmp_path)
     records = list(read_records(tmp_path / "a.jsonl"))
     assert all([region.text for region in record.regions] == ["thing"] for record in records)
-    rejects = list(csv.DictReader((tmp_path / "rejects.csv").open(newline="")))
+    rejects = read_csv(tmp_path / "rejects.csv")
     assert [(r["key"], r["what"], r["cause"], r["regions"]) for r in rejects] == [
         (f"k{i}", "region", cause, "1") for i in range(3) for cause in ("unsure", "no_region_text")
     ]
-    rows = {row["rule"]: row for row in csv.DictReader((tmp_path / "counts.csv").open(newline=""))}
+    rows = {row["rule"]: row for row in read_csv(tmp_path / "counts.csv")}
     assert (rows["annotate"]["regions_in"], rows["annotate"]["regions_out"]) == ("9", "3")
     for cause in ("unsure", "no_region_text"):
         lost = sum(int(r["regions"]) for r in rejects if r["cause"] == cause)
@@ -128,7 +121,7 @@ def test_regions_without_a_text_are_rejected_and_all_regions_are_accounted_for(t
 
 def test_the_rows_of_the_counts_are_a_chain_from_what_was_found_to_what_is_left(tmp_path):
     run(write_shard(tmp_path / "in.tar", 3), [Counting()], tmp_path)
-    *causes, outcome = csv.DictReader((tmp_path / "counts.csv").open(newline=""))
+    *causes, outcome = read_csv(tmp_path / "counts.csv")
     assert [row["regions_in"] for row in causes[1:]] == [row["regions_out"] for row in causes[:-1]]
     assert causes[0]["regions_in"] == outcome["regions_in"]
     assert causes[-1]["regions_out"] == outcome["regions_out"]
@@ -266,7 +259,7 @@ def test_a_killed_ocr_job_ends_in_the_same_bytes_and_reads_no_page_twice(tmp_pat
             page = Image.new("RGB", (320, 120), "white")
             font = ImageFont.load_default(28)
             ImageDraw.Draw(page).text((20, 40), f"Receipt no {i} of 8", "black", font)
-            shard.write(Sample(Record(f"k{i}", "Pages", "ocr", 320, 120), png(page), "png"))
+            shard.write(Sample(Record(f"k{i}", "Pages", "ocr", 320, 120), encode(page, "PNG"), "png"))
 
     def start(out: str) -> subprocess.Popen:
         command = [sys.executable, "-c", KILLED, str(tmp_path / "in.tar"), str(tmp_path / out)]
@@ -289,9 +282,3 @@ def test_a_killed_ocr_job_ends_in_the_same_bytes_and_reads_no_page_twice(tmp_pat
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert "Receipt no 7 of 8" in (tmp_path / "out/a.jsonl").read_text()
     assert len(list(read_records(tmp_path / "out/a.jsonl"))) == 8
-
-
-def png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from caption_server import captioner, needs_serve, sample, serving, write_shard
@@ -15,6 +17,10 @@ from granvit.data.annotate import annotate_shard
 from granvit.data.caption import VERSION
 from granvit.data.records import read_records
 from granvit.errors import GranvitError
+
+ROOT = Path(__file__).resolve().parent.parent
+MODEL_LIBRARIES = {"torch", "transformers", "detectron2", "paddle", "paddleocr", "onnxruntime"}
+OF_THE_PACKAGE = re.compile(r"(from|import) granvit\b")
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +81,7 @@ def test_what_was_answered_is_kept_so_that_a_second_run_needs_no_model(qwen, tmp
         in_process(tmp_path, model).annotate([sample(9)])
 
 
+@pytest.mark.slow
 def test_answers_cut_off_by_a_kill_are_made_again_and_are_the_same(qwen, tmp_path):
     samples = [sample(i) for i in range(3)]
     first = told(in_process(tmp_path, qwen).annotate(samples))
@@ -85,6 +92,7 @@ def test_answers_cut_off_by_a_kill_are_made_again_and_are_the_same(qwen, tmp_pat
         assert told(in_process(tmp_path, qwen).annotate(samples)) == first
 
 
+@pytest.mark.slow
 @needs_serve
 def test_a_real_server_and_this_process_give_the_same_captions(llava, tmp_path):
     samples = [sample(i) for i in range(6)]
@@ -106,6 +114,7 @@ def test_a_real_server_and_this_process_give_the_same_captions(llava, tmp_path):
     )  # a caption and two regions an image, once each
 
 
+@pytest.mark.slow
 @needs_serve
 def test_a_server_that_has_no_such_model_is_an_error_that_says_so(llava, tmp_path):
     with serving(llava) as url, pytest.raises(GranvitError, match=r"data\.captioner\.url .* of other there"):
@@ -113,6 +122,11 @@ def test_a_server_that_has_no_such_model_is_an_error_that_says_so(llava, tmp_pat
 
 
 def test_the_command_line_and_the_workflow_load_no_model_library():
-    code = "import sys, granvit.data.caption; print({'torch', 'transformers'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    rules = [ROOT / "Snakefile", *sorted((ROOT / "rules").glob("*.smk"))]
+    imports = [line for file in rules for line in file.read_text().splitlines() if OF_THE_PACKAGE.match(line)]
+    assert any("granvit.data.annotators" in line for line in imports)
+    imports += ["import sys, granvit.cli, granvit.data.annotators, granvit.data.caption"]
+    code = "\n".join([*imports, f"print({MODEL_LIBRARIES} & set(sys.modules))"])
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "set()"

@@ -7,6 +7,7 @@ import io
 
 import numpy as np
 import pytest
+from data_worlds import encode
 from hypothesis import given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
@@ -27,12 +28,6 @@ from granvit.data.records import Record
 from granvit.data.shards import Sample
 
 sides = st.integers(1, 6000)
-
-
-def encoded(image: Image.Image, form: str, **options) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, form, **options)
-    return buffer.getvalue()
 
 
 def picture(data: bytes, width: int, height: int) -> Picture:
@@ -79,9 +74,7 @@ def test_what_is_cut_out_holds_the_box_and_is_taken_by_the_model(width, height, 
 
 
 def test_a_box_of_some_size_is_cut_out_without_its_surroundings():
-    shown = np.asarray(
-        picture(encoded(scene(), "PNG"), 200, 120).view(window_of([20, 30, 80, 100], 200, 120))
-    )
+    shown = np.asarray(picture(encode(scene(), "PNG"), 200, 120).view(window_of([20, 30, 80, 100], 200, 120)))
     assert shown.shape == (70, 60, 3) and (shown == (255, 0, 0)).all()
 
 
@@ -89,7 +82,7 @@ def test_the_box_follows_an_image_that_is_sent_smaller():
     box, frame = stated_box([1000, 500, 2000, 1500], 4000, 3000)
     assert frame[0] * frame[1] <= MAX_PIXELS
     assert box == pytest.approx([frame[0] / 4, frame[1] / 6, frame[0] / 2, frame[1] / 2], abs=0.5)
-    image = picture(encoded(Image.new("RGB", (4000, 3000)), "JPEG"), 4000, 3000)
+    image = picture(encode(Image.new("RGB", (4000, 3000)), "JPEG"), 4000, 3000)
     assert received(image.data_uri(None))[2].size == sent_size(4000, 3000) != (4000, 3000)
     assert image.view((1000, 500, 1200, 700)).size == (
         200,
@@ -99,7 +92,7 @@ def test_the_box_follows_an_image_that_is_sent_smaller():
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
 def test_bytes_that_every_server_reads_are_sent_as_they_came(form):
-    data = encoded(scene(), form)
+    data = encode(scene(), form)
     media_type, sent, _ = received(picture(data, 200, 120).data_uri(None))
     assert sent == data and media_type == f"image/{form.lower()}"
 
@@ -107,23 +100,23 @@ def test_bytes_that_every_server_reads_are_sent_as_they_came(form):
 def turned() -> bytes:
     exif = Image.Exif()
     exif[0x0112] = 6  # stored on its side
-    return encoded(scene().transpose(Image.Transpose.ROTATE_90), "JPEG", exif=exif, quality=95)
+    return encode(scene().transpose(Image.Transpose.ROTATE_90), "JPEG", exif=exif, quality=95)
 
 
 def seen_through() -> bytes:
     image = Image.new("RGBA", (200, 120), (0, 0, 0, 0))  # black under full transparency: shown white
     image.paste((255, 0, 0, 255), (20, 30, 80, 100))
-    return encoded(image, "PNG")
+    return encode(image, "PNG")
 
 
 ODD = {
     "turned by EXIF": turned(),
     "transparent": seen_through(),
-    "CMYK": encoded(scene().convert("CMYK"), "JPEG", quality=95),
-    "palette": encoded(scene().convert("P"), "PNG"),
-    "GIF": encoded(scene(), "GIF"),
-    "BMP": encoded(scene(), "BMP"),
-    "animated": encoded(
+    "CMYK": encode(scene().convert("CMYK"), "JPEG", quality=95),
+    "palette": encode(scene().convert("P"), "PNG"),
+    "GIF": encode(scene(), "GIF"),
+    "BMP": encode(scene(), "BMP"),
+    "animated": encode(
         scene(), "WEBP", save_all=True, append_images=[Image.new("RGB", (200, 120))], lossless=True
     ),
 }
@@ -139,5 +132,5 @@ def test_what_servers_show_differently_is_sent_as_it_is_shown_here(data):
 
 def test_grey_of_16_bits_keeps_its_shades():
     ramp = Image.fromarray((np.arange(256, dtype=np.uint16) * 257)[None].repeat(64, 0))
-    _, _, image = received(picture(encoded(ramp, "PNG"), 256, 64).data_uri(None))
+    _, _, image = received(picture(encode(ramp, "PNG"), 256, 64).data_uri(None))
     assert np.asarray(image)[0, :, 0].tolist() == list(range(256))

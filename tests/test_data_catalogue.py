@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import subprocess
@@ -13,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from data_worlds import REAL, image_bytes, spec, write_coco, write_llava
+from data_worlds import REAL, add_member, edit_coco, image_bytes, spec, write_coco, write_llava
 
 from granvit.data.catalogue import catalogue_source, count_items, read_catalogue
 from granvit.data.places import ImagePlaces
@@ -31,21 +30,12 @@ def _all(source, out: Path) -> list:
     return [row for shard in range(source.shards) for row in read_catalogue(sqlite, shard)]
 
 
-def _edit(root: Path, change) -> None:
-    content = json.loads((root / "instances.json").read_text())
-    change(content)
-    (root / "instances.json").write_text(json.dumps(content))
-
-
 def _write_tars(root: Path, counts: list[int]) -> Path:
     root.mkdir(parents=True)
     for number, count in enumerate(counts):
         with tarfile.open(root / f"{number:05d}.tar", "w") as tar:
             for i in range(count):
-                info = tarfile.TarInfo(f"{i}.jpg")
-                data = image_bytes(f"{number}/{i}")
-                info.size = len(data)
-                tar.addfile(info, io.BytesIO(data))
+                add_member(tar, f"{i}.jpg", image_bytes(f"{number}/{i}"))
     return root
 
 
@@ -66,7 +56,7 @@ def test_each_loose_image_is_in_the_shard_of_its_keys_hash_sorted_by_key(tmp_pat
 
 def test_the_catalogue_is_the_same_bytes_whatever_the_sources_order(tmp_path):
     first, second = write_coco(tmp_path / "a"), write_coco(tmp_path / "b")
-    _edit(
+    edit_coco(
         second,
         lambda content: (content["images"].reverse(), content.update(annotations=content.pop("annotations"))),
     )
@@ -78,7 +68,7 @@ def test_the_catalogue_is_the_same_bytes_whatever_the_sources_order(tmp_path):
 
 def test_annotations_before_their_images_and_of_no_image(tmp_path):
     root = write_coco(tmp_path / "raw", images=2, boxes=1)
-    _edit(
+    edit_coco(
         root,
         lambda content: (
             content["annotations"].append({"image_id": 77, "category_id": 1, "bbox": [0, 0, 5, 5]}),
@@ -93,7 +83,7 @@ def test_annotations_before_their_images_and_of_no_image(tmp_path):
 
 def test_an_id_that_comes_twice_is_a_duplicate_and_its_annotations_go_to_the_first(tmp_path):
     root = write_coco(tmp_path / "raw", images=2, boxes=1)
-    _edit(root, lambda content: content["images"].append({"id": 1, "file_name": "0.jpg"}))
+    edit_coco(root, lambda content: content["images"].append({"id": 1, "file_name": "0.jpg"}))
     rows = [
         (key, duplicate, len(item.regions), item.place.file)
         for key, item, duplicate in _all(spec(root), tmp_path)
@@ -152,7 +142,7 @@ def test_a_duplicate_in_another_shard_is_found(tmp_path):
 
 def test_regions_without_text_are_left_to_the_captioner_or_rejected(tmp_path):
     root = write_coco(tmp_path / "raw", images=1, boxes=1)
-    _edit(
+    edit_coco(
         root,
         lambda content: content["annotations"].append(
             {"image_id": 0, "category_id": 9, "bbox": [0, 0, 5, 5]}
@@ -240,6 +230,7 @@ def _peak_memory(source_root: Path, out: Path) -> int:
     return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_source(tmp_path):
     peaks = {}
     for images in (1_500, 7_500):  # the reader's own buffer is full with the first

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from data_worlds import REAL, prepare, spec, write_coco
+from data_worlds import REAL, blocks_picture, encode, prepare, read_csv, spec, write_coco
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from scipy.fft import idctn
-from test_data_fingerprints import picture
 
 from granvit.data.contamination import find_contamination, hash_benchmarks
 from granvit.data.images import decode_rgb
@@ -23,12 +20,6 @@ from granvit.data.mixture import build_heldout, build_mixture
 from granvit.data.near_pairs import near_pairs
 from granvit.data.shards import read_image_bytes
 from granvit.errors import GranvitError
-
-
-def encoded(image: Image.Image, form="JPEG", **options) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, form, **options)
-    return buffer.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +30,8 @@ def indexes(tmp_path_factory):
     for name, images, first in (("World", 12, 0), ("Other", 4, 50)):
         root = write_coco(folder / name, images=images, tag=name)
         for i in range(min(images, 10)):
-            (root / f"images/{i}.jpg").write_bytes(encoded(picture(first + i, (600, 500)), quality=95))
+            picture = blocks_picture(first + i, (600, 500))
+            (root / f"images/{i}.jpg").write_bytes(encode(picture, "JPEG", quality=95))
         made += prepare(spec(root, name=name, shards=2 if images > 4 else 1), folder)
     return made
 
@@ -50,19 +42,18 @@ def search(indexes, images, folder, max_distance=4):
         indexes, folder / "hashes.parquet", folder / "m.parquet", folder / "m.csv", max_distance
     )
     matches = pq.read_table(folder / "m.parquet").to_pylist()
-    with open(folder / "m.csv", newline="") as file:
-        report = {(row["source"], row["benchmark"]): row for row in csv.DictReader(file)}
+    report = {(row["source"], row["benchmark"]): row for row in read_csv(folder / "m.csv")}
     return matches, report
 
 
 def benchmark_images():
     """Two copies (small, recompressed) and one stranger in A; a third copy, and it once more, in B."""
-    small = picture(0, (600, 500)).resize((300, 250))
-    yield "A", "q0", encoded(small, quality=60)
-    yield "A", "q1", encoded(picture(1, (600, 500)), "PNG")
-    yield "A", "q2", encoded(picture(999), quality=90)
-    yield "B", "q0", encoded(picture(2, (600, 500)), quality=70)
-    yield "B", "q1", encoded(picture(2, (600, 500)), quality=70)
+    small = blocks_picture(0, (600, 500)).resize((300, 250))
+    yield "A", "q0", encode(small, "JPEG", quality=60)
+    yield "A", "q1", encode(blocks_picture(1, (600, 500)), "PNG")
+    yield "A", "q2", encode(blocks_picture(999), "JPEG", quality=90)
+    yield "B", "q0", encode(blocks_picture(2, (600, 500)), "JPEG", quality=70)
+    yield "B", "q1", encode(blocks_picture(2, (600, 500)), "JPEG", quality=70)
 
 
 def test_resized_and_recompressed_copies_are_found_and_strangers_are_not(indexes, tmp_path):
@@ -93,7 +84,7 @@ def test_flat_images_match_by_equal_bytes_only(indexes, tmp_path):
     rows = [row | {"tar": i.with_suffix(".tar")} for i in indexes for row in pq.read_table(i).to_pylist()]
     row = next(row for row in rows if row["key"] == "World__10")
     same = read_image_bytes(row["tar"], row["offset"], row["size"])
-    images = [("A", "same", same), ("A", "white", encoded(Image.new("RGB", (600, 500), "white")))]
+    images = [("A", "same", same), ("A", "white", encode(Image.new("RGB", (600, 500), "white"), "JPEG"))]
     matches, _ = search(indexes, images, tmp_path, max_distance=10)
     assert [(match["key"], match["index"], match["distance"]) for match in matches] == [
         ("World__10", "same", 0)
@@ -111,13 +102,13 @@ def test_template_filled_in_differently_is_no_duplicate(tmp_path):
         pixels = np.clip(idctn(frequencies, norm="ortho") + 128, 0, 255).astype(np.uint8)
         pages.append(Image.fromarray(pixels).convert("RGB"))
     root = write_coco(tmp_path / "raw", images=1)
-    (root / "images/0.jpg").write_bytes(encoded(pages[0], quality=95))
+    (root / "images/0.jpg").write_bytes(encode(pages[0], "JPEG", quality=95))
     content = json.loads((root / "instances.json").read_text())
     content["images"][0] |= {"width": 512, "height": 512}
     (root / "instances.json").write_text(json.dumps(content))
     indexes = prepare(spec(root), tmp_path)
     (phash,) = pq.read_table(indexes[0])["phash"].to_pylist()
-    images = [("A", "other", encoded(pages[1])), ("A", "copy", encoded(pages[0], quality=70))]
+    images = [("A", "other", encode(pages[1], "JPEG")), ("A", "copy", encode(pages[0], "JPEG", quality=70))]
     matches, _ = search(indexes, images, tmp_path, max_distance=8)
     hashes = pq.read_table(tmp_path / "hashes.parquet")["phash"].to_pylist()
     assert (int(hashes[0], 16) ^ int(phash, 16)).bit_count() <= 8, "the coarse hash alone would take it"
@@ -175,7 +166,7 @@ def test_resized_copies_of_real_photographs_are_all_found_and_no_two_photographs
     indexes = prepare(spec(REAL / "coco128", name="coco128"), tmp_path, rules)
     files = sorted((REAL / "coco128/images").iterdir())
     copies = {file.stem: decode_rgb(file.read_bytes()).resize((224, 224)) for file in files}
-    images = [("A", name, encoded(copy, quality=50)) for name, copy in copies.items()]
+    images = [("A", name, encode(copy, "JPEG", quality=50)) for name, copy in copies.items()]
     matches, report = search(indexes, images, tmp_path)
     kept = {row["key"] for row in pq.read_table(indexes[0]).to_pylist()}
     assert len(kept) > 120

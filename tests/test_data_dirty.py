@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import subprocess
 import sys
@@ -13,9 +11,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from data_worlds import ingest, prepare, spec
+from data_worlds import add_member, encode, ingest, prepare, read_csv, spec
 from dirty_boxes import BROKEN_UTF8, DIRTY_BOXES, dump
-from dirty_corpus import MARK, MAX_PIXELS, SIZE, dirty_images, encode, picture, write_files
+from dirty_corpus import MARK, MAX_PIXELS, SIZE, dirty_images, picture, write_files
 
 from granvit.data.filters import FilterRules
 from granvit.data.fingerprints import perceptual_hash
@@ -109,11 +107,7 @@ def prepared(world, tmp_path_factory) -> Path:
 
 
 def _table(out: Path, step: str, ending: str) -> list[dict[str, str]]:
-    rows = []
-    for path in sorted(out.glob(f"{step}/World/*.{ending}.csv")):
-        with open(path, encoding="utf-8", newline="") as file:
-            rows += csv.DictReader(file)
-    return rows
+    return [row for path in sorted(out.glob(f"{step}/World/*.{ending}.csv")) for row in read_csv(path)]
 
 
 def _sum(rows: list[dict[str, str]], column: str) -> int:
@@ -197,8 +191,8 @@ def test_file_names_of_any_kind_are_kept_or_counted(tmp_path):
     suffixes = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
     expected = {make_key("World", name) for name in files if name.endswith(suffixes)}
     assert {sample.record.key for sample in read_shard(tar)} == expected
-    with open(tar.with_suffix(".rejects.csv"), encoding="utf-8", newline="") as file:
-        assert [(row["what"], row["cause"]) for row in csv.DictReader(file)] == [("image", "broken_name")]
+    rejects = read_csv(tar.with_suffix(".rejects.csv"))
+    assert [(row["what"], row["cause"]) for row in rejects] == [("image", "broken_name")]
 
 
 def _hostile_members() -> list[tarfile.TarInfo]:
@@ -218,12 +212,6 @@ def _hostile_members() -> list[tarfile.TarInfo]:
     return members
 
 
-def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
-    member = tarfile.TarInfo(name)
-    member.size = len(data)
-    tar.addfile(member, io.BytesIO(data))
-
-
 def _write_dirty_tars(root: Path) -> tuple[set[str], Counter[tuple[str, str]], int]:
     """Tars of all dirty images with one region each, hostile members, broken JSON, and a tar that is cut off.
 
@@ -235,8 +223,8 @@ def _write_dirty_tars(root: Path) -> tuple[set[str], Counter[tuple[str, str]], i
     there = [image for image in IMAGES.values() if image.data is not None]
     with tarfile.open(root / "a.tar", "w") as tar:
         for number, dirty in enumerate(there):
-            _add(tar, f"{number:03d}.jpg", dirty.data)
-            _add(tar, f"{number:03d}.json", entry)
+            add_member(tar, f"{number:03d}.jpg", dirty.data)
+            add_member(tar, f"{number:03d}.json", entry)
             if dirty.cause:
                 causes["image", dirty.cause] += 1
             else:
@@ -246,20 +234,19 @@ def _write_dirty_tars(root: Path) -> tuple[set[str], Counter[tuple[str, str]], i
         causes.update(
             {("image", "path_outside_source"): 3, ("image", "link_in_tar"): 2, ("image", "device_in_tar"): 2}
         )
-        _add(tar, "000.jpg", there[0].data)
-        _add(tar, "000.json", entry)
+        add_member(tar, "000.jpg", there[0].data)
+        add_member(tar, "000.json", entry)
         causes["image", "duplicate_id"] += 1
-        _add(tar, "broken json.jpg", there[0].data)
-        _add(tar, "broken json.json", b"{'box'")
-        kept.add("a/broken json")
-        causes["caption", "broken_annotations"] += 1
-        _add(tar, "alone.json", entry)
+        add_member(tar, "broken json.jpg", there[0].data)
+        add_member(tar, "broken json.json", b"{'box'")
+        causes["image", "broken_annotations"] += 1
+        add_member(tar, "alone.json", entry)
         causes["image", "no_image"] += 1
     with tarfile.open(root / "b.tar", "w") as tar:
         for number in range(4):
-            _add(tar, f"{number}.jpg", there[0].data)
+            add_member(tar, f"{number}.jpg", there[0].data)
             cut = tar.offset - 100  # in the last image that is added
-            _add(tar, f"{number}.json", entry)
+            add_member(tar, f"{number}.json", entry)
     with open(root / "b.tar", "r+b") as file:
         file.truncate(cut - cut % 512)
     kept |= {f"b/{number}" for number in range(3)}

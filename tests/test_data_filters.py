@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-
 import pytest
+from data_worlds import read_csv
 
 from granvit.data.filters import FilterRules, filter_shard
 from granvit.data.records import Record, Region, read_records, write_records
@@ -21,13 +20,11 @@ def _record(key="a", width=600, height=500, boxes=((0, 0, 200, 200),), data_type
 def _filter(tmp_path, records, rules):
     write_records(tmp_path / "in.jsonl", records)
     filter_shard(tmp_path / "in.jsonl", tmp_path / "out.jsonl", tmp_path / "out.csv", rules)
-    with open(tmp_path / "out.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
     counts = {
         (row["mode"], row["rule"]): tuple(
             int(row[c]) for c in ("images_in", "images_out", "regions_in", "regions_out")
         )
-        for row in rows
+        for row in read_csv(tmp_path / "out.csv")
     }
     return list(read_records(tmp_path / "out.jsonl")), counts
 

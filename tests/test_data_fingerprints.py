@@ -7,15 +7,10 @@ import io
 import imagehash
 import numpy as np
 import pytest
+from data_worlds import blocks_picture, encode
 from PIL import Image
 
 from granvit.data.fingerprints import FEATURELESS, detail_hash, perceptual_hash
-
-
-def picture(seed: int, size=(640, 480)) -> Image.Image:
-    """Random coarse blocks, smoothed: features at every coarse frequency."""
-    pixels = np.random.default_rng(seed).integers(0, 256, (12, 16, 3), dtype=np.uint8)
-    return Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)
 
 
 def distance(a: str, b: str) -> int:
@@ -23,14 +18,12 @@ def distance(a: str, b: str) -> int:
 
 
 def reencoded(image: Image.Image, quality: int) -> Image.Image:
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=quality)
-    return Image.open(buffer).convert("RGB")
+    return Image.open(io.BytesIO(encode(image, "JPEG", quality=quality))).convert("RGB")
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_hash_is_the_one_that_imagehash_gives(seed):
-    image = picture(seed)
+    image = blocks_picture(seed)
     assert perceptual_hash(image) == str(imagehash.phash(image))
     assert len(perceptual_hash(image)) == 16
     assert len(detail_hash(image)) == 64
@@ -38,11 +31,11 @@ def test_hash_is_the_one_that_imagehash_gives(seed):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_smaller_and_recompressed_copy_stays_near_and_another_image_does_not(seed):
-    image = picture(seed)
+    image = blocks_picture(seed)
     for copy in (image.resize((320, 240)), image.resize((512, 512)), reencoded(image, 30)):
         assert distance(perceptual_hash(copy), perceptual_hash(image)) <= 4
         assert distance(detail_hash(copy), detail_hash(image)) <= 32
-    assert distance(perceptual_hash(picture(seed + 100)), perceptual_hash(image)) > 10
+    assert distance(perceptual_hash(blocks_picture(seed + 100)), perceptual_hash(image)) > 10
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 
 import pytest
-from dirty_corpus import MARK, MAX_PIXELS, SIZE, dirty_images, encode, picture
+from data_worlds import encode
+from dirty_corpus import MARK, MAX_PIXELS, SIZE, dirty_images, picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageStat

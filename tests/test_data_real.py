@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import importlib.util
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from data_worlds import REAL, image_bytes, ingest, prepare, spec
+from data_worlds import REAL, image_bytes, ingest, needs_ocr, prepare, read_csv, spec
 
 from granvit.data.annotate import annotate_shard
 from granvit.data.filters import FilterRules, filter_shard
@@ -20,17 +18,12 @@ from granvit.data.records import read_records
 from granvit.data.shards import read_image_bytes
 from granvit.errors import GranvitError
 
-needs_ocr = pytest.mark.skipif(
-    not (importlib.util.find_spec("paddleocr") and importlib.util.find_spec("rapidocr")),
-    reason="paddleocr or the rapidocr model carrier is not installed",
-)
-
 
 @pytest.mark.skipif(not (REAL / "coco128").is_dir(), reason="../shared/real/coco128 is not there")
 def test_coco_photographs_go_from_folder_to_mixture(tmp_path):
     (index,) = prepare(spec(REAL / "coco128", name="coco128"), tmp_path)
-    with open(tmp_path / "filtered/coco128/00000.counts.csv", newline="") as file:
-        counts = {(row["mode"], row["rule"]): row for row in csv.DictReader(file)}
+    rows = read_csv(tmp_path / "filtered/coco128/00000.counts.csv")
+    counts = {(row["mode"], row["rule"]): row for row in rows}
     came_in = counts["sequence", "all"]
     assert (came_in["images_in"], came_in["regions_in"]) == ("128", "929")
     assert 0 < int(came_in["images_out"]) < 128

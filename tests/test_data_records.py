@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import webdataset
 
 from granvit.data.prompts import GLOBAL_CAPTION_QUESTION, bbox2caption_question, caption2bbox_question
 from granvit.data.records import Record, Region, hash_share, make_key, read_records, write_records
@@ -48,12 +49,11 @@ def test_different_ids_never_share_a_key():
 
 
 def test_webdataset_reads_back_every_key_image_and_json(tmp_path):
-    wds = pytest.importorskip("webdataset")
     samples = [_sample(original_id, f"bytes of {original_id}".encode()) for original_id in IDS]
     with ShardWriter(tmp_path / "00000.tar") as writer:
         for sample in samples:
             writer.write(sample)
-    read = list(wds.WebDataset(str(tmp_path / "00000.tar"), shardshuffle=False))
+    read = list(webdataset.WebDataset(str(tmp_path / "00000.tar"), shardshuffle=False))
     assert [sample["__key__"] for sample in read] == [sample.record.key for sample in samples]
     for sample, original in zip(read, samples, strict=True):
         assert sample["jpg"] == original.image

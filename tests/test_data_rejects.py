@@ -11,8 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from data_worlds import MAX_PIXELS, ingest, spec, write_coco
-from dirty_corpus import encode
+from data_worlds import MAX_PIXELS, encode, ingest, spec, write_coco
 from PIL import Image
 
 from granvit.errors import GranvitError

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-
 import pytest
+from data_worlds import read_csv
 
 from granvit.data.files import write_csv
 from granvit.data.filters import COUNT_COLUMNS
@@ -23,11 +22,6 @@ def rejects(root, step, source, shard, *rows):
     path = root / step / source / f"{shard:05d}.rejects.csv"
     write_csv(path, ["key", "what", "cause", "regions"], rows)
     return path
-
-
-def read(path):
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.fixture
@@ -55,7 +49,7 @@ def two_sources(tmp_path):
         )  # fmt: skip
     files = [file for step in range(3) for file in [pages[step], *photos[step]]]
     filter_report(files, tmp_path / "filter_report.csv")
-    return read(tmp_path / "filter_report.csv")
+    return read_csv(tmp_path / "filter_report.csv")
 
 
 def test_rules_stand_in_the_order_in_which_they_apply_also_where_sources_differ(two_sources):

@@ -6,6 +6,7 @@ import io
 import tarfile
 
 import pytest
+import webdataset
 
 from granvit.data.records import Record, Region, make_key
 from granvit.data.shards import (
@@ -38,7 +39,6 @@ def test_keys_with_dots_slashes_and_unicode_come_back_whole(tmp_path):
     _write(tmp_path / "a.tar", samples)
     assert list(read_shard(tmp_path / "a.tar")) == samples
     assert count_samples(tmp_path / "a.tar") == len(IDS)
-    webdataset = pytest.importorskip("webdataset")
     read = list(webdataset.WebDataset(str(tmp_path / "a.tar"), shardshuffle=False))
     assert [(s["__key__"], s["jpg"]) for s in read] == [(s.record.key, s.image) for s in samples]
 

@@ -3,7 +3,6 @@ receipts; every number is counted once more here, without the package."""
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 from collections import Counter
@@ -12,7 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from conftest import call, copy_repository
-from data_worlds import REAL
+from data_worlds import REAL, needs_ocr, read_csv
 from PIL import Image
 
 pytestmark = pytest.mark.graph
@@ -49,11 +48,6 @@ def build(folder: Path, **row: str) -> dict[str, list[dict]]:
     shards = sorted((made / "packed/Mine").glob("*.parquet"))
     assert len(shards) == 2
     return reports | {"index": [row for shard in shards for row in pq.read_table(shard).to_pylist()]}
-
-
-def read_csv(path: Path) -> list[dict[str, str]]:
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def sequence(reports: dict) -> dict[str, tuple[int, int, int, int]]:
@@ -155,9 +149,9 @@ def test_receipts_with_line_boxes_become_shards_whose_numbers_a_recount_confirms
     assert kept == stated["regions"][3] and counted["regions"][3] - kept <= rejects["region"]
 
 
+@needs_ocr
 @needs["sroie"]
 def test_receipts_read_by_paddleocr_become_shards_whose_numbers_a_recount_confirms(tmp_path):
-    pytest.importorskip("paddleocr")
     images = tmp_path / "pages/images"
     images.mkdir(parents=True)
     chosen = sorted((REAL / "sroie/img").iterdir())[:4]
@@ -205,12 +199,8 @@ def test_row_without_data_stops_with_the_row_the_path_and_the_command_that_fetch
     target = "results/paper/data/ingested/SROIE/00000.tar"
     output = call(folder, "snakemake", target, "--config", "scale=paper", fails=True)
     assert "Traceback" not in output
-    row = next(row for row in read_csv_rows(folder / "config/sources.tsv") if row["name"] == "SROIE")
+    rows = read_csv(folder / "config/sources.tsv", delimiter="\t")
+    row = next(row for row in rows if row["name"] == "SROIE")
     assert all(text in output for text in ("'SROIE'", "config/sources.tsv", "data/SROIE", row["fetch"])), (
         output
     )
-
-
-def read_csv_rows(path: Path) -> list[dict[str, str]]:
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file, delimiter="\t"))

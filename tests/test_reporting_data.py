@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-
 import pyarrow.parquet as pq
 import pytest
 from data_report_world import natural_record, pack, page_record
+from data_worlds import read_csv
 
 from granvit.errors import GranvitError
 from granvit.reporting.data_tables import Counts, Source, count_indexes, make_table6, make_table7
@@ -15,30 +14,24 @@ REPORTED = "config/reported/gran29m_sources.csv"
 OWN = [Source("Photos", "natural", "UMG-41M"), Source("Pages", "ocr", "Text Images")]
 
 
-def rows_of(path):
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def paper():
     """The paper's Table 6 by source."""
-    return {row["source"]: row for row in rows_of(REPORTED)}
+    return {row["source"]: row for row in read_csv(REPORTED)}
 
 
 def assignment():
-    with open("config/sources.tsv", newline="") as file:
-        return {row["name"]: row["group"] for row in csv.DictReader(file, delimiter="\t")}
+    return {row["name"]: row["group"] for row in read_csv("config/sources.tsv", delimiter="\t")}
 
 
 def table6(tmp_path, sources, found, scale="mini"):
     make_table6(sources, found, scale, tmp_path / "table6.csv", tmp_path / "table6.md")
-    return rows_of(tmp_path / "table6.csv"), (tmp_path / "table6.md").read_text()
+    return read_csv(tmp_path / "table6.csv"), (tmp_path / "table6.md").read_text()
 
 
 def table7(tmp_path, sources, found, groups=None):
     out = (tmp_path / "table7.csv", tmp_path / "table7.md")
     make_table7(sources, found, groups or assignment(), "mini", *out)
-    return rows_of(out[0]), out[1].read_text()
+    return read_csv(out[0]), out[1].read_text()
 
 
 def test_counts_are_those_of_reading_the_indexes_whole(tmp_path):

@@ -6,10 +6,13 @@ from _script import run
 def main(job, log):
     from granvit.data.filters import FilterRules
     from granvit.reporting.annotation_figure import draw_annotation
+    from granvit.reporting.data_samples import first_with_images
 
+    shards = dict(zip(job.input.indexes, job.input.annotated, strict=True))
+    index = str(first_with_images(shards))
     draw_annotation(
-        job.input.annotated,
-        job.input.index,
+        shards[index],
+        index,
         FilterRules(**job.params.drawn["rules"]),
         job.params.drawn["made_by"],
         job.wildcards.scale,

@@ -1,14 +1,18 @@
 """Rule draw_samples: Figures 6 and 7, samples of each source with their boxes and texts."""
 
+from itertools import groupby
+from pathlib import Path
+
 from _script import run
 
 
 def main(job, log):
     from granvit.reporting.data_figures import draw_samples
+    from granvit.reporting.data_samples import first_with_images
 
-    draw_samples(
-        job.input.indexes, job.params.title, job.wildcards.scale, job.output.figure, job.output.pdf, log
-    )
+    by_source = groupby(job.input.indexes, key=lambda index: Path(index).parent)
+    shown = [first_with_images(shards) for _, shards in by_source]
+    draw_samples(shown, job.params.title, job.wildcards.scale, job.output.figure, job.output.pdf, log)
 
 
 run(snakemake, main)

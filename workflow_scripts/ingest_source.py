@@ -1,17 +1,16 @@
 """Rule ingest_source: one shard of a raw source."""
 
-from _script import run
+from _script import run, source_of
 
 
 def main(job, log):
     from granvit.config import load_config
     from granvit.data.ingest import ingest_shard
-    from granvit.data.sources import SourceSpec
 
     # Not from the rule's params: the limit changes no shard, so it reruns nothing.
     data = load_config(job.wildcards.scale, job.config["overrides"]).data
     ingest_shard(
-        SourceSpec(**job.params.source),
+        source_of(job),
         job.params.shard,
         job.input.catalogue,
         job.output.tar,

@@ -8,6 +8,7 @@ counted.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -22,11 +23,12 @@ from granvit.data.prompts import GLOBAL_CAPTION_QUESTION
 from granvit.data.records import Record, Region
 from granvit.data.shards import Sample
 from granvit.data_settings import CaptionerSettings
-from granvit.endpoint import Refused, Unanswered
+from granvit.endpoint import NotAsked, Refused, Unanswered
 from granvit.reply_cache import Cache, Reply
 
 VERSION = "caption-1"  # of the questions' words and of what is shown; part of every answer's key in the cache
 TOO_THIN, UNANSWERED = "caption_image_too_thin", "caption_unanswered"
+TRIES = 2  # of a question, each with the retries of the settings
 
 REGION_QUESTION = (
     "The first image is {width} x {height} pixels. The second image is the part of it inside the box {box}. "
@@ -82,29 +84,53 @@ class Captioner:
         parts = [name for name, on in (("caption", self.captions), ("regions", self.regions)) if on]
         limits = f"{self.settings.region_tokens}/{self.settings.caption_tokens} tokens"
         words = f"{self.settings.max_region_words} words"
-        return {"captioner": ", ".join([self.settings.model, VERSION, "+".join(parts), words, limits])}
+        named = [self.settings.model, f"back end {self.settings.backend}", VERSION]
+        return {"captioner": ", ".join([*named, "+".join(parts), words, limits])}
 
     def annotate(self, samples: list[Sample]) -> list[Annotated]:
-        """The samples' records with captions, in their order; no result depends on the other samples."""
+        """The samples' records with captions, in their order; no result depends on the other samples.
+
+        A question without an answer is asked twice, since a fault may pass meanwhile. One that was not asked,
+        because too many others had no answer before it, is asked when the back end proves to be well.
+        """
         works = [self._work(sample) for sample in samples]
-        answers = self._ask(works)
-        if _any_missing(answers):
-            # Once more, since a fault may have passed meanwhile; what has been answered comes from the cache.
+        answers: dict[str, Reply | Unanswered] = {}
+        failures: Counter[str] = Counter()
+        while unanswered := self._ask(works, answers, failures):
             self.backend.check()
-            answers = self._ask(works)
-            if _any_missing(answers):
-                self.backend.check()
-        return [self._write(work, answer) for work, answer in zip(works, answers, strict=True)]
+            failures.update(key for key in unanswered if not isinstance(answers[key], NotAsked))
+            if all(failures[key] >= TRIES for key in unanswered):
+                break
+        return [self._write(work, answers) for work in works]
 
     def close(self) -> None:
         self.backend.close()
 
-    def _ask(self, works: list[_Work]) -> list[dict[str, Reply | Unanswered]]:
+    def _ask(
+        self, works: list[_Work], answers: dict[str, Reply | Unanswered], failures: Counter[str]
+    ) -> list[str]:
+        """Ask what has no answer yet and has not failed too often; the keys that are without one then."""
+
+        def ask(work: _Work) -> dict[str, Reply | Unanswered]:
+            left = {
+                key: question
+                for key, question in work.questions.items()
+                if not isinstance(answers.get(key), Reply) and failures[key] < TRIES
+            }
+            return self.backend.ask(Picture(work.sample), left)
+
         pool = ThreadPoolExecutor(self.backend.parallel)
         try:
-            return list(pool.map(lambda work: self.backend.ask(Picture(work.sample), work.questions), works))
+            results = list(pool.map(ask, works))
         finally:
             pool.shutdown(cancel_futures=True)
+        now: dict[str, Reply | Unanswered] = {}
+        for key, answer in (item for of_image in results for item in of_image.items()):
+            # An image that is there twice may fare in two ways: what tells more stands.
+            if isinstance(answer, Reply) or isinstance(now.get(key), NotAsked | None):
+                now[key] = answer
+        answers.update(now)
+        return [key for key, answer in answers.items() if isinstance(answer, Unanswered)]
 
     def _work(self, sample: Sample) -> _Work:
         record = sample.record
@@ -114,7 +140,7 @@ class Captioner:
         questions: dict[str, Question] = {}
 
         def key(question: Question) -> str:
-            name = question.key(self.settings.model, VERSION, image)
+            name = question.key(self.settings.backend, self.settings.model, VERSION, image)
             questions[name] = question  # two regions with one box are one question
             return name
 
@@ -154,10 +180,6 @@ class Captioner:
 
     def _clean_region(self, answer: str, cut_off: bool) -> str:
         return clean_region(answer, self.settings.max_region_words, cut_off)
-
-
-def _any_missing(answers: list[dict[str, Reply | Unanswered]]) -> bool:
-    return any(isinstance(answer, Unanswered) for of_image in answers for answer in of_image.values())
 
 
 def _text(answer: Reply | Unanswered | None, clean: Callable[[str, bool], str]) -> str:

@@ -21,7 +21,7 @@ from granvit.data.caption_pictures import Picture, Window
 from granvit.data.records import Record
 from granvit.data.shards import Sample
 from granvit.data_settings import CaptionerSettings
-from granvit.endpoint import Endpoint, Refused, Unanswered, shown
+from granvit.endpoint import Endpoint, NotAsked, Refused, Unanswered, shown
 from granvit.errors import GranvitError
 from granvit.progress import write_log
 from granvit.reply_cache import Cache, Reply
@@ -41,9 +41,9 @@ class Question:
         """What is shown, in order: the whole image first, so that all its questions begin alike."""
         return [None] if self.window is None else [None, self.window]
 
-    def key(self, model: str, version: str, image: str) -> str:
+    def key(self, backend: str, model: str, version: str, image: str) -> str:
         """What the answer depends on, as a hash; ``image``: the hash of the image's bytes."""
-        parts = [model, version, image, self.text, self.window, self.max_tokens]
+        parts = [backend, model, version, image, self.text, self.window, self.max_tokens]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -53,11 +53,12 @@ class Backend(Protocol):
     parallel: int
 
     def ask(self, picture: Picture, questions: dict[str, Question]) -> dict[str, Reply | Unanswered]:
-        """The answer to each question by its key, or why there is none."""
+        """The answer to each question by its key, or why there is none (NotAsked: for the others' sake)."""
         ...
 
     def check(self) -> None:
-        """Raise GranvitError if it is the back end, and not a question, that is at fault."""
+        """Raise GranvitError if it is the back end, and not a question, that is at fault; otherwise questions
+        are asked again, whatever came before."""
         ...
 
     def close(self) -> None: ...
@@ -86,39 +87,35 @@ class ServerBackend:
 
         try:
             return self.endpoint.answer(key, content, 0.0, question.max_tokens)
+        except NotAsked as error:
+            return error  # asked later, unless the job stops
         except Unanswered as error:
-            detail = f": {error.detail}" if isinstance(error, Refused) else ""
-            write_log(self.log, f"{picture.record.key}: a question had no answer ({error}{detail})")
+            write_log(self.log, f"{picture.record.key}: a question had no answer ({_reason(error)})")
             return error
 
     def check(self) -> None:
         """Ask a question that any captioner can answer: a server that cannot do what is asked of it, such as
-        one that takes a single image a question, must not cost every caption of a source."""
+        one that takes a single image a question, must not cost every caption of a source; and an image that
+        breaks each of its questions must not stop a source whose server is well."""
+        self.endpoint.ask_again()
+        plain = Picture(_plain_sample())
+        parts = _turn([plain.data_uri(None), plain.data_uri((0, 0, 56, 56))], "Describe the second image.")
         try:
-            self._fail_if_down()
-            plain = Picture(_plain_sample())
-            parts = _turn(
-                [plain.data_uri(None), plain.data_uri((0, 0, 56, 56))], "Describe the second image."
-            )
             self.endpoint.ask(parts, 0.0, 8)
         except Unanswered as error:
-            self._fail_if_down()
-            self._fail(f"{error}: {error.detail}" if isinstance(error, Refused) else str(error))
-
-    def _fail_if_down(self) -> None:
-        if self.endpoint.down:
-            self._fail(self.endpoint.down)
-
-    def _fail(self, reason: str) -> None:
-        raise GranvitError(
-            f"data.captioner.url {shown(str(self.settings.url))}: the captioner does not answer a plain "
-            f"question with two images ({reason}). Start a server of {self.settings.model} there, or name "
-            "another one; then run the same command again: it goes on from the answers kept in "
-            f"{self.endpoint.cache.path}"
-        )
+            raise GranvitError(
+                f"data.captioner.url {shown(str(self.settings.url))}: the captioner does not answer a plain "
+                f"question with two images ({_reason(error)}). Start a server of {self.settings.model} "
+                "there, or name another one; then run the same command again: it goes on from the answers "
+                f"kept in {self.endpoint.cache.path}"
+            ) from None
 
     def close(self) -> None:
         """Nothing is held open."""
+
+
+def _reason(error: Unanswered) -> str:
+    return f"{error}: {error.detail}" if isinstance(error, Refused) else str(error)
 
 
 def _turn(images: Sequence[str], text: str) -> list[dict]:
@@ -135,8 +132,9 @@ def _plain_sample() -> Sample:
 class TransformersBackend:
     """A model in this process: greedy, left-padded batches of questions about one image.
 
-    A batch is made from the image's questions alone, so no answer depends on what else is in the shard, or on
-    what was answered before a kill. ``device``: as granvit.device takes it.
+    A batch is made from all of the image's questions, whether they have been answered or not, so no answer
+    depends on what else is in the shard, or on what was answered before a kill: padding to other lengths may
+    change a word. An answer that is already kept stays as it is. ``device``: as granvit.device takes it.
     """
 
     parallel = 1
@@ -150,9 +148,11 @@ class TransformersBackend:
         for limit in dict.fromkeys(question.max_tokens for question in questions.values()):
             alike = [(key, question) for key, question in questions.items() if question.max_tokens == limit]
             for batch in _batches(alike, self.settings.batch_size):
-                if any(self.cache.get(key) is None for key, _ in batch):
-                    replies = self._generate(picture, [question for _, question in batch], limit)
-                    for (key, _), reply in zip(batch, replies, strict=True):
+                if all(self.cache.get(key) for key, _ in batch):
+                    continue
+                replies = self._generate(picture, [question for _, question in batch], limit)
+                for (key, _), reply in zip(batch, replies, strict=True):
+                    if self.cache.get(key) is None:
                         self.cache.put(key, self.settings.model, reply)
         return {key: self.cache.get(key) for key in questions}
 

@@ -58,7 +58,7 @@ class Picture:
         return _uri(media_type, self.data) if media_type else _png_uri(self._whole)
 
     def _readable_as_it_is(self) -> str | None:
-        """The media type, if no server could show the bytes otherwise than `shown` does: servers differ in
+        """The media type, if no server could show the bytes otherwise than `_shown` does: servers differ in
         what they do with EXIF rotation, transparency, palettes, CMYK, 16 bits and several frames."""
         size = self.record.width, self.record.height
         if sent_size(*size) != size:

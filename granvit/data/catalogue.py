@@ -115,19 +115,20 @@ def _write_items(source: SourceSpec, staging: Path, out: Path, say: _Counter) ->
         pieces.execute(f"PRAGMA {_CACHE}")
         rows = pieces.execute("SELECT key, number, item FROM pieces ORDER BY key, number")
         database.executemany(
-            "INSERT INTO items VALUES (?, ?, ?, ?, ?, ?)", say.counted(_rows(source, rows), "joined")
+            "INSERT INTO items VALUES (?, ?, ?, ?, ?, ?)", say.counted(_rows(source, rows, say), "joined")
         )
         _deal_containers(database, source.shards)
         database.execute("CREATE INDEX by_shard ON items (shard, container, number)")
         database.commit()
 
 
-def _rows(source: SourceSpec, pieces: Iterator[tuple[str, int, str]]) -> Iterator[tuple]:
+def _rows(source: SourceSpec, pieces: Iterator[tuple[str, int, str]], say: _Counter) -> Iterator[tuple]:
     position = 0
     for key, group in groupby(pieces, key=lambda piece: piece[0]):
         for duplicate, (number, item) in enumerate(_joined((n, _from_json(text)) for _, n, text in group)):
             if source.text == "given":
                 _reject_textless(item)
+            say.regions += len(item.regions) + sum(reject.regions for reject in item.rejects)
             inside = item.place is not None and item.place.in_container
             yield (
                 None if inside else hash_key(key) % source.shards,
@@ -232,7 +233,7 @@ class _Counter:
 
     def __init__(self, label: str, log: str | Path | None):
         self.progress = Progress(0, label, log=log)
-        self.items = 0
+        self.items = self.regions = 0
 
     def counted(self, items: Iterator, what: str) -> Iterator:
         began = said = time.monotonic()

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from granvit.data.files import replacing, write_csv
+from granvit.data.files import remove_leftovers, replacing, write_csv
 from granvit.data.fingerprints import FEATURELESS, detail_hash, perceptual_hash
 from granvit.data.images import decode_rgb
 from granvit.data.near_pairs import near_pairs
@@ -58,6 +58,7 @@ def hash_benchmarks(
     """Write the hashes of ``(benchmark, index, file bytes)``; an image that a benchmark shows twice is
     written once. An image that cannot be decoded is an error.
     """
+    remove_leftovers(out_parquet)
     progress = Progress(0, "benchmark images", "images", log)
     seen: set[tuple[str, str]] = set()
     rows: list[dict[str, str]] = []
@@ -97,12 +98,14 @@ def find_contamination(
     them, how many of the source's images match, how many of the benchmark's images these match, and which
     share of the benchmark's images that is. A pair without a match has its row of zeros.
     """
+    remove_leftovers(out_matches, out_report)
     known = Known.read(benchmark_hashes)
     tally = _Tally(known)
     progress = Progress(len(indexes), "contamination", "shards", log)
     with replacing(out_matches) as temporary, pq.ParquetWriter(temporary, MATCHES_SCHEMA) as writer:
         for number, index in enumerate(indexes, 1):
             sources = pq.read_table(index, columns=["source"])["source"].unique().to_pylist()
+            sources = sources or [Path(index).parent.name]  # an empty shard was looked at, too
             matches = match_shard(index, known, max_distance)
             tally.add(sources, matches)
             rows = [known.rows[match["at"]] | match for match in matches]

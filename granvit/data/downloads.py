@@ -11,15 +11,23 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 from granvit.data.files import write_json
 from granvit.errors import GranvitError
+from granvit.processes import end_with_parent
 from granvit.progress import Progress, write_log
 
 TARS = "tars"
-_DONE = "downloaded.json"
+# What the tars are made from. Beside them: img2dataset takes each *.json among its tars for a shard's report.
+NOTE = f".{TARS}.note"
+# A shell in front of the command ends the whole group when the job is killed: the kernel tells the job's own
+# child alone, and img2dataset's workers would go on without it.
+_GUARD = ["sh", "-c", 'trap "trap - TERM; kill 0" TERM; "$@" & wait $!', "sh"]
+_PATIENCE = 10.0  # seconds between asking a download to end and making it
 _FORMATS = ("txt", "csv", "tsv", "json", "jsonl", "parquet")
 _COUNTS = {
     "urls": "count",
@@ -36,21 +44,30 @@ def download_urls(root: str | Path, settings: dict[str, str], log: str | Path | 
     missing. URLs that cannot be had are no rejects, as the web forgets: they are counted in the log and in
     ``tars/*_stats.json``.
 
-    Raises GranvitError where the list, the command or a shard is missing.
+    Raises GranvitError where the list, the command or a shard is missing, or where the tars that are there
+    were made from another list: img2dataset goes by the shards' numbers and would keep them.
     """
     root = Path(root)
     urls, tars = root / settings["list"], root / TARS
     if not urls.exists():
         raise GranvitError(f"{urls}: no such URL list; put it there or name it in the row's option `list`")
     wanted = _wanted(urls, settings)
-    if _read_json(tars / _DONE) == wanted:
+    note = _read_json(root / NOTE) or {}
+    if note.get("wanted") != wanted and tars.is_dir() and any(tars.iterdir()):
+        raise GranvitError(
+            f"{tars}: made from another list, or with other options, than {urls} as it is now; remove "
+            f"{tars} to download this one, or put the old list back"
+        )
+    if note.get("wanted") == wanted and note.get("done"):
         return
+    command = _command(urls, tars, settings)
     progress = Progress(0, f"download {urls.name}", log=log)
     progress.say(f"{progress.label} | into {tars}; what is there already is kept")
-    _run(_command(urls, tars, settings), log)
+    write_json(root / NOTE, {"wanted": wanted, "done": False})
+    _run(command, log)
     counts = _counts(tars)
     progress.say(f"{progress.label} | " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
-    write_json(tars / _DONE, wanted)
+    write_json(root / NOTE, {"wanted": wanted, "done": True})
 
 
 def _wanted(urls: Path, settings: dict[str, str]) -> dict[str, object]:
@@ -92,11 +109,10 @@ def _command(urls: Path, tars: Path, settings: dict[str, str]) -> list[str]:
 
 
 def _files(urls: Path) -> list[Path]:
-    """The files of a URL list: itself, or those in the folder (but not the hub client's own notes)."""
+    """The files of a URL list: itself, or those in the folder, but not in folders there (as img2dataset)."""
     if urls.is_file():
         return [urls]
-    inside = sorted(path for path in urls.rglob("*") if path.is_file())
-    return [path for path in inside if not any(part[0] == "." for part in path.relative_to(urls).parts)]
+    return sorted(path for path in urls.iterdir() if path.is_file() and path.name[0] != ".")
 
 
 def _form(urls: Path) -> str:
@@ -114,24 +130,38 @@ def _form(urls: Path) -> str:
 
 
 def _run(command: list[str], log: str | Path | None) -> None:
-    environment = os.environ | {"NO_ALBUMENTATIONS_UPDATE": "1"}
+    """Run ``command`` as a group of processes of its own, of which none outlives this one."""
     with subprocess.Popen(
-        command,
+        [*_GUARD, *command],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        env=environment,
+        env=os.environ | {"NO_ALBUMENTATIONS_UPDATE": "1"},
+        start_new_session=True,
+        preexec_fn=end_with_parent,
     ) as process:
         tail = []
-        for line in process.stdout:
-            write_log(log, line.rstrip())
-            tail = [*tail[-9:], line]
+        try:
+            for line in process.stdout:
+                write_log(log, line.rstrip())
+                tail = [*tail[-9:], line]
+        except BaseException:
+            _end(process)
+            raise
     if process.returncode:
         raise GranvitError(
             f"{shlex.join(command)}: ended with {process.returncode}; run the same again to go on. "
             f"It said last:\n{''.join(tail)}"
         )
+
+
+def _end(process: subprocess.Popen) -> None:
+    with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(_PATIENCE)
+    with suppress(ProcessLookupError):  # whoever did not hear it
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _counts(tars: Path) -> dict[str, int]:

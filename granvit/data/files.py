@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import glob
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -30,9 +32,11 @@ def remove_leftovers(*paths: str | Path) -> None:
     Only for outputs that one job writes at a time, as the workflow's lock sees to.
     """
     for path in map(Path, paths):
-        for temporary in path.parent.glob(f".{path.name}.*.tmp"):
-            with suppress(FileNotFoundError):
-                temporary.unlink()
+        for temporary in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+            if temporary.is_dir():
+                shutil.rmtree(temporary)
+            else:
+                temporary.unlink(missing_ok=True)
 
 
 def write_json(path: str | Path, value: object) -> None:

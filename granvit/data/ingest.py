@@ -64,7 +64,8 @@ def ingest_shard(
         if several:
             progress.say(f"{progress.label} | first of several pictures taken: {several} images")
         progress.say(f"{progress.label} | {ledger.summary()}")
-        ledger.check(max_reject_share, f"source {source.name!r}, shard {name}", rejects, log)
+        where = f"source {source.name!r}, shard {name}" + (f" ({source.origin})" if source.origin else "")
+        ledger.check(max_reject_share, where, rejects, log, sampled=source.shards > 1)
         write_csv(out_counts, COUNT_COLUMNS, [[source.name, "sequence", "ingest", *ledger.counts()]])
 
 
@@ -118,7 +119,7 @@ def _read_sample(
         source.data_type,
         facts.width,
         facts.height,
-        item.caption,
+        None if source.captions == "none" else item.caption,
         regions,
         item.conversations,
         provenance,

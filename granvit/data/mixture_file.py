@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import tempfile
+import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from granvit.data.files import replacing
+from granvit.data.files import remove_leftovers, replacing
 from granvit.data.records import hash_key
 
 QA = pa.struct(
@@ -44,8 +44,9 @@ def write_sorted(rows: Iterable[dict], out_parquet: str | Path) -> None:
     Rows go to buckets by their hash's leading bits first, and each bucket is sorted by itself: 29.5 million
     images and their questions do not fit into memory.
     """
-    with replacing(out_parquet) as temporary, tempfile.TemporaryDirectory(dir=temporary.parent) as folder:
-        paths = _write_buckets(rows, Path(folder))
+    remove_leftovers(out_parquet)
+    with replacing(out_parquet) as temporary, _buckets_beside(temporary) as folder:
+        paths = _write_buckets(rows, folder)
         with pq.ParquetWriter(temporary, MIXTURE_SCHEMA) as writer:
             for path in paths:
                 with pa.ipc.open_stream(path) as stream:
@@ -53,6 +54,16 @@ def write_sorted(rows: Iterable[dict], out_parquet: str | Path) -> None:
                 hashes = pa.array([hash_key(key) for key in table.column("key").to_pylist()], pa.uint64())
                 order = pc.sort_indices(hashes)
                 writer.write_table(table.take(order))
+
+
+@contextmanager
+def _buckets_beside(temporary: Path) -> Iterator[Path]:
+    folder = temporary.with_name(temporary.name.replace(".tmp", ".buckets.tmp"))
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
 
 
 def _write_buckets(rows: Iterable[dict], folder: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -16,6 +17,8 @@ from granvit.data.adapters.items import Place
 from granvit.data.adapters.parquet import open_folder
 from granvit.errors import GranvitError
 
+# Far above any image, and still in memory: above it lies a disk image or a link to something without an end.
+_LARGEST = 1 << 30  # bytes
 _ROWS = 8  # of a Parquet file at a time: their images are in memory together
 
 
@@ -44,15 +47,13 @@ class ImagePlaces:
         if self._column:
             self._column.close()
 
-    def read(self, place: Place | None) -> bytes:
+    def read(self, place: Place) -> bytes:
         """The bytes as they are.
 
-        Raises Unreadable ``no_image``, ``path_outside_source``, ``missing_image``, ``unreadable_file``,
-        ``truncated_tar``, or the problem that reading the source showed already; GranvitError where a URL
-        cannot be read.
+        Raises Unreadable ``path_outside_source``, ``missing_image``, ``unreadable_file`` (also for what is no
+        regular file, is above 1 GiB, or lies in a damaged part of a Parquet file), ``truncated_tar``, or the
+        problem that reading the source showed already; GranvitError where a URL cannot be read.
         """
-        if place is None:
-            raise Unreadable("no_image")
         if place.problem:
             raise Unreadable(place.problem)
         # Judged by the name alone: links from images/ to wherever the files really lie are welcome.
@@ -63,7 +64,10 @@ class ImagePlaces:
                 return self._from_parquet(place)
             if place.offset is not None:
                 return self._from_tar(place)
-            return (Path(self.root) / place.file).read_bytes()
+            with _open_regular(Path(self.root) / place.file) as file:
+                if os.fstat(file.fileno()).st_size > _LARGEST:
+                    raise Unreadable("unreadable_file")
+                return file.read()
         except Unreadable:
             raise
         except OSError as error:
@@ -77,12 +81,14 @@ class ImagePlaces:
             raise Unreadable("unreadable_file") from error
 
     def _from_tar(self, place: Place) -> bytes:
+        if place.size > _LARGEST:
+            raise Unreadable("unreadable_file")
         if self._tar is None or self._tar[0] != place.file:
             if self._tar:
                 self._tar[1].close()
                 self._tar = None
             # Stays open for the images that follow.
-            self._tar = place.file, open(Path(self.root) / place.file, "rb")  # noqa: SIM115
+            self._tar = place.file, _open_regular(Path(self.root) / place.file)
         file = self._tar[1]
         file.seek(place.offset)
         data = file.read(place.size)
@@ -106,11 +112,23 @@ class ImagePlaces:
         return data
 
 
+def _open_regular(path: Path) -> BinaryIO:
+    """A file, also through links; a pipe would be waited for, and a device has no end."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise Unreadable("unreadable_file")
+    return open(path, "rb")
+
+
 class _Column:
-    """Values of one column by row; rows asked for in ascending order are decoded once."""
+    """Values of one column by row; rows asked for in ascending order are decoded once.
+
+    A page that cannot be decoded costs its row group from there on: pages are read one after the other, and
+    only a group's beginning is known. The next group is read again.
+    """
 
     def __init__(self, root: str | Path, file: str, name: str):
         self.file, self.name = file, name
+        self._remote = "://" in str(root)
         files, folder = open_folder(root)
         with ExitStack() as opened:
             source = opened.enter_context(files.open(f"{folder}/{file}", "rb"))
@@ -120,21 +138,36 @@ class _Column:
         groups = [self._parquet.metadata.row_group(g).num_rows for g in range(self._parquet.num_row_groups)]
         self._starts = [sum(groups[:g]) for g in range(len(groups))]
         self._batches: Iterator[pa.RecordBatch] = iter(())
-        self._first, self._values = 0, None
+        self._group, self._first, self._values = -1, 0, None
+        self._readable: dict[int, int] = {}  # of a damaged row group: the first row that cannot be had
 
     def close(self) -> None:
         self._opened.close()
 
     def value(self, row: int) -> Any:
+        """Raises Unreadable for a damaged part; OSError where a file system that is not local fails."""
         group = bisect_right(self._starts, row) - 1
-        if self._values is None or row < self._first or self._starts[group] >= self._end:
-            self._batches = self._parquet.iter_batches(
-                _ROWS, columns=[self.name], row_groups=list(range(group, len(self._starts)))
-            )
-            self._first, self._values = self._starts[group], next(self._batches)
+        if row >= self._readable.get(group, row + 1):
+            raise Unreadable("unreadable_file")
+        if self._values is None or group != self._group or row < self._first:
+            self._batches = self._parquet.iter_batches(_ROWS, columns=[self.name], row_groups=[group])
+            self._group, self._first, self._values = group, self._starts[group], None
+            self._advance()
         while row >= self._end:
-            self._first, self._values = self._end, next(self._batches)
+            self._first = self._end
+            self._advance()
         return self._values.column(0)[row - self._first].as_py()
+
+    def _advance(self) -> None:
+        """Take the rows from ``_first`` on."""
+        self._values = None
+        try:
+            self._values = next(self._batches)
+        except (StopIteration, pa.ArrowException, OSError) as error:
+            if isinstance(error, OSError) and self._remote:
+                raise  # the network's fault, and another time's luck
+            self._readable[self._group] = self._first
+            raise Unreadable("unreadable_file") from error
 
     @property
     def _end(self) -> int:

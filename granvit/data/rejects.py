@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections import Counter
 from pathlib import Path
 from typing import TextIO
@@ -65,18 +66,23 @@ class Ledger:
             f" | left out: {causes or 'nothing'}"
         )
 
-    def check(self, max_share: float, source: str, rejects: Path, log: str | Path | None) -> None:
+    def check(
+        self, max_share: float, source: str, rejects: Path, log: str | Path | None, sampled: bool = False
+    ) -> None:
         """Raise GranvitError where more than ``max_share`` of the images, or of the regions, were rejected.
 
-        The error says which, how many and why; the whole list, ``rejects``, goes into the log, since a failed
-        job's outputs are deleted.
+        ``sampled``: this is one of the source's several shards, a sample of its images, so that the limit is
+        passed only where chance does not explain it (two standard deviations): one bad image of six says
+        little about a source. The error says which, how many and why; the whole list, ``rejects``, goes into
+        the log, since a failed job's outputs are deleted.
         """
         # Where not one image is left, none of them was left out on purpose.
         images = self.images_in - (self._harmless["image"] if self.images_out else 0)
         regions = self.regions_in - self._harmless["region"]
         for what, came, left in (("image", images, self.images_out), ("region", regions, self.regions_out)):
             rejected = came - left
-            if came and rejected / came > max_share:
+            slack = 2 * math.sqrt(max_share * came) if sampled else 0.0
+            if rejected > max_share * came + slack:
                 self._stop(what, rejected, came, max_share, source, rejects, log)
 
     def _stop(self, what, rejected, came, max_share, source, rejects, log) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import io
+import os
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -30,6 +32,9 @@ _TEXTS_OF_BOXES = {
     "ocr": ("ocr",),
     "none": ("none",),
 }
+_RESERVED = {"total", "all", "none"}  # rows and choices of reports and tables
+_MOST_SHARDS = 100_000  # their names have five digits
+_INSIDE = ("images", "files")  # options that name what has to lie below the row's path
 _REQUIRED = ("name", "data_type", "group", "use", "adapter", "path", "boxes", "captions", "text", "shards")
 _OPTIONAL = ("options", "origin", "fetch", "licence", "reported_images", "reported_regions")
 
@@ -115,24 +120,34 @@ def read_sources(tsv: str | Path) -> dict[str, SourceSpec]:
     """Sources by name, in the file's order; no disk is looked at but this file.
 
     Raises GranvitError naming file, line, column and value for a missing or unknown column, a value outside
-    its choices, a number that is none, or a name given twice.
+    its choices, a number that is none, or a name given twice, be it in other cases: names become folders,
+    and not every disk tells Mine from MINE.
     """
     tsv = Path(tsv)
     if not tsv.is_file():
         raise GranvitError(
             f"{tsv}: no such sources file; set `sources` in the scale's file to one that exists"
         )
-    with open(tsv, encoding="utf-8-sig", newline="") as file:
-        # Quotes are letters here: a fetch command may hold them.
-        reader = csv.DictReader(file, delimiter="\t", restval="", quoting=csv.QUOTE_NONE)
-        _check_columns(tsv, reader.fieldnames or [])
-        sources: dict[str, SourceSpec] = {}
-        for row in reader:
-            place = f"{tsv}, line {reader.line_num}"
-            source = _parse_row(row, place)
-            if source.name in sources:
-                raise GranvitError(f"{place}: name {source.name!r} is given twice; rename one of the rows")
-            sources[source.name] = source
+    try:
+        lines = io.StringIO(tsv.read_text(encoding="utf-8-sig"), newline="")
+    except UnicodeDecodeError as error:
+        raise GranvitError(f"{tsv}: byte {error.start + 1:,} is no UTF-8; save the file as UTF-8") from error
+    # Quotes are letters here: a fetch command may hold them.
+    reader = csv.DictReader(lines, delimiter="\t", restval="", quoting=csv.QUOTE_NONE)
+    _check_columns(tsv, reader.fieldnames or [])
+    sources: dict[str, SourceSpec] = {}
+    names: dict[str, str] = {}
+    for row in reader:
+        place = f"{tsv}, line {reader.line_num}"
+        source = _parse_row(row, place)
+        before = names.setdefault(source.name.lower(), source.name)
+        if source.name in sources:
+            raise GranvitError(f"{place}: name {source.name!r} is given twice; rename one of the rows")
+        if before != source.name:
+            raise GranvitError(
+                f"{place}: names {before!r} and {source.name!r} differ in case only; rename one"
+            )
+        sources[source.name] = source
     if not sources:
         raise GranvitError(f"{tsv}: no sources; add at least one row")
     return sources
@@ -159,15 +174,26 @@ def _parse_row(row: dict[str, str], place: str) -> SourceSpec:
             raise GranvitError(f"{place}: {column} is empty; fill it in")
     if not row["name"].replace("-", "").replace("_", "").isalnum() or not row["name"].isascii():
         raise GranvitError(f"{place}: name {row['name']!r} names folders: use letters, digits, - and _ only")
+    if row["name"].lower() in _RESERVED:
+        raise GranvitError(
+            f"{place}: name {row['name']!r} stands for something else in reports; rename the source"
+        )
     for column, choices in _CHOICES.items():
         if row[column] not in choices:
             raise GranvitError(f"{place}: {column} is {row[column]!r}; expected one of {', '.join(choices)}")
+    if (row["use"] == "pretrain") == (row["data_type"] == "instruction"):
+        raise GranvitError(
+            f"{place}: use is {row['use']!r} where data_type is {row['data_type']!r}; natural and ocr data "
+            "are for pretrain, instruction data for projector, sft or continued"
+        )
     _check_annotators(row, place)
     _check_options(row, place)
     _check_path(row, place)
     counts = {
         name: _parse_count(row, name, place) for name in ("shards", "reported_images", "reported_regions")
     }
+    if counts["shards"] > _MOST_SHARDS:
+        raise GranvitError(f"{place}: shards is {row['shards']!r}; expected at most {_MOST_SHARDS:,}")
     texts = {spec.name: row.get(spec.name, "") for spec in fields(SourceSpec) if spec.name not in counts}
     return SourceSpec(**(texts | counts | {"row": place}))
 
@@ -206,6 +232,17 @@ def _check_options(row: dict[str, str], place: str) -> None:
         if name not in settings:
             raise GranvitError(
                 f"{place}: options: adapter {row['adapter']!r} needs {name}=... ({known[name]})"
+            )
+    for name in (name for name in _INSIDE if name in settings):
+        _check_inside(name, settings[name], row, place)
+
+
+def _check_inside(name: str, value: str, row: dict[str, str], place: str) -> None:
+    for part in map(str.strip, value.split(",")):
+        if os.path.isabs(part) or os.path.normpath(part).split(os.sep)[0] == "..":
+            raise GranvitError(
+                f"{place}: options: {name} is {value!r}, outside the row's path {row['path']!r}; name it "
+                "relative to the path (a link in there may lead elsewhere), or change the path"
             )
 
 

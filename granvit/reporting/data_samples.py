@@ -5,7 +5,7 @@ read without loading a shard.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +30,13 @@ class Shown:
 
     record: Record
     image: bytes
+
+
+def first_with_images(indexes: Iterable[str | Path]) -> Path:
+    """The first of a source's shards that holds an image, or the first of all: hashing may leave a shard of a
+    small source empty, and filters more than one."""
+    paths = [Path(index) for index in indexes]
+    return next((path for path in paths if _open(path).metadata.num_rows), paths[0])
 
 
 def choose_samples(index: str | Path, number: int) -> list[Shown]:

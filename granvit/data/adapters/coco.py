@@ -7,7 +7,7 @@ from pathlib import Path
 
 from granvit.data.adapters.items import Place, RawItem, Reject
 from granvit.data.adapters.json_stream import read_arrays
-from granvit.data.adapters.values import Broken, box, loose_image, score, size, text
+from granvit.data.adapters.values import Broken, box, identifier, loose_image, score, size, text
 from granvit.data.records import Region
 from granvit.errors import GranvitError
 
@@ -26,7 +26,11 @@ def read_coco(root: Path, settings: dict[str, str]) -> Iterator[RawItem]:
     path = Path(root) / settings.get("annotations", "instances.json")
     folder = settings.get("images", "images")
     # COCO's own files name the categories last: they are read first, in a pass of their own.
-    categories = {c.get("id"): c.get("name") for _, c in read_arrays(path, {"categories"}) if _has_id(c)}
+    categories = {
+        identifier(category.get("id")): category.get("name")
+        for _, category in read_arrays(path, {"categories"})
+        if isinstance(category, dict)
+    }
     seen = set()
     for number, (kind, entry) in enumerate(read_arrays(path, {"images", "annotations"})):
         seen.add(kind)
@@ -38,14 +42,11 @@ def read_coco(root: Path, settings: dict[str, str]) -> Iterator[RawItem]:
         raise GranvitError(f"{path}: key 'images' must hold a list of images; is this a COCO instances file?")
 
 
-def _has_id(category: object) -> bool:
-    return isinstance(category, dict) and isinstance(category.get("id"), (int, str))
-
-
 def _image(image: dict, folder: str, number: int) -> RawItem:
-    if image.get("id") is None:
+    image_id = identifier(image.get("id"))
+    if image_id is None:
         return RawItem(f"image/{number}", Place("", problem="no_id"))
-    item = RawItem(str(image["id"]), loose_image(folder, image.get("file_name")))
+    item = RawItem(image_id, loose_image(folder, image.get("file_name")))
     item.stated_size = size(image.get("width"), image.get("height"))
     try:
         item.caption = text(image.get("caption"))
@@ -55,9 +56,9 @@ def _image(image: dict, folder: str, number: int) -> RawItem:
 
 
 def _annotation(annotation: dict, categories: dict, number: int) -> RawItem:
-    image_id = annotation.get("image_id")
+    image_id = identifier(annotation.get("image_id"))
     # Without an image's id it belongs nowhere, and ends as a rejected image that takes its region along.
-    item = RawItem(f"annotation/{number}" if image_id is None else str(image_id), None, joins=True)
+    item = RawItem(f"annotation/{number}" if image_id is None else image_id, None, joins=True)
     try:
         item.regions.append(_region(annotation, categories))
     except Broken as cause:
@@ -65,11 +66,11 @@ def _annotation(annotation: dict, categories: dict, number: int) -> RawItem:
     return item
 
 
-def _region(annotation: dict, categories: dict) -> Region:
+def _region(annotation: dict, categories: dict[str | None, object]) -> Region:
     if annotation.get("iscrowd"):
         raise Broken("crowd_annotation")
     xyxy = box(annotation.get("bbox"), "xywh")
-    category = annotation.get("category_id")
-    name = categories.get(category) if isinstance(category, (int, str)) else None
+    category = identifier(annotation.get("category_id"))
+    name = None if category is None else categories.get(category)
     words = text(annotation.get("caption")) or text(name) or ""
     return Region(xyxy, words, score(annotation.get("score")))

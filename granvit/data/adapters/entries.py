@@ -17,12 +17,12 @@ OPTIONS = {
     "text": "the field of a region's text (text)",
 }
 BOX_FORMATS = ("xyxy", "xywh")
-_LARGEST = 16 << 20
+LARGEST_ENTRY = 16 << 20  # bytes of one image's JSON: more is something else
 
 
 def parse_entry(data: bytes) -> dict:
     """The JSON object in ``data``. Raises Broken ``broken_annotations``."""
-    if len(data) > _LARGEST:
+    if len(data) > LARGEST_ENTRY:
         raise Broken("broken_annotations")
     try:
         entry = json.loads(data.decode("utf-8-sig", "surrogateescape"))

@@ -37,7 +37,7 @@ def read_line_boxes(root: Path, settings: dict[str, str]) -> Iterator[RawItem]:
         )
     for name in image_files(root / images):
         yield RawItem(os.path.splitext(name)[0], Place(os.path.normpath(f"{images}/{name}")))
-    for path in sorted(p for p in (root / boxes).rglob("*") if p.suffix.lower() in _SUFFIXES):
+    for path in sorted(p for p in (root / boxes).rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file()):
         name = path.relative_to(root / boxes).with_suffix("").as_posix()
         item = RawItem(name, None, joins=True)
         with open_text(path) as file:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from granvit.data.adapters.entries import BOX_FORMATS, field, paired_regions
+from granvit.data.adapters.folder import container_files
 from granvit.data.adapters.items import Place, RawItem, Reject
-from granvit.data.adapters.values import Broken, size, text, turns
+from granvit.data.adapters.values import Broken, identifier, size, text, turns
 from granvit.errors import GranvitError
 
 # pyarrow and fsspec are imported where they are used: every `snakemake -n` imports this file for its options.
@@ -40,19 +41,42 @@ def read_parquet(root: Path | str, settings: dict[str, str]) -> Iterator[RawItem
     ``root`` is a folder or any URL that fsspec opens, ``hf://datasets/{owner}/{name}`` among them. The
     columns that hold image bytes are not read here.
     """
+    import pyarrow as pa
+
     if settings.get("box_format", "xyxy") not in BOX_FORMATS:
         raise GranvitError(f"{root}: option box_format is {settings['box_format']!r}; expected xyxy or xywh")
     files, folder = open_folder(root)
+    pattern = settings.get("files", "**/*.parquet")
+    remote = "://" in str(root)
+    if remote:
+        names = _remote_files(files, folder, pattern, root)
+    else:  # a folder's own name may hold what means something in a pattern: `images [2024]`
+        names = container_files(Path(root), pattern, ".parquet")
+    for name in names:
+        path = f"{folder}/{name}"
+        try:
+            with files.open(path, "rb") as file:
+                yield from _rows(_parquet_file(file), name, settings)
+        except (OSError, pa.ArrowInvalid) as error:
+            remedy = "run again" if remote else "fetch it again"
+            raise GranvitError(f"{path}: no whole Parquet file ({error}); {remedy}") from error
+
+
+def _remote_files(files: fsspec.AbstractFileSystem, folder: str, pattern: str, root: Path | str) -> list[str]:
+    """As ``container_files``, by an address."""
     try:
-        paths = sorted(files.glob(f"{folder}/{settings.get('files', '**/*.parquet')}"))
+        found = set()
+        for path, facts in files.glob(f"{folder}/{pattern}", detail=True).items():
+            if facts["type"] == "directory":
+                found |= {inside for inside in files.find(path) if inside.endswith(".parquet")}
+            else:
+                found.add(path)
     except Exception as error:  # each file system has errors of its own
         raise GranvitError(
             f"{root}: cannot be listed ({error}); check the address and the network, and for a data set that "
             "asks for it run `hf auth login`"
         ) from error
-    for path in paths:
-        with files.open(path, "rb") as file:
-            yield from _rows(_parquet_file(file, path), path.removeprefix(folder).lstrip("/"), settings)
+    return sorted(path.removeprefix(folder).lstrip("/") for path in found)
 
 
 def open_folder(root: Path | str) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -63,15 +87,11 @@ def open_folder(root: Path | str) -> tuple[fsspec.AbstractFileSystem, str]:
     return files, folder.rstrip("/")
 
 
-def _parquet_file(file: Any, path: str) -> pq.ParquetFile:
-    import pyarrow as pa
+def _parquet_file(file: Any) -> pq.ParquetFile:
     import pyarrow.parquet as pq
 
-    try:
-        # Without a buffer size pyarrow reads whole column chunks: hundreds of megabytes where images are.
-        return pq.ParquetFile(file, buffer_size=1 << 20)
-    except pa.ArrowInvalid as error:
-        raise GranvitError(f"{path}: no whole Parquet file ({error}); fetch it again") from error
+    # Without a buffer size pyarrow reads whole column chunks: hundreds of megabytes where images are.
+    return pq.ParquetFile(file, buffer_size=1 << 20)
 
 
 def _rows(parquet: pq.ParquetFile, file: str, settings: dict[str, str]) -> Iterator[RawItem]:
@@ -121,23 +141,30 @@ def _items(
 ) -> Iterator[RawItem]:
     name = f"{file.removesuffix('.parquet')}/{row}"
     if "id" in settings:
-        name = field(values, settings["id"])
-        name = str(name) if isinstance(name, (int, str)) and name != "" else None
+        name = identifier(field(values, settings["id"])) or None
+    items = [
+        RawItem(f"{name}/{part}", Place(file, row=row, column=image, part=part)) for part in range(parts or 0)
+    ]
     if name is None:
-        yield RawItem(f"{file}/{row}", Place(file, problem="no_id"))
-        return
-    if parts is None:
-        item = RawItem(name, Place(file, row=row, column=image))
-        _describe(item, values, settings)
-        yield item
-        return
-    if not parts:
-        yield RawItem(name, None)
-    for part in range(parts):
-        item = RawItem(f"{name}/{part}", Place(file, row=row, column=image, part=part))
-        if parts == 1:  # what is said about several pages belongs to none of them alone
-            _describe(item, values, settings)
-        yield item
+        items = [RawItem(f"{file}/{row}", Place(file, problem="no_id"))]
+    elif parts is None:
+        items = [RawItem(name, Place(file, row=row, column=image))]
+    elif not parts:
+        items = [RawItem(name, None)]
+    _describe(items[0], values, settings)
+    if len(items) > 1:
+        _forget(items[0])
+    elif items[0].place is None or items[0].place.problem:  # its regions are lost with it, and counted so
+        items[0].rejects = [reject for reject in items[0].rejects if reject.regions]
+    yield from items
+
+
+def _forget(item: RawItem) -> None:
+    """What is said about several pages belongs to none of them alone: it is counted with the first."""
+    lost = ["caption"] * (item.caption is not None) + ["conversation"] * bool(item.conversations)
+    item.rejects += [Reject(what, "several_images") for what in lost]
+    item.rejects += [Reject("region", "several_images", 1)] * len(item.regions)
+    item.caption, item.regions, item.conversations, item.stated_size = None, [], [], None
 
 
 def _describe(item: RawItem, values: dict[str, Any], settings: dict[str, str]) -> None:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import tarfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+from granvit.data.adapters.entries import LARGEST_ENTRY, describe, parse_entry
 from granvit.data.adapters.entries import OPTIONS as ENTRY_OPTIONS
-from granvit.data.adapters.entries import describe, parse_entry
-from granvit.data.adapters.folder import IMAGE_SUFFIXES
+from granvit.data.adapters.folder import IMAGE_SUFFIXES, container_files
 from granvit.data.adapters.items import Place, RawItem, Reject
 from granvit.data.adapters.values import Broken, text
 from granvit.errors import GranvitError
 
 OPTIONS = {"files": "which tars, as a pattern (**/*.tar)"} | ENTRY_OPTIONS
-_LARGEST_TEXT = 16 << 20
 
 
 def read_tars(root: Path, settings: dict[str, str]) -> Iterator[RawItem]:
@@ -24,16 +24,17 @@ def read_tars(root: Path, settings: dict[str, str]) -> Iterator[RawItem]:
     Headers and the texts beside the images are read, the images are passed over, and nothing is unpacked.
     Members that point elsewhere (absolute names, ``..``, links, devices) are rejected and never followed. A
     tar that is cut off costs what is behind the cut: one item with the cause ``truncated_tar`` stands for it.
+    A ``.json`` that cannot be read costs its image: ``broken_annotations``.
     """
     root = Path(root)
-    packed = sorted(path for end in ("*.tar.gz", "*.tgz") for path in root.rglob(end))
+    packed = sorted(path for end in ("*.tar.gz", "*.tgz") for path in root.rglob(end) if path.is_file())
     if packed:
         raise GranvitError(
             f"{packed[0]}: a compressed tar has no byte ranges to read from; run `gunzip` on it, so that it "
             "ends in .tar (images hardly shrink in it anyway)"
         )
-    for path in sorted(root.glob(settings.get("files", "**/*.tar"))):
-        yield from _samples(path, path.relative_to(root).as_posix(), settings)
+    for file in container_files(root, settings.get("files", "**/*.tar"), ".tar"):
+        yield from _samples(root / file, file, settings)
 
 
 def _samples(path: Path, file: str, settings: dict[str, str]) -> Iterator[RawItem]:
@@ -102,7 +103,9 @@ class _Samples:
 
     def _sample(self) -> Iterator[RawItem]:
         members, self.members = self.members, {}
-        images = [ext for ext in sorted(members) if f".{ext.rpartition('.')[2]}" in IMAGE_SUFFIXES]
+        # `a.jpg` is the image where `a.depth.png` lies beside it.
+        extensions = sorted(members, key=lambda extension: ("." in extension, extension))
+        images = [ext for ext in extensions if f".{ext.rpartition('.')[2]}" in IMAGE_SUFFIXES]
         if not members:
             return
         item = RawItem(os.path.normpath(f"{self.prefix}/{self.stem}"), None)
@@ -112,6 +115,9 @@ class _Samples:
         try:
             if "json" in members:
                 describe(item, parse_entry(self._read(members["json"])), self.settings)
+        except Broken as cause:
+            item.place = replace(item.place or Place(self.file), problem=str(cause))
+        try:
             if "txt" in members and not item.caption:
                 item.caption = text(self._read(members["txt"]).decode("utf-8", "surrogateescape"))
         except Broken as cause:
@@ -119,7 +125,7 @@ class _Samples:
         yield item
 
     def _read(self, member: tarfile.TarInfo) -> bytes:
-        if member.size > _LARGEST_TEXT:
+        if member.size > LARGEST_ENTRY:
             raise Broken("broken_annotations")
         self.tar.fileobj.seek(member.offset_data)
         return self.tar.fileobj.read(member.size)

@@ -7,11 +7,12 @@ and masks of image and regions), but not under which names; so the names are opt
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from granvit.data.adapters.entries import LARGEST_ENTRY, describe, parse_entry
 from granvit.data.adapters.entries import OPTIONS as ENTRY_OPTIONS
-from granvit.data.adapters.entries import describe, parse_entry
 from granvit.data.adapters.folder import IMAGE_SUFFIXES
 from granvit.data.adapters.items import Place, RawItem
 from granvit.data.adapters.json_stream import open_text
@@ -26,7 +27,8 @@ OPTIONS = {
 def read_umg(root: Path, settings: dict[str, str]) -> Iterator[RawItem]:
     """One item an image: box, text and caption under the names that the options give.
 
-    A JSON file that cannot be read costs its image, a line its own image: ``broken_annotations``.
+    A JSON file that cannot be read costs its image, a line its own image: ``broken_annotations``. Of several
+    images with one stem the first by name is taken; the others are items of the same id, and so duplicates.
     """
     if "annotations" in settings:
         return _lines(Path(root) / settings["annotations"], settings)
@@ -37,20 +39,30 @@ def _files(root: Path, settings: dict[str, str]) -> Iterator[RawItem]:
     for place, folders, names in os.walk(root / settings.get("images", "."), followlinks=True):
         folders.sort()
         folder = Path(place).relative_to(root).as_posix()
-        images = {
-            Path(name).stem: name for name in sorted(names) if Path(name).suffix.lower() in IMAGE_SUFFIXES
-        }
+        images: dict[str, list[str]] = {}
+        for name in sorted(names):
+            if Path(name).suffix.lower() in IMAGE_SUFFIXES:
+                images.setdefault(Path(name).stem, []).append(name)
         texts = {Path(name).stem: name for name in names if name.endswith(".json")}
         for stem in sorted(images.keys() | texts.keys()):
             item = RawItem(os.path.normpath(f"{folder}/{stem}"), None)
-            if stem in images:
-                item.place = Place(os.path.normpath(f"{folder}/{images[stem]}"))
+            places = [Place(os.path.normpath(f"{folder}/{name}")) for name in images.get(stem, ())]
+            if places:
+                item.place = places[0]
             try:
                 if stem in texts:
-                    describe(item, parse_entry((Path(place) / texts[stem]).read_bytes()), settings)
+                    describe(item, parse_entry(_read(Path(place) / texts[stem])), settings)
             except (Broken, OSError):
                 item.place = Place(os.path.normpath(f"{folder}/{texts[stem]}"), problem="broken_annotations")
             yield item
+            yield from (RawItem(item.original_id, extra) for extra in places[1:])
+
+
+def _read(path: Path) -> bytes:
+    facts = path.stat()
+    if not stat.S_ISREG(facts.st_mode) or facts.st_size > LARGEST_ENTRY:  # a pipe would be waited for
+        raise Broken("broken_annotations")
+    return path.read_bytes()
 
 
 def _lines(path: Path, settings: dict[str, str]) -> Iterator[RawItem]:

@@ -55,7 +55,17 @@ def box(value: object, form: str = "xyxy") -> list[float]:
     if not isinstance(value, (list, tuple)) or len(value) != 4 or not all(is_number(v) for v in value):
         raise Broken("bad_box")
     x1, y1, x2, y2 = value
-    return [x1, y1, x2, y2] if form == "xyxy" else [x1, y1, x1 + x2, y1 + y2]
+    found = [x1, y1, x2, y2] if form == "xyxy" else [x1, y1, x1 + x2, y1 + y2]
+    if not all(map(is_number, found)):  # a sum may lie beyond all floats where its parts do not
+        raise Broken("bad_box")
+    return found
+
+
+def identifier(value: object) -> str | None:
+    """An id as a string, None for what is none. 7.0 is 7: tables with empty cells write numbers so."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else None
 
 
 def corners(points: list[float]) -> list[float]:

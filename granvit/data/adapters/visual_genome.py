@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from granvit.data.adapters.items import Place, RawItem, Reject
 from granvit.data.adapters.json_stream import read_array
-from granvit.data.adapters.values import Broken, box, size, text
+from granvit.data.adapters.values import Broken, box, identifier, size, text
 from granvit.data.records import Region
 
 OPTIONS = {
@@ -52,17 +53,21 @@ def _image(root: Path, folders: list[str], image: dict, number: int) -> RawItem:
 def _image_id(entry: dict) -> str | None:
     # The first release called it `id` in both files, later ones `image_id` in image_data.json.
     for name in ("image_id", "id"):
-        if isinstance(entry.get(name), (int, str)) and not isinstance(entry[name], bool):
-            return str(entry[name])
+        found = identifier(entry.get(name))
+        if found is not None:
+            return found
     return None
 
 
 def _place(root: Path, folders: list[str], image_id: str) -> Place:
     names = [f"{folder}/{image_id}.jpg" for folder in folders]
-    return Place(next((name for name in names if (root / name).exists()), names[-1]))
+    # Unlike Path.exists, os.path.exists calls a name that is too long one that is not there.
+    return Place(next((name for name in names if os.path.exists(root / name)), names[-1]))
 
 
 def _add_regions(item: RawItem, regions: object) -> None:
+    if regions is not None and not isinstance(regions, list):
+        item.rejects.append(Reject("region", "bad_regions", 1))
     for region in regions if isinstance(regions, list) else []:
         region = region if isinstance(region, dict) else {}
         try:
