@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from data_worlds import REAL, add_member, edit_coco, image_bytes, spec, write_coco, write_llava
+from data_worlds import FOUND, REAL, add_member, edit_coco, image_bytes, spec, write_coco, write_llava
 
 from granvit.data.catalogue import catalogue_source, count_items, read_catalogue
 from granvit.data.places import ImagePlaces
@@ -112,7 +112,7 @@ def test_all_entries_about_an_image_meet_in_one_item_in_their_order(tmp_path):
 
 
 def test_tars_are_dealt_whole_and_read_from_start_to_end(tmp_path):
-    source = spec(_write_tars(tmp_path / "raw", [3, 12, 2, 4]), adapter="tars", shards=3)
+    source = spec(_write_tars(tmp_path / "raw", [3, 12, 2, 4]), adapter="tars", shards=3, **FOUND)
     sqlite = _catalogue(source, tmp_path)
     places = [[item.place for _, item, _ in read_catalogue(sqlite, shard)] for shard in range(3)]
     files = [sorted({place.file for place in shard}) for shard in places]
@@ -134,7 +134,7 @@ def test_a_duplicate_in_another_shard_is_found(tmp_path):
             pa.table({"id": ["x", name], "image": [image_bytes("x"), image_bytes(name)]}),
             root / name / "t.parquet",
         )
-    source = spec(root, adapter="parquet", options="id=id", shards=2)
+    source = spec(root, adapter="parquet", options="id=id", shards=2, **FOUND)
     sqlite = _catalogue(source, tmp_path)
     rows = [[(key, duplicate) for key, _, duplicate in read_catalogue(sqlite, shard)] for shard in range(2)]
     assert rows == [[("World__x", False), ("World__a", False)], [("World__x", True), ("World__b", False)]]
@@ -154,6 +154,15 @@ def test_regions_without_text_are_left_to_the_captioner_or_rejected(tmp_path):
     ((_, captioned, _),) = _all(spec(root, text="captioner"), tmp_path)
     assert [region.text for region in captioned.regions] == ["thing 0 of 0", ""]
     assert captioned.rejects == []
+
+
+def test_boxes_that_are_given_but_nowhere_found_stop_the_source(tmp_path):
+    root = write_coco(tmp_path / "raw", images=3, boxes=0)
+    with pytest.raises(
+        GranvitError, match=r"'World': boxes is 'given', but adapter 'coco' found no box in .*raw"
+    ):
+        catalogue_source(spec(root), tmp_path / "c.sqlite")
+    catalogue_source(spec(root, **FOUND), tmp_path / "c.sqlite")
 
 
 def test_names_that_are_no_unicode_are_rejected_under_a_key_that_shows_their_bytes(tmp_path):

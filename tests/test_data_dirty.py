@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from data_worlds import add_member, encode, ingest, prepare, read_csv, spec
+from data_worlds import FOUND, add_member, encode, ingest, prepare, read_csv, spec
 from dirty_boxes import BROKEN_UTF8, DIRTY_BOXES, dump
 from dirty_corpus import MARK, MAX_PIXELS, SIZE, dirty_images, picture, write_files
 
@@ -187,7 +187,7 @@ def test_file_names_of_any_kind_are_kept_or_counted(tmp_path):
     files.pop("phone.mpo")  # a suffix that the folder's reader does not take for an image's
     write_files(root / "images", files)
     (root / "images" / os.fsdecode(b"caf\xe9.png")).write_bytes(encode(picture(), "PNG"))
-    tar = ingest(spec(root, adapter="folder"), tmp_path / "out")
+    tar = ingest(spec(root, adapter="folder", **FOUND), tmp_path / "out")
     suffixes = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
     expected = {make_key("World", name) for name in files if name.endswith(suffixes)}
     assert {sample.record.key for sample in read_shard(tar)} == expected

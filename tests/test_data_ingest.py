@@ -6,7 +6,7 @@ import io
 import json
 
 import pytest
-from data_worlds import edit_coco, image_bytes, ingest, read_csv, spec, write_coco, write_llava
+from data_worlds import FOUND, edit_coco, image_bytes, ingest, read_csv, spec, write_coco, write_llava
 from PIL import Image
 
 from granvit.data.images import decode_rgb
@@ -157,6 +157,14 @@ def test_conversations_of_one_image_meet_in_one_record(tmp_path):
     assert sorted(cause for _, cause in rejects) == ["bad_conversation", "no_image"]
 
 
+def test_captions_are_kept_only_where_the_row_says_that_they_are_wanted(tmp_path):
+    root = write_coco(tmp_path / "raw", images=1)
+    kept, left = (
+        next(read_shard(ingest(spec(root, captions=how), tmp_path / how))).record for how in ("given", "none")
+    )
+    assert (kept.caption, left.caption) == ("view 0", None)
+
+
 def test_folder_is_read_at_any_depth_and_through_links(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere/page.png").write_bytes(image_bytes("p", form="PNG"))
@@ -164,7 +172,7 @@ def test_folder_is_read_at_any_depth_and_through_links(tmp_path):
     (tmp_path / "raw/images/deep/a.jpg").write_bytes(image_bytes("a"))
     (tmp_path / "raw/images/notes.txt").write_text("no image")
     (tmp_path / "raw/images/linked").symlink_to(tmp_path / "elsewhere")
-    samples, rejects = _ingest(spec(tmp_path / "raw", adapter="folder"), tmp_path / "out")
+    samples, rejects = _ingest(spec(tmp_path / "raw", adapter="folder", **FOUND), tmp_path / "out")
     assert [s.record.key for s in samples] == ["World__deep__a=2Ejpg", "World__linked__page=2Epng"]
     assert rejects == []
 

@@ -171,6 +171,16 @@ def test_equal_inputs_give_equal_bytes_in_any_order_of_shards(indexes, tmp_path)
     assert ((tmp_path / "m.parquet").read_bytes(), (tmp_path / "m.json").read_bytes()) == first
 
 
+def test_what_a_killed_drawing_left_behind_is_removed_by_the_next(indexes, tmp_path):
+    left = tmp_path / ".m.parquet.123.buckets.tmp"
+    left.mkdir()
+    (left / "00.arrows").write_bytes(b"half")
+    build_heldout(indexes, tmp_path / "m.parquet", tmp_path / "m.json", 0.5)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name[0] == "." or "m." in path.name) == [
+        "m.json", "m.parquet",
+    ]  # fmt: skip
+
+
 def test_conversations_become_one_question_a_turn(tmp_path):
     root = write_llava(tmp_path / "raw", images=30)
     source = spec(root, adapter="llava", data_type="instruction", use="sft", name="Chat")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from data_worlds import REAL, image_bytes, ingest, needs_ocr, prepare, read_csv, spec
+from data_worlds import FOUND, REAL, image_bytes, ingest, needs_ocr, prepare, read_csv, spec
 
 from granvit.data.annotate import annotate_shard
 from granvit.data.filters import FilterRules, filter_shard
@@ -87,7 +87,7 @@ def test_pack_refuses_records_of_another_shard(tmp_path):
         images = tmp_path / name / "images"
         images.mkdir(parents=True)
         (images / f"{name}.jpg").write_bytes(image_bytes(name))
-        tars[name] = ingest(spec(tmp_path / name, adapter="folder"), tmp_path / f"{name}-out")
+        tars[name] = ingest(spec(tmp_path / name, adapter="folder", **FOUND), tmp_path / f"{name}-out")
     annotate_shard(tars["two"], tmp_path / "two.jsonl", tmp_path / "r.csv", tmp_path / "c.csv", [])
     with pytest.raises(GranvitError, match=r"two\.jsonl.*World__two=2Ejpg.*one-out"):
         pack_shard(tars["one"], tmp_path / "two.jsonl", tmp_path / "p.tar", tmp_path / "p.parquet")

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from data_worlds import MAX_PIXELS, encode, ingest, spec, write_coco
+from data_worlds import FOUND, MAX_PIXELS, encode, ingest, spec, write_coco
 from PIL import Image
 
 from granvit.errors import GranvitError
@@ -65,7 +65,7 @@ def test_source_that_names_no_image_at_all_stops(tmp_path):
         del image["file_name"]
     (root / "instances.json").write_text(json.dumps(content))
     with pytest.raises(GranvitError, match="3 of 3 images.*no_image: 3"):
-        ingest(spec(root), tmp_path / "out", max_reject_share=0.5)
+        ingest(spec(root, **FOUND), tmp_path / "out", max_reject_share=0.5)
 
 
 def _noisy_source(root: Path, images: int) -> Path:
@@ -109,3 +109,16 @@ def test_ingest_killed_in_the_middle_ends_in_the_same_bytes_when_run_again(tmp_p
         "00000.rejects.csv",
         "00000.tar",
     ]
+
+
+def test_one_bad_image_in_a_small_shard_says_little_about_a_source_of_several(tmp_path):
+    root = write_coco(tmp_path / "raw", images=20)
+    (root / "images/0.jpg").unlink()
+    source = spec(root, shards=8)
+    for shard in range(8):  # one of these has a handful of images, and a fifth of them bad
+        ingest(source, tmp_path / "out", shard, max_reject_share=0.1)
+    for number in range(20):
+        (root / f"images/{number}.jpg").unlink(missing_ok=True)
+    with pytest.raises(GranvitError, match="images were rejected"):
+        for shard in range(8):
+            ingest(source, tmp_path / "all", shard, max_reject_share=0.1)

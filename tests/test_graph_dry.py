@@ -13,7 +13,9 @@ pytestmark = pytest.mark.graph
     [
         (["results/table1.csv"], {"train_stage1": 1, "train_stage2": 1, "finetune_sft": 7, "make_table": 1}),
         (["ablations"], {"make_table": 5, "copy_table": 5}),
-        (["all"], {"make_table": 9, "draw_radar": 1, "draw_curves": 1, "predict_shuffled": 1}),
+        (["all"], {"make_table": 9, "make_data_table": 2, "draw_samples": 2, "find_contamination": 1}),
+        (["figures"], {"draw_radar": 1, "draw_curves": 1, "draw_annotation": 1, "draw_samples": 2}),
+        (["shards"], {"catalogue_source": 8, "pack_shard": 8, "report_filters": 1, "report_rejects": 1}),
         (["seeds"], {"train_stage1": 3, "finetune_sft": 6, "predict_benchmarks": 6}),
         (["standins"], {"build_standin_llm": 4, "build_standin_encoder": 6}),
         (["smoke"], {"finetune_sft": 7, "draw_radar": 1}),
@@ -30,6 +32,17 @@ def test_cluster_profile_plans_the_paper_without_data(clone, profile):
     plan = planned(output)
     assert plan["finetune_sft"] == 7 and "render_source" not in plan
     assert "results/paper/stage1/stage1-granvit" in output and "results/mini" not in output
+
+
+def test_source_may_have_the_name_of_another_scales_that_is_annotated_otherwise(tmp_path):
+    folder = copy_repository(tmp_path)
+    file = folder / "config/sources_mini.tsv"
+    row = "FLICKR30k natural Mine pretrain coco data/mine given none given 1".replace(" ", "\t")
+    file.write_text(f"{file.read_text().rstrip()}\n{row}\n")
+    plan = planned(call(folder, "snakemake", "-n", "shards"))
+    assert plan["annotate_regions"] == 9 and "annotate_on_accelerator" not in plan
+    paper = planned(call(folder, "snakemake", "-n", "shards", "--config", "scale=paper"))
+    assert paper["annotate_on_accelerator"] == 173  # LAION's 172 shards and FLICKR30k's one
 
 
 def test_every_rule_has_its_log_and_environment(clone):

@@ -72,6 +72,18 @@ def test_changed_distillation_weight_reruns_what_depends_on_it(made):
     }
 
 
+def test_changed_data_settings_rerun_what_depends_on_them(made):
+    sources = made / "config/sources_mini.tsv"
+    sources.write_text(sources.read_text().replace("Invoice Receipt", "Rich Text Images"))  # Table 7's groups
+    server = made / "server.yaml"
+    server.write_text("data: {max_reject_share: 0.5, captioner: {url: 'http://elsewhere:1/v1', retries: 1}}")
+    assert "Nothing to be done" in call(made, "snakemake", "-n", "smoke", "--configfile", "server.yaml")
+    lines = made / "lines.yaml"
+    lines.write_text("data: {ocr: {min_score: 0.9}}")
+    plan = planned(call(made, "snakemake", "-n", "smoke", "--configfile", "lines.yaml"))
+    assert (plan["annotate_regions"], plan["filter_regions"]) == (4, 4) and "ingest_source" not in plan
+
+
 def test_killed_run_goes_on_to_the_same_bytes(smoke_run, made):
     manifest = made / STAGE1 / "manifest.json"
     gone = "stage1 stage2 sft/sft-granvit predictions/sft-granvit scores/sft-granvit tables"

@@ -65,6 +65,12 @@ def catalogue_source(source: SourceSpec, out_sqlite: str | Path, log: str | Path
                 "put them where the adapter looks (images/ for folders), or correct the row's `path`, "
                 "`adapter` or `options` (layouts: docs/data.md)"
             )
+        if source.boxes == "given" and source.data_type != "instruction" and not say.regions:
+            raise GranvitError(
+                f"source {source.name!r}: boxes is 'given', but adapter {source.adapter!r} found no box in "
+                f"{source.path}; correct the row's `options`, which name the fields, or its `boxes` "
+                "(layouts: docs/data.md)"
+            )
 
 
 def read_catalogue(sqlite: str | Path, shard: int) -> Iterator[tuple[str, RawItem, bool]]:
