@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
@@ -14,6 +15,22 @@ from granvit.evaluation.benchmarks import Benchmark
 from granvit.evaluation.judge import make_judge
 from granvit.evaluation.score import score
 from granvit.judging import JudgeSettings
+
+
+class Crowd:
+    """Replies as ``say`` does, after a moment in which others may come; ``most``: requests at once so far."""
+
+    def __init__(self, say) -> None:
+        self.say, self.now, self.most, self._lock = say, 0, 0, threading.Lock()
+
+    def __call__(self, request: dict):
+        with self._lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+        time.sleep(0.05)
+        with self._lock:
+            self.now -= 1
+        return self.say(request)
 
 
 class Server(ThreadingHTTPServer):

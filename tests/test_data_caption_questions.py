@@ -8,13 +8,12 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from caption_server import about_region, captioner, images_of, playing, polite, sample, write_shard
+from judge_server import Crowd
 
 
 @pytest.fixture
@@ -71,20 +70,9 @@ def test_answers_of_other_settings_are_not_taken_over(server, tmp_path, change):
 
 
 def test_never_more_questions_at_once_than_allowed(server, tmp_path):
-    lock, now, most = threading.Lock(), [0], [0]
-
-    def count(request):
-        with lock:
-            now[0] += 1
-            most[0] = max(most[0], now[0])
-        time.sleep(0.05)
-        with lock:
-            now[0] -= 1
-        return polite(request)
-
-    server.say = count
+    server.say = crowd = Crowd(polite)
     captioner(tmp_path, url=server.url, concurrency=2).annotate([sample(i) for i in range(6)])
-    assert most[0] == 2
+    assert crowd.most == 2
 
 
 JOB = """

@@ -9,7 +9,7 @@ import time
 import judge_server
 import pytest
 from benchmark_world import picture, write_rows
-from judge_server import answer, benchmark, judge_at
+from judge_server import Crowd, answer, benchmark, judge_at
 
 from granvit.evaluation.judge import identity, make_judge, read_mark
 from granvit.evaluation.score import score
@@ -76,20 +76,9 @@ def test_the_same_words_are_asked_once_even_at_the_same_time(server, tmp_path):
 
 
 def test_never_more_questions_at_once_than_allowed(mmvet, server, tmp_path):
-    lock, now, most = threading.Lock(), [0], [0]
-
-    def count(request):
-        with lock:
-            now[0] += 1
-            most[0] = max(most[0], now[0])
-        time.sleep(0.05)
-        with lock:
-            now[0] -= 1
-        return "1"
-
-    server.say = count
+    server.say = crowd = Crowd(lambda request: "1")
     mmvet(judge_at(server, tmp_path, concurrency=2))
-    assert most[0] == 2
+    assert crowd.most == 2
 
 
 def test_another_address_is_no_reason_to_score_again_but_another_model_is():

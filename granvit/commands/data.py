@@ -57,7 +57,9 @@ def _count(index: str, counts: dict[str, Counter[str]]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns = ["source", "caption", "regions.list.element.score", "conversations.list.element.answer"]
+    from granvit.data.pack import REGION_COUNTS
+
+    columns = ["source", "caption", REGION_COUNTS, "conversations.list.element.answer"]
     try:
         with pq.ParquetFile(index) as file:
             if not {"source", "caption", "regions", "conversations"} <= set(file.schema_arrow.names):

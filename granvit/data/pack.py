@@ -34,6 +34,8 @@ INDEX_SCHEMA = pa.schema(
         ("conversations", pa.list_(pa.struct([("question", pa.string()), ("answer", pa.string())]))),
     ]
 )
+# The smallest column of the index that tells how many regions a row has, for readers that only count them
+REGION_COUNTS = "regions.list.element.score"
 _ROWS_AT_ONCE = 1000
 
 

@@ -14,11 +14,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from granvit.data.filters import BoxRule, FilterRules
+from granvit.data.pack import REGION_COUNTS
 from granvit.data.records import Record, Region, hash_key, read_records
 from granvit.data.shards import read_image_bytes
 from granvit.errors import GranvitError
 
-_REGION_LEAF = "regions.list.element.score"
 _COLUMNS = ["key", "source", "data_type", "width", "height", "offset", "size", "caption", "regions"]
 # How many boxes show something and can still be told apart in a small picture
 _CLEAR = {"natural": range(2, 9), "ocr": range(4, 41)}
@@ -53,7 +53,7 @@ def choose_samples(index: str | Path, number: int) -> list[Shown]:
 def _ranked(file: pq.ParquetFile) -> Iterator[tuple[int, int, int, int]]:
     """(rank, hash, row group, row in it) of every image; smaller is better."""
     for group in range(file.num_row_groups):
-        table = file.read_row_group(group, columns=["key", "data_type", _REGION_LEAF])
+        table = file.read_row_group(group, columns=["key", "data_type", REGION_COUNTS])
         lengths = pc.list_value_length(table.column("regions")).to_pylist()
         keys, kinds = table.column("key").to_pylist(), table.column("data_type").to_pylist()
         for row, (key, kind, boxes) in enumerate(zip(keys, kinds, lengths, strict=True)):

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from granvit.data.pack import REGION_COUNTS
 from granvit.errors import GranvitError
 from granvit.progress import Progress
 from granvit.reporting import markdown
@@ -31,7 +32,6 @@ TABLE7_COLUMNS = [
     "data_type", "group", "images", "regions", "reported_images", "reported_regions",
     "table6_images", "table6_regions", "gap_images", "gap_regions", "scale",
 ]  # fmt: skip
-_REGION_LEAF = "regions.list.element.score"  # the smallest column that knows how many regions a row has
 _UNITS = {"": 1, "K": 10**3, "M": 10**6}
 
 
@@ -80,7 +80,7 @@ def _count_index(path: Path) -> Counts:
     try:
         with pq.ParquetFile(path) as index:
             regions = 0
-            for batch in index.iter_batches(columns=[_REGION_LEAF]):
+            for batch in index.iter_batches(columns=[REGION_COUNTS]):
                 lengths = pc.list_value_length(batch.column("regions"))
                 regions += pc.sum(lengths).as_py() or 0
             return Counts(index.metadata.num_rows, regions)
