@@ -19,7 +19,7 @@ from evaluation_world import save_model, toy_benchmark, write_toy_questions
 
 from granvit.errors import GranvitError
 from granvit.evaluation import predict as prediction
-from granvit.evaluation.launch import PredictionJob, predict_on_devices
+from granvit.evaluation.launch import PredictionJob, predict_on_devices, run_all
 from granvit.evaluation.predict import predict
 from granvit.models.mllm import MLLM
 
@@ -155,6 +155,14 @@ def test_a_process_that_fails_is_named_and_ends_the_others(world, tmp_path):
     broken = job(world, tmp_path / "out").model_copy(update={"model_dir": str(tmp_path)})
     with pytest.raises(GranvitError, match="process . of 2 ended with code 1"):
         predict_on_devices(broken, 2)
+
+
+def test_the_process_that_failed_is_named_not_one_that_was_ended_for_it():
+    sleeping = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    failing = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
+    with pytest.raises(GranvitError, match="process 1 of 2 ended with code 3"):
+        run_all([sleeping, failing])
+    assert sleeping.returncode == -signal.SIGTERM
 
 
 def test_questions_on_one_image_share_its_prefix_without_a_change(world):

@@ -53,7 +53,7 @@ def predict_on_devices(job: PredictionJob, processes: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "job.json"
         file.write_text(job.model_dump_json(), encoding="utf-8")
-        _run_all([_start(file, rank, processes) for rank in range(processes)])
+        run_all([_start(file, rank, processes) for rank in range(processes)])
     from granvit.evaluation.predict import merge
 
     merge(job.model_dir, job.benchmarks, job.data_dir, job.out_dir, job.shuffle_images)
@@ -68,23 +68,26 @@ def _start(file: Path, rank: int, processes: int) -> subprocess.Popen:
     return subprocess.Popen([*COMMAND, str(file)], env=environment, preexec_fn=end_with_parent)
 
 
-def _run_all(children: list[subprocess.Popen]) -> None:
-    """Wait for all; the first that fails ends the others."""
+def run_all(children: list[subprocess.Popen]) -> None:
+    """Wait for all; the first that fails ends the others, and is the one that is named."""
     try:
         while running := [child for child in children if child.poll() is None]:
             if any(child.returncode for child in children):
                 break
             time.sleep(0.05 if len(running) < len(children) else 0.5)
+        # Read before the others are ended: what they leave with then (-15) is no failure of theirs
+        failed = [(rank, child.returncode) for rank, child in enumerate(children) if child.returncode]
     finally:
         for child in children:
             if child.poll() is None:
                 child.terminate()
-        codes = [child.wait() for child in children]
-    if any(codes):
-        rank, code = next((rank, code) for rank, code in enumerate(codes) if code)
+        for child in children:
+            child.wait()
+    if failed:
+        rank, code = failed[0]
         raise GranvitError(
-            f"predict: process {rank} of {len(codes)} ended with code {code}; its message is above. Mend it "
-            "and run again: what is answered is not asked again"
+            f"predict: process {rank} of {len(children)} ended with code {code}; its message is above. "
+            "Mend it and run again: what is answered is not asked again"
         )
 
 
