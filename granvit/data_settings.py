@@ -24,6 +24,10 @@ class Filters(Strict):
     natural: FilterRules
     ocr: FilterRules
 
+    def of(self, data_type: str) -> FilterRules:
+        """The rules for a source's type of data."""
+        return self.ocr if data_type == "ocr" else self.natural
+
 
 class Budgets(Strict):
     """Region question-answer pairs in each named budget; `null` takes all there are."""

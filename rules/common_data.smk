@@ -68,8 +68,7 @@ def filter_rules(wildcards):
 
 def rules_of(source, scale):
     """The filters of a scale for a source."""
-    kind = "ocr" if source.data_type == "ocr" else "natural"
-    return getattr(settings(scale).data.filters, kind).model_dump()
+    return settings(scale).data.filters.of(source.data_type).model_dump()
 
 
 def shard_files(scale, step, suffix, use=None):

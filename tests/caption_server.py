@@ -58,9 +58,12 @@ def settings(**changes) -> CaptionerSettings:
     return CaptionerSettings(**(values | changes))
 
 
-def captioner(folder: Path, captions=True, regions=True, log=None, **changes) -> Captioner:
+def captioner(
+    folder: Path, captions=True, regions=True, log=None, filters=None, max_reject_share=1.0, **changes
+) -> Captioner:
     """A captioner whose answers are kept in ``folder``."""
-    return Captioner(settings(**changes), captions, regions, folder / "answers.jsonl", "cpu", log)
+    answers = folder / "answers.jsonl"
+    return Captioner(settings(**changes), captions, regions, answers, "cpu", log, filters, max_reject_share)
 
 
 def about_region(request: dict) -> bool:

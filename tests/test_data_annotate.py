@@ -218,6 +218,16 @@ def test_only_the_settings_of_a_sources_own_annotators_count():
     assert annotation_settings(photos, surer) != annotation_settings(photos, data)
 
 
+def test_filters_count_for_the_captioner_alone_which_is_asked_about_nothing_they_drop():
+    data = load_config("mini").data
+    natural = data.filters.natural.model_copy(update={"min_box_area": 9.0})
+    looser = data.model_copy(update={"filters": data.filters.model_copy(update={"natural": natural})})
+    found, described = row(boxes="detector", text="none"), row(text="captioner")
+    assert annotation_settings(described, looser) != annotation_settings(described, data)
+    for source in (found, row(), row(data_type="ocr", text="captioner")):
+        assert annotation_settings(source, looser) == annotation_settings(source, data)
+
+
 def test_settings_of_speed_annotate_nothing_anew():
     data = load_config("mini").data
     photos = row(boxes="detector", captions="captioner", text="captioner")

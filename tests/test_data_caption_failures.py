@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
+from base64 import b64encode
 from collections import Counter
 from itertools import cycle
 
@@ -25,6 +26,7 @@ from data_worlds import read_csv
 
 from granvit.data.annotate import annotate_shard
 from granvit.data.caption_backends import KEY_VARIABLE
+from granvit.data.caption_pictures import Picture
 from granvit.data.records import read_records
 from granvit.errors import GranvitError
 
@@ -132,6 +134,36 @@ def test_a_question_that_breaks_a_server_that_is_well_is_given_up_and_counted(se
     assert [[(r.what, r.cause) for r in result.rejects] for result in results] == [
         [("region", "caption_unanswered")]
     ] * 3
+
+
+def test_a_server_that_answers_nothing_but_a_plain_question_costs_no_captions(server, tmp_path):
+    plain = "Describe the second image."
+    server.say = lambda request: polite(request) if text_of(request) == plain else (400, {}, "too long")
+    in_tar = write_shard(tmp_path / "0.tar", [sample(i) for i in range(6)])
+    out = [tmp_path / name for name in ("0.jsonl", "rejects.csv", "counts.csv")]
+
+    def annotate():
+        asker = captioner(tmp_path, url=server.url, max_reject_share=0.1)
+        annotate_shard(in_tar, *out, [asker], tmp_path / "journal")
+
+    message = r"answers a plain question, but left 18 of 18 unanswered \(HTTP 400: 18\), such as about S__0,"
+    with pytest.raises(GranvitError, match=message):
+        annotate()
+    assert not out[0].exists()
+    server.say = polite  # mended
+    annotate()
+    assert not read_csv(out[1]) and sum(len(record.regions) for record in read_records(out[0])) == 12
+
+
+@pytest.mark.parametrize("images", [1, 2, 6])
+def test_an_image_that_breaks_each_of_its_questions_does_not_stop_its_source(server, tmp_path, images):
+    broken = Picture(sample(0)).data_uri(None).encode().partition(b",")[2]
+    server.say = lambda request: (
+        (400, {}, "broken") if b64encode(images_of(request)[0][1]) == broken else polite(request)
+    )
+    asker = captioner(tmp_path, url=server.url, max_reject_share=0.01)
+    made = asker.annotate([sample(i) for i in range(images)])
+    assert [len(result.rejects) for result in made] == [3] + [0] * (images - 1)
 
 
 def test_a_slow_server_is_a_fault_that_names_the_limit(server, tmp_path, pauses):

@@ -164,6 +164,15 @@ def test_figure_2_names_the_rule_that_drops_each_box_as_the_filter_step_does(tmp
     assert_legible(page)
 
 
+def test_figure_2_says_which_boxes_the_captioner_was_not_asked_about(tmp_path):
+    record = boxed("A__1", [(60, 50, 300, 250), (0, 0, 50, 50)])
+    record.regions[1].text = None
+    index = pack(tmp_path, "A", [boxed("A__1", [(60, 50, 300, 250)])], annotated=[record])
+    chosen = choose_annotation(tmp_path / "annotated" / "A" / "00000.jsonl", index, FilterRules())
+    drawn = " ".join(text for text, _ in extents(annotation_page(chosen, FilterRules(), GIVEN, "mini")))
+    assert drawn.count("(not described: a filter drops it)") == 1
+
+
 def test_figure_2_shows_the_papers_three_forms_with_the_same_box_in_both(tmp_path):
     index = pack(tmp_path, "A", [boxed("A__1", [(60, 50, 300, 250)])])
     chosen = choose_annotation(tmp_path / "annotated" / "A" / "00000.jsonl", index, FilterRules())

@@ -105,8 +105,9 @@ def _written(path: str | Path) -> Iterator[TextIO]:
 
 
 def without_empty_texts(result: Annotated) -> Annotated:
-    """The result without the regions that no one gave a text, each of them a reject."""
-    kept = [region for region in result.record.regions if region.text.strip()]
+    """The result without the regions that no one gave a text, each of them a reject; those that the filters
+    are to drop (text None) stay for them to count."""
+    kept = [region for region in result.record.regions if region.text is None or region.text.strip()]
     missing = len(result.record.regions) - len(kept)
     if not missing:
         return result

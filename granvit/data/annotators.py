@@ -20,13 +20,15 @@ _OCR_RUNS = {"device"}
 
 def annotation_settings(source: SourceSpec, data: Data) -> dict[str, Any]:
     """What a source's boxes and texts depend on: where each comes from, and the settings of the annotators
-    that the source uses. A change of any other setting annotates nothing anew.
+    that the source uses. A change of any other setting annotates nothing anew. The captioner's depend on the
+    filters, since it is asked about nothing that they drop.
     """
     chosen: dict[str, Any] = {"boxes": source.boxes, "captions": source.captions, "text": source.text}
     if source.boxes == "detector":
         chosen["detector"] = data.detector.model_dump(exclude=_DETECTOR_RUNS)
     if "captioner" in (source.captions, source.text):
         chosen["captioner"] = data.captioner.model_dump(exclude=_CAPTIONER_RUNS)
+        chosen["filters"] = data.filters.of(source.data_type).model_dump()
     if source.boxes == "ocr":
         chosen["ocr"] = data.ocr.model_dump(exclude=_OCR_RUNS)
     return chosen
@@ -54,6 +56,7 @@ def build_annotators(
         annotators.append(Detector(**chosen["detector"], **how, device=compute.device))
     if "captioner" in chosen:
         from granvit.data.caption import Captioner
+        from granvit.data.filters import FilterRules
         from granvit.data_settings import CaptionerSettings
 
         how = data.captioner.model_dump(include=_CAPTIONER_RUNS)
@@ -63,6 +66,8 @@ def build_annotators(
                 captions=chosen["captions"] == "captioner",
                 regions=chosen["text"] == "captioner",
                 cache=answers,
+                filters=FilterRules(**chosen["filters"]),
+                max_reject_share=data.max_reject_share,
                 device=compute.device,
                 log=log,
             )

@@ -11,14 +11,16 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 from granvit.data.adapters.items import Reject
 from granvit.data.annotate import Annotated
 from granvit.data.caption_answers import CAUSES, NoCaption, clean_caption, clean_region
 from granvit.data.caption_backends import Backend, Question, ServerBackend, TransformersBackend
+from granvit.data.caption_losses import Losses
 from granvit.data.caption_pictures import Picture, stated_box, too_long, window_of
+from granvit.data.filters import FilterRules, what_passes
 from granvit.data.prompts import GLOBAL_CAPTION_QUESTION
 from granvit.data.records import Record, Region
 from granvit.data.shards import Sample
@@ -54,8 +56,14 @@ class Captioner:
     What the source said in their place is replaced, as the paper regenerates UMG-41M's captions. A caption
     that cannot be had is None, and a region without one is left out: each is a Reject. ``cache``: an
     append-only file of what was answered, outside what the workflow declares, that a killed job goes on from.
-    ``device``: of the back end ``transformers``. Raises GranvitError where the back end is at fault, and not
-    a question: nothing is rejected for a server that is down.
+    ``device``: of the back end ``transformers``.
+
+    ``filters``: what they drop is not asked about, and no Reject: an image gets no caption, and a region
+    stays, behind the others and with text None, for the filters to count (None: everything is asked). Of
+    COCO's boxes they drop four of five.
+
+    Raises GranvitError where the back end is at fault, and not a question: nothing is rejected for a server
+    that is down, nor for one that fails more than ``max_reject_share`` of the questions.
     """
 
     causes = (*CAUSES, TOO_THIN, UNANSWERED)
@@ -68,8 +76,12 @@ class Captioner:
         cache: str | Path,
         device: str = "auto",
         log: str | Path | None = None,
+        filters: FilterRules | None = None,
+        max_reject_share: float = 1.0,
     ) -> None:
         self.settings, self.captions, self.regions = settings, captions, regions
+        self.filters = filters
+        self._losses = Losses(settings.model, max_reject_share)
         answers = Cache(cache, "make its folder one that can be written")
         self.backend: Backend
         if settings.backend == "server":
@@ -85,6 +97,8 @@ class Captioner:
         limits = f"{self.settings.region_tokens}/{self.settings.caption_tokens} tokens"
         words = f"{self.settings.max_region_words} words"
         named = [self.settings.model, f"back end {self.settings.backend}", VERSION]
+        if self.filters:
+            named.append("of what passes " + "/".join(map(str, astuple(self.filters))))
         return {"captioner": ", ".join([*named, "+".join(parts), words, limits])}
 
     def annotate(self, samples: list[Sample]) -> list[Annotated]:
@@ -93,7 +107,10 @@ class Captioner:
         A question without an answer is asked twice, since a fault may pass meanwhile. One that was not asked,
         because too many others had no answer before it, is asked when the back end proves to be well.
         """
-        works = [self._work(sample) for sample in samples]
+        records = [sample.record for sample in samples]
+        passing = [what_passes(record, self.filters) for record in records] if self.filters else records
+        asked = [(sample, record) for sample, record in zip(samples, passing, strict=True) if record]
+        works = [self._work(replace(sample, record=record)) for sample, record in asked]
         answers: dict[str, Reply | Unanswered] = {}
         failures: Counter[str] = Counter()
         while unanswered := self._ask(works, answers, failures):
@@ -101,7 +118,14 @@ class Captioner:
             failures.update(key for key in unanswered if not isinstance(answers[key], NotAsked))
             if all(failures[key] >= TRIES for key in unanswered):
                 break
-        return [self._write(work, answers) for work in works]
+        for work in works:
+            self._losses.add(work.sample.record.key, [answers[key] for key in work.questions])
+        self._losses.check()
+        made = (self._write(work, answers) for work in works)
+        return [
+            self._with_dropped(record, part, next(made) if part else None)
+            for record, part in zip(records, passing, strict=True)
+        ]
 
     def close(self) -> None:
         self.backend.close()
@@ -158,6 +182,16 @@ class Captioner:
             width=width, height=height, box=box, words=self.settings.max_region_words
         )
         return Question(text, window_of(region.box, record.width, record.height), self.settings.region_tokens)
+
+    def _with_dropped(self, record: Record, passing: Record | None, made: Annotated | None) -> Annotated:
+        """What was made of the part of ``record`` that passes, and behind it what the filters drop."""
+        if made is None:
+            made = Annotated(replace(record, caption=None if self.captions else record.caption, regions=[]))
+        kept = [region.box for region in passing.regions] if passing else []
+        dropped = [region for region in record.regions if region.box not in kept]
+        if self.regions:
+            dropped = [replace(region, text=None) for region in dropped]
+        return Annotated(replace(made.record, regions=made.record.regions + dropped), made.rejects)
 
     def _write(self, work: _Work, answers: dict[str, Reply | Unanswered]) -> Annotated:
         record, rejects = work.sample.record, []

@@ -14,6 +14,7 @@ from pathlib import Path
 from granvit.boxes import Box
 from granvit.data.files import remove_leftovers, write_csv
 from granvit.data.records import Record, read_records, write_records
+from granvit.errors import GranvitError
 
 COUNT_COLUMNS = ["source", "mode", "rule", "images_in", "images_out", "regions_in", "regions_out"]
 
@@ -49,6 +50,20 @@ class FilterRules:
         if self.min_box_area is not None:
             rules.append(BoxRule("box_area", lambda b: (b[2] - b[0]) * (b[3] - b[1]) > self.min_box_area))
         return [*rules, ImageRule("regions", lambda r: len(r.regions) >= self.min_regions)]
+
+
+def rules_for(record: Record, rules: FilterRules) -> list[Rule]:
+    """The rules that apply to a record, in order."""
+    return [] if record.data_type == "instruction" else rules.in_order()
+
+
+def what_passes(record: Record, rules: FilterRules) -> Record | None:
+    """The record as the filters leave it; None where they drop the image."""
+    kept: Record | None = record
+    for rule in rules_for(record, rules):
+        if kept is not None:
+            kept = rule.apply(kept)
+    return kept
 
 
 def _aspect_fits(width: float, height: float, limit: float) -> bool:
@@ -107,11 +122,13 @@ def filter_shard(
     """Write the records that pass, and what each rule removed.
 
     In ``out_counts``, rows of mode ``alone`` show one rule on everything that came in; rows of mode
-    ``sequence`` show the rule on what the rules before it left, the last being the outcome.
+    ``sequence`` show the rule on what the rules before it left, the last being the outcome. Raises
+    GranvitError for a region that passes but was never described: it was annotated under stricter rules.
     """
     remove_leftovers(out_jsonl, out_counts)
     counts: dict[tuple[str, str, str], Count] = {}
-    write_records(out_jsonl, _passing(read_records(in_jsonl), rules, counts))
+    passing = _passing(read_records(in_jsonl), rules, counts)
+    write_records(out_jsonl, (_described(record, in_jsonl) for record in passing))
     rows = sorted(
         counts.items(), key=lambda item: (item[0][0], item[0][1])
     )  # stable: rules stay in their order
@@ -122,9 +139,8 @@ def _passing(
     records: Iterable[Record], rules: FilterRules, counts: dict[tuple[str, str, str], Count]
 ) -> Iterable[Record]:
     for record in records:
-        applied = [] if record.data_type == "instruction" else rules.in_order()
         kept: Record | None = record
-        for rule in applied:
+        for rule in rules_for(record, rules):
             counts.setdefault((record.source, "alone", rule.name), Count()).add(record, rule.apply(record))
             count = counts.setdefault((record.source, "sequence", rule.name), Count())
             if kept is not None:
@@ -133,3 +149,13 @@ def _passing(
         counts.setdefault((record.source, "sequence", "all"), Count()).add(record, kept)
         if kept is not None:
             yield kept
+
+
+def _described(record: Record, path: str | Path) -> Record:
+    for region in record.regions:
+        if region.text is None:
+            raise GranvitError(
+                f"{path}: {record.key}: the region {region.box} passes the filters, but has no text: it was "
+                "annotated under stricter ones (data.filters); delete the file and run again"
+            )
+    return record

@@ -19,10 +19,12 @@ DATA_TYPES = ("natural", "ocr", "instruction")
 class Region:
     """A box ``[x1, y1, x2, y2]`` in pixels of the image as shown, its text, and how sure the annotator is
     (0-1).
+
+    ``text`` None, between annotating and filtering: not described, since the filters drop the region.
     """
 
     box: list[float]
-    text: str
+    text: str | None
     score: float | None = None
 
 

@@ -145,9 +145,10 @@ def _crops(image: Image.Image, record: Record, listed: Sequence[int]) -> list[Bl
     return blocks
 
 
-def _crop_and_text(number: int, crop: Block, text: str, indent: float) -> Block:
+def _crop_and_text(number: int, crop: Block, text: str | None, indent: float) -> Block:
     tag = tagged(str(number + 1), colour_of(number), "", _PANEL)
-    body = paragraph(text or "(no text)", _PANEL - indent, 3)
+    words = "(not described: a filter drops it)" if text is None else text or "(no text)"
+    body = paragraph(words, _PANEL - indent, 3)
 
     def draw(page: Page, x: float, y: float) -> None:
         tag.draw(page, x, y)
