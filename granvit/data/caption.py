@@ -18,7 +18,7 @@ from granvit.data.adapters.items import Reject
 from granvit.data.annotate import Annotated
 from granvit.data.caption_answers import CAUSES, NoCaption, clean_caption, clean_region
 from granvit.data.caption_backends import Backend, Question, ServerBackend, TransformersBackend
-from granvit.data.caption_losses import Losses
+from granvit.data.caption_failures import FailureLimit
 from granvit.data.caption_pictures import Picture, stated_box, too_long, window_of
 from granvit.data.filters import FilterRules, what_passes
 from granvit.data.prompts import GLOBAL_CAPTION_QUESTION
@@ -81,7 +81,7 @@ class Captioner:
     ) -> None:
         self.settings, self.captions, self.regions = settings, captions, regions
         self.filters = filters
-        self._losses = Losses(settings.model, max_reject_share)
+        self._limit = FailureLimit(settings.model, max_reject_share)
         answers = Cache(cache, "make its folder one that can be written")
         self.backend: Backend
         if settings.backend == "server":
@@ -119,8 +119,8 @@ class Captioner:
             if all(failures[key] >= TRIES for key in unanswered):
                 break
         for work in works:
-            self._losses.add(work.sample.record.key, [answers[key] for key in work.questions])
-        self._losses.check()
+            self._limit.add(work.sample.record.key, [answers[key] for key in work.questions])
+        self._limit.check()
         made = (self._write(work, answers) for work in works)
         return [
             self._with_dropped(record, part, next(made) if part else None)

@@ -15,7 +15,7 @@ _FEW = 2
 _EXAMPLES = 3
 
 
-class Losses:
+class FailureLimit:
     """Counts, over the images of a job, what was asked and what stayed without an answer.
 
     A back end that answers a plain question may still fail the real ones, all of them (its context is too
