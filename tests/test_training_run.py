@@ -13,6 +13,7 @@ from factories import make_mixture, make_recipe, make_world
 from safetensors.torch import load_file
 
 from granvit.errors import GranvitError
+from granvit.models.encoders import load_encoder
 from granvit.models.mllm import MLLM
 from granvit.training import run as run_module
 from granvit.training.course import EXIT_SAVED
@@ -224,3 +225,22 @@ def test_encoder_of_another_run_replaces_the_published_one(world, tmp_path):
 def test_parent_that_has_not_finished_is_named(world, tmp_path):
     with pytest.raises(GranvitError, match="nowhere"):
         start(world, make_recipe("stage2"), tmp_path, parent=tmp_path / "nowhere")
+
+
+def test_gradient_norm_is_summed_in_the_order_in_which_the_parts_learn(tmp_path, monkeypatch):
+    """Not in that of the vision class, which puts CLIP's first norm before its layers: a sum rounds by its
+    order, and so does every number of the run."""
+    world, seen = make_world(tmp_path, "clip"), []
+    clip = torch.nn.utils.clip_grad_norm_
+
+    def watched(parameters, norm):
+        seen.append(list(parameters))
+        return clip(parameters, norm)
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", watched)
+    mixture = make_mixture(tmp_path / "sft.parquet", 4, ("instruction",))
+    start(world, make_recipe("sft"), tmp_path, mixture=mixture)
+    encoder = load_encoder(world.encoder)
+    learning = [parameter.shape for parameter in encoder.feature_parameters()]
+    assert [parameter.shape for parameter in seen[0]][: len(learning)] == learning
+    assert learning != [parameter.shape for parameter in encoder.parameters()][: len(learning)]

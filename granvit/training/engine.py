@@ -99,13 +99,22 @@ def zero_config(stage: int, recipe, device: torch.device) -> dict:
 
 
 class Engine:
-    """Forward, backward and optimizer step of ``objective`` (a module that returns loss and metrics)."""
+    """Forward, backward and optimizer step of ``objective`` (a module that returns loss and metrics).
+
+    ``parameters``: those that learn. Their order is part of what a run gives: the gradient norm is a sum, and
+    rounds by it.
+    """
 
     def __init__(
-        self, cluster: Cluster, objective: nn.Module, optimizer: torch.optim.Optimizer, max_grad_norm: float
+        self,
+        cluster: Cluster,
+        objective: nn.Module,
+        parameters: list[nn.Parameter],
+        optimizer: torch.optim.Optimizer,
+        max_grad_norm: float,
     ) -> None:
         self.cluster, self.accelerator, self.max_grad_norm = cluster, cluster.accelerator, max_grad_norm
-        self.parameters = [p for p in objective.parameters() if p.requires_grad]
+        self.parameters = parameters
         # The model is on its device already; DeepSpeed does not take being told so.
         placement = {} if cluster.zero else {"device_placement": [False, False]}
         self.module, self.optimizer = self.accelerator.prepare(objective, optimizer, **placement)

@@ -137,7 +137,8 @@ class Trainer:
         self.teacher = Teacher(model.encoder, recipe.distillation) if recipe.distillation else None
         objective = Objective(model, self.teacher, recipe, encoder_learns, features, cluster.device)
         optimizer = make_optimizer(learning, recipe, cluster.device)
-        self.engine = Engine(cluster, objective, optimizer, recipe.max_grad_norm)
+        parameters = [parameter for part in learning.values() for parameter in part]
+        self.engine = Engine(cluster, objective, parameters, optimizer, recipe.max_grad_norm)
         self.bad_steps, self.bad_batch = 0, ""
         self.skipped: list[
             tuple[str, str]
