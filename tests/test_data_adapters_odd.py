@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tarfile
 from collections import Counter
 
@@ -268,8 +269,9 @@ def test_a_sources_file_of_another_encoding_is_told(tmp_path):
         read_sources(tmp_path / "s.tsv")
 
 
-def test_a_pattern_that_is_none_is_told(tmp_path):
+@pytest.mark.parametrize("adapter", ["tars", "parquet"])
+@pytest.mark.parametrize("pattern", ["a**.x", "/elsewhere/*.x"])
+def test_a_pattern_that_is_none_is_told(tmp_path, adapter, pattern):
     write_coco(tmp_path / "raw")
-    for adapter in ("tars", "parquet"):
-        with pytest.raises(GranvitError, match=r"option files is 'a\*\*\.x', which is no pattern"):
-            list(ADAPTERS[adapter](tmp_path / "raw", {"files": "a**.x"}))
+    with pytest.raises(GranvitError, match=rf"option files is '{re.escape(pattern)}', which is no pattern"):
+        list(ADAPTERS[adapter](tmp_path / "raw", {"files": pattern}))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
 
 from granvit.endpoint import Refused, Unanswered
 from granvit.errors import GranvitError
@@ -28,9 +27,8 @@ class FailureLimit:
         self._reasons: Counter[str] = Counter()
         self._examples: list[str] = []
 
-    def add(self, key: str, answers: Iterable[Reply | Unanswered]) -> None:
+    def add(self, key: str, answers: list[Reply | Unanswered]) -> None:
         """Enter the answers to all questions about the image with this key."""
-        answers = list(answers)
         failed = [_reason(answer) for answer in answers if isinstance(answer, Unanswered)]
         self._images += bool(answers)
         self._asked += len(answers)

@@ -59,11 +59,12 @@ def rules_for(record: Record, rules: FilterRules) -> list[Rule]:
 
 def what_passes(record: Record, rules: FilterRules) -> Record | None:
     """The record as the filters leave it; None where they drop the image."""
-    kept: Record | None = record
     for rule in rules_for(record, rules):
-        if kept is not None:
-            kept = rule.apply(kept)
-    return kept
+        kept = rule.apply(record)
+        if kept is None:
+            return None
+        record = kept
+    return record
 
 
 def _aspect_fits(width: float, height: float, limit: float) -> bool:

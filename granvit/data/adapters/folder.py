@@ -49,7 +49,7 @@ def container_files(root: Path, pattern: str, suffix: str) -> list[str]:
     """
     try:
         found = set(root.glob(pattern))
-    except (ValueError, NotImplementedError) as error:
+    except (ValueError, NotImplementedError) as error:  # the latter is pathlib's for a pattern like /x/*
         raise GranvitError(f"{root}: option files is {pattern!r}, which is no pattern ({error})") from error
     for path in [path for path in found if path.name.endswith(suffix) and path.is_dir()]:
         found.update(path.rglob(f"*{suffix}"))
