@@ -35,6 +35,8 @@ import signal, sys
 from granvit.data.downloads import _run
 from granvit.data import downloads
 downloads._PATIENCE = 0.5
+# A shell that starts the tests in the background has them ignore it, and what they start too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 _run([sys.argv[1]], sys.argv[2])
 """
 
