@@ -109,6 +109,23 @@ def merge(base: dict, change: dict) -> dict:
     return merged
 
 
+def read_words(override: Any) -> Any:
+    """What `snakemake --config` was given, its words read as YAML reads them: Snakemake does so with single
+    values, but hands those inside `data={...}` over as text.
+    """
+    if isinstance(override, dict):
+        return {key: read_words(value) for key, value in override.items()}
+    if isinstance(override, list):
+        return [read_words(value) for value in override]
+    if not isinstance(override, str):
+        return override
+    try:
+        value = yaml.safe_load(override)
+    except yaml.YAMLError:
+        return override
+    return value if value is None or isinstance(value, (bool, int, float)) else override
+
+
 def read_yaml(path: Path) -> dict:
     """A YAML file's mapping. Raises GranvitError where the file is missing or is no YAML mapping."""
     try:

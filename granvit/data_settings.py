@@ -11,12 +11,14 @@ from granvit.strict import NonNegative, NonNegativeInt, Positive, PositiveInt, S
 
 
 class FilterRules(Strict):
-    """The paper's filters for one kind of data; `null` switches a rule off."""
+    """The paper's filters for one kind of data; `null` switches a rule off. `box_rules` false does so to
+    the two on boxes, which the filter report counts all the same."""
 
     min_image_side: PositiveInt | None
     image_aspect: Positive | None
     box_aspect: Positive | None
     min_box_area: Positive | None
+    box_rules: bool
     min_regions: NonNegativeInt
 
 
@@ -50,6 +52,7 @@ class Ocr(Strict):
     engine: Literal["onnxruntime", "paddle"]
     device: str
     detection_side: PositiveInt | None
+    rendered_detection_side: PositiveInt | None  # of the miniature's own pages
     min_score: Share
 
 

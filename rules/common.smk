@@ -9,7 +9,7 @@ from snakemake.exceptions import WorkflowError
 sys.path.insert(0, workflow.basedir)
 
 from granvit import steps
-from granvit.config import SCALES, load_config, resolve_all
+from granvit.config import SCALES, load_config, merge, read_words, resolve_all
 from granvit.data.sources import read_sources
 from granvit.errors import GranvitError
 from granvit.evaluation.benchmarks import load_benchmarks
@@ -31,7 +31,9 @@ def told_plainly(function):
 
 
 # What the user overrides on the command line or in a profile; every scale's own file stays below it.
-OVERRIDES = dict(workflow.config_settings.overwrite_config)
+OVERRIDES = merge(
+    dict(workflow.config_settings.overwrite_config), read_words(dict(workflow.config_settings.config))
+)
 config["overrides"] = OVERRIDES  # for scripts that read a setting which reruns nothing
 
 

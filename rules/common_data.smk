@@ -36,10 +36,19 @@ def source_row(wildcards):
     return row | {"path": row["path"].replace("{scale}", wildcards.scale)}
 
 
-def runs_a_model(source, captioner):
-    """Whether a large model runs inside the job that annotates a source; PaddleOCR's are small."""
-    in_process = captioner.backend == "transformers" and "captioner" in (source.captions, source.text)
-    return source.boxes == "detector" or in_process
+def wants_accelerator(source, data):
+    """Whether a model that annotates a source runs inside the job, on an accelerator; PaddleOCR's are small, and
+    mostly run on the CPU."""
+    captions = data.captioner.backend == "transformers" and "captioner" in (source.captions, source.text)
+    ocr = source.boxes == "ocr" and data.ocr.device != "cpu"
+    return source.boxes == "detector" or captions or ocr
+
+
+def questions_at_once(wildcards):
+    """How many questions a job that annotates a source has in flight at the captioner's server."""
+    source, captioner = sources(wildcards.scale)[wildcards.source], settings(wildcards.scale).data.captioner
+    asks = captioner.backend == "server" and "captioner" in (source.captions, source.text)
+    return captioner.concurrency if asks else 0
 
 
 def sources_annotated(on_accelerator):
@@ -49,14 +58,15 @@ def sources_annotated(on_accelerator):
     """
     kinds = {}
     for scale in [*SCALES, SCALE]:
-        captioner = settings(scale).data.captioner
-        kinds |= {source.name: runs_a_model(source, captioner) for source in sources(scale).values()}
+        data = settings(scale).data
+        kinds |= {source.name: wants_accelerator(source, data) for source in sources(scale).values()}
     return "|".join(name for name, kind in kinds.items() if kind == on_accelerator) or "(?!)"
 
 
 def annotator_settings(wildcards):
     """What the regions and captions of a source depend on, each annotator with its own step version."""
-    chosen = annotation_settings(sources(wildcards.scale)[wildcards.source], settings(wildcards.scale).data)
+    source, data = sources(wildcards.scale)[wildcards.source], settings(wildcards.scale).data
+    chosen = annotation_settings(source, data, rendered=bool(raw_folder(wildcards)))
     used = ["annotate", *(name for name in ("detector", "captioner", "ocr") if name in chosen)]
     return chosen | {"versions": {name: steps.version(name) for name in used}}
 

@@ -16,6 +16,7 @@ rule catalogue_source:
         mem_mb=4000,
     params:
         source=source_row,
+        boxes_given=lambda wildcards: sources(wildcards.scale)[wildcards.source].boxes == "given",
         version=steps.version("catalogue"),
     message:
         "Cataloguing {wildcards.source}"
@@ -65,6 +66,7 @@ rule annotate_regions:
     threads: lambda wildcards: settings(wildcards.scale).compute.annotate_threads
     resources:
         mem_mb=4000,
+        questions=questions_at_once,
     priority: 50
     params:
         annotators=annotator_settings,
@@ -84,6 +86,7 @@ use rule annotate_regions as annotate_on_accelerator with:
         "results/{scale}/timings/annotate_on_accelerator/{source}-{shard}.tsv"
     resources:
         mem_mb=32000,
+        questions=questions_at_once,
         accelerators=lambda wildcards: settings(wildcards.scale).compute.accelerators,
 
 

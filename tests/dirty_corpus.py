@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from data_worlds import encode
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 SIZE = (96, 64)
 MARK = (8, 8, 40, 24)  # the mark's box on the picture as shown, xyxy
@@ -57,6 +58,9 @@ def dirty_images() -> dict[str, DirtyImage]:
 def _colour_spaces() -> dict[str, DirtyImage]:
     colour, grey = picture(), picture("L")
     deep = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
+    negative = Image.fromarray(65535 - np.asarray(deep))
+    packed = _packed(np.asarray(deep) >> 4, 12).ljust(2 * SIZE[0] * SIZE[1])
+    twelve_bits = Image.frombytes("I;16", SIZE, packed)
     black_and_white = grey.point(lambda value: 255 * (value > 127)).convert("1")
     numbers = np.asarray(grey).astype(np.float32)
     return {
@@ -67,6 +71,8 @@ def _colour_spaces() -> dict[str, DirtyImage]:
         "grey.png": _shows(encode(grey, "PNG"), grey),
         "grey 16 bit.png": _shows(encode(deep, "PNG"), grey),
         "grey 16 bit.tif": _shows(encode(deep, "TIFF"), grey),
+        "grey 16 bit, white is zero.tif": _shows(_tiff(negative, 262, 1, 0), grey),
+        "grey 12 bit.tif": _shows(_tiff(twelve_bits, 258, 16, 12), grey),
         "rgb 16 bit.png": _shows(_png_16_bit(np.asarray(colour)), colour),
         "rgba 16 bit.png": _shows(_png_16_bit(np.asarray(picture("RGBA"))), colour),
         "palette.png": _shows(encode(colour.quantize(4), "PNG"), colour),
@@ -107,6 +113,11 @@ def _transparent() -> dict[str, DirtyImage]:
         "clear grey of 16 bits.png": _shows(
             encode(_with_ground(deep, 5), "PNG", transparency=5), shown.convert("L")
         ),
+        "clear grey of 4 bits.png": _shows(_png_of_few_greys(4, 1, 11), _grey_mark(11 * 17)),
+        "clear grey of 2 bits.png": _shows(_png_of_few_greys(2, 1, 2), _grey_mark(2 * 85)),
+        "clear colour of 16 bits.png": DirtyImage(
+            _png_16_bit(np.asarray(_on((1, 2, 3))), transparent=(257, 514, 771)), "unsupported_pixels"
+        ),
     }  # fmt: skip
 
 
@@ -146,13 +157,20 @@ def _of_several_pictures() -> dict[str, DirtyImage]:
         "animated.webp": first("WEBP", lossless=True),
         "animated.png": first("PNG"),
         "pages.tif": first("TIFF"),
-        "phone.mpo": first("MPO", quality=95),
+        "phone.mpo": (phone := first("MPO", quality=95)),
+        "phone, second picture cut off.jpg": replace(phone, data=phone.data[:-50]),
     }
 
 
 def _odd_wrapping() -> dict[str, DirtyImage]:
     png, jpeg = encode(picture(), "PNG"), encode(picture(), "JPEG", quality=95)
+    long = PngInfo()
+    long.add_text("workflow", "node " * 300_000, zip=True)
     return {
+        "long text.png": _shows(encode(picture(), "PNG", pnginfo=long), picture()),
+        "long colour profile.png": _shows(encode(picture(), "PNG", icc_profile=bytes(1_500_000)), picture()),
+        "preview within.jpg": _shows(encode(picture(), "JPEG", quality=95, comment=_preview()), picture()),
+        "scan begins behind.jpg": _shows(jpeg + b"film\xff\xda" + bytes(100), picture()),
         "png by another name.jpg": _shows(png, picture()),
         "no suffix": _shows(jpeg, picture()),
         "garbage behind.jpg": _shows(jpeg + b"\0garbage" * 100, picture()),
@@ -165,12 +183,20 @@ def _odd_wrapping() -> dict[str, DirtyImage]:
 
 def _damaged() -> dict[str, DirtyImage]:
     noise = Image.effect_noise(SIZE, 80).convert("RGB")
-    damaged = {
+    cut = {
         f"cut off.{form.lower()}": DirtyImage(data[: 2 * len(data) // 3], "corrupt_image")
         for form in ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")
         for data in [encode(noise, form)]
     }
-    return damaged | {
+    filled = {
+        f"filled with zeros, {name}": DirtyImage(data[: len(data) // 2] + bytes(len(data)), "corrupt_image")
+        for name, data in {
+            "plain.jpg": encode(noise, "JPEG"),
+            "preview before.jpg": encode(noise, "JPEG", comment=_preview()),
+            "plain.png": encode(noise, "PNG"),
+        }.items()
+    }
+    return cut | filled | {
         "empty.jpg": DirtyImage(b"", "empty_image"),
         "one byte.jpg": DirtyImage(b"\xff", "not_an_image"),
         "zeros.jpg": DirtyImage(bytes(5000), "not_an_image"),
@@ -181,7 +207,7 @@ def _damaged() -> dict[str, DirtyImage]:
         "bomb.gif": DirtyImage(_gif_of_size(65_000, 65_000), "too_large"),
         "no size.gif": DirtyImage(_gif_of_size(0, 0), "not_an_image"),
         "not there.jpg": DirtyImage(None, "missing_image"),
-    }
+    }  # fmt: skip
 
 
 def _shows(data: bytes, shown: Image.Image) -> DirtyImage:
@@ -200,6 +226,15 @@ def _with_ground(image: Image.Image, value: int) -> Image.Image:
     return ground
 
 
+def _grey_mark(value: int, ground: int = 255) -> Image.Image:
+    return _with_ground(Image.new("L", SIZE, value), ground)
+
+
+def _preview() -> bytes:
+    """A JPEG to lie in another's header."""
+    return encode(Image.new("RGB", (16, 16)), "JPEG")
+
+
 def _lab() -> Image.Image:
     from PIL import ImageCms
 
@@ -207,15 +242,35 @@ def _lab() -> Image.Image:
     return ImageCms.buildTransform(*profiles, "RGB", "LAB").apply(picture())
 
 
-def _png_16_bit(pixels: np.ndarray) -> bytes:
-    """What Pillow reads but does not write: 16 bits a channel."""
+def _tiff(image: Image.Image, tag: int, value: int, other: int) -> bytes:
+    """What Pillow reads but does not write: the image, with another value of a tag."""
+    entry, changed = (struct.pack("<HHII", tag, 3, 1, number) for number in (value, other))
+    return encode(image, "TIFF").replace(entry, changed)
+
+
+def _png_of_few_greys(bits: int, ground: int, mark: int) -> bytes:
+    """The same: a grey mark on a ground that is transparent, less than 8 bits a pixel."""
+    raw = b"".join(b"\0" + _packed(row, bits) for row in np.asarray(_grey_mark(mark, ground)))
+    return _png(*SIZE, bits, 0, raw, transparent=(ground,))
+
+
+def _packed(values: np.ndarray, bits: int) -> bytes:
+    """Unsigned numbers of ``bits`` bits, close together."""
+    digits = "".join(f"{value:0{bits}b}" for value in values.flat)
+    return int(digits, 2).to_bytes(len(digits) // 8, "big")
+
+
+def _png_16_bit(pixels: np.ndarray, transparent: tuple[int, ...] = ()) -> bytes:
+    """The same: 16 bits a channel."""
     height, width, channels = pixels.shape
     rows = (pixels.astype(">u2") * 257).astype(">u2").reshape(height, -1)
     raw = b"".join(b"\0" + row.tobytes() for row in rows)
-    return _png(width, height, 16, {3: 2, 4: 6}[channels], raw)
+    return _png(width, height, 16, {3: 2, 4: 6}[channels], raw, transparent)
 
 
-def _png(width: int, height: int, depth: int, colour_type: int, raw: bytes) -> bytes:
+def _png(
+    width: int, height: int, depth: int, colour_type: int, raw: bytes, transparent: tuple[int, ...] = ()
+) -> bytes:
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
@@ -223,6 +278,7 @@ def _png(width: int, height: int, depth: int, colour_type: int, raw: bytes) -> b
     return (
         b"\x89PNG\r\n\x1a\n"
         + chunk(b"IHDR", header)
+        + (chunk(b"tRNS", struct.pack(f">{len(transparent)}H", *transparent)) if transparent else b"")
         + chunk(b"IDAT", zlib.compress(raw))
         + chunk(b"IEND", b"")
     )

@@ -10,5 +10,6 @@ shard, index = sys.argv[1:]
 rows = {row["key"]: row for row in parquet.read_table(index).to_pylist()}
 for sample in webdataset.WebDataset(shard, shardshuffle=False):
     record, row = json.loads(sample["json"]), rows.pop(sample["__key__"])
-    print(record["key"], row["width"], len(record["regions"]), row["size"] == len(sample["jpg"]))
+    (image,) = (sample[name] for name in sample if name != "json" and name[0] != "_")
+    print(record["key"], row["width"], len(record["regions"]), row["size"] == len(image))
 assert not rows

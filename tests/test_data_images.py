@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 import threading
+import zlib
 
 import pytest
 from data_worlds import encode
@@ -10,6 +12,7 @@ from dirty_corpus import MARK, MAX_PIXELS, SIZE, dirty_images, picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageStat
+from PIL.PngImagePlugin import PngInfo
 
 from granvit.data.images import UnreadableImage, decode_rgb, inspect_image
 
@@ -41,6 +44,38 @@ def test_odd_image_is_shown_right(name):
 def test_image_that_cannot_be_shown_says_why(name):
     with pytest.raises(UnreadableImage, match=f"^{IMAGES[name].cause}$"):
         inspect_image(IMAGES[name].data, MAX_PIXELS)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+@pytest.mark.parametrize("percent", [25, 50, 75, 90, 95])
+def test_download_that_stopped_is_refused_where_the_file_goes_on_in_zeros(form, percent):
+    data = encode(Image.effect_noise((400, 300), 80), form)
+    begun = data[: len(data) * percent // 100]
+    for zeros in (len(data) - len(begun), 100_000):
+        with pytest.raises(UnreadableImage, match="corrupt_image"):
+            inspect_image(begun + bytes(zeros))
+
+
+def test_pixels_that_do_not_unpack_are_refused_though_their_checksum_is_right():
+    png = bytearray(encode(picture(), "PNG"))
+    begin, end = png.index(b"IDAT"), png.index(b"IEND") - 8
+    png[begin + 40 : begin + 60] = b"\xff" * 20
+    png[end : end + 4] = struct.pack(">I", zlib.crc32(png[begin:end]))
+    with pytest.raises(UnreadableImage, match="corrupt_image"):
+        inspect_image(bytes(png))
+
+
+def test_blank_page_is_shown_though_its_pixels_are_stored_as_zeros():
+    blank = encode(Image.new("L", (2000, 2000), "white"), "JPEG", optimize=True)
+    assert bytes(4096) in blank
+    assert inspect_image(blank)[1].getextrema() == ((255, 255),) * 3
+
+
+def test_text_that_unpacks_to_more_than_64_mebibytes_is_refused():
+    text = PngInfo()
+    text.add_text("bomb", " " * ((64 << 20) + 1), zip=True)
+    with pytest.raises(UnreadableImage, match="corrupt_image"):
+        inspect_image(encode(picture(), "PNG", pnginfo=text))
 
 
 @pytest.mark.parametrize("pillows_limit", [10, None, 10**12])

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from data_worlds import ingest, prepare, spec, write_coco
+from data_worlds import image_bytes, ingest, prepare, spec, write_coco
 
 from granvit.data.pack import pack_shard
 from granvit.data.records import Record, Region, read_records, write_records
@@ -41,8 +41,9 @@ def _shard(folder: Path, images: int, size: int = 3000) -> tuple[Path, Path]:
 
 
 def test_webdataset_and_pyarrow_alone_read_shard_and_index(tmp_path):
-    source = spec(write_coco(tmp_path / "raw", images=5), shards=1)
-    (index,) = prepare(source, tmp_path / "out")
+    root = write_coco(tmp_path / "raw", images=5)
+    (root / "images/4.jpg").write_bytes(image_bytes("a PNG by its bytes", form="PNG"))
+    (index,) = prepare(spec(root), tmp_path / "out")
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     command = [sys.executable, str(TESTS / "read_shards_snippet.py"), index.with_suffix(".tar"), index]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)

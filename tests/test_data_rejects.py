@@ -122,3 +122,11 @@ def test_one_bad_image_in_a_small_shard_says_little_about_a_source_of_several(tm
     with pytest.raises(GranvitError, match="images were rejected"):
         for shard in range(8):
             ingest(source, tmp_path / "all", shard, max_reject_share=0.1)
+
+
+def test_chance_draws_images_not_their_boxes(tmp_path):
+    root = write_coco(tmp_path / "raw", images=6, boxes=5)
+    (root / "images/0.jpg").unlink()
+    source = spec(root, shards=2)
+    for shard in range(2):  # in one of these an image of three is missing, and with it five boxes
+        ingest(source, tmp_path / "out", shard, max_reject_share=0.1)

@@ -33,7 +33,8 @@ def two_sources(tmp_path):
         counts(tmp_path, "ingested", "Pages", 0, ("sequence", "ingest", 10, 9, 0, 0)),
         counts(tmp_path, "annotated", "Pages", 0, ("sequence", "ocr_score", 9, 9, 50, 40)),
         counts(tmp_path, "filtered", "Pages", 0, ("alone", "image_side", 9, 8, 40, 36),
-               ("alone", "regions", 9, 9, 40, 40), ("sequence", "image_side", 9, 8, 40, 36),
+               ("alone", "regions", 9, 9, 40, 40), ("off", "box_area", 9, 9, 40, 2),
+               ("sequence", "image_side", 9, 8, 40, 36),
                ("sequence", "regions", 8, 8, 36, 36), ("sequence", "all", 9, 8, 40, 36)),
     ]  # fmt: skip
     photos = [[], [], []]

@@ -1,12 +1,17 @@
 """Rule catalogue_source: every image of a raw source, by shard."""
 
+from pathlib import Path
+
 from _script import run, source_of
 
 
 def main(job, log):
     from granvit.data.catalogue import catalogue_source
+    from granvit.data.files import remove_surplus_shards
 
-    catalogue_source(source_of(job), job.output.catalogue, log)
+    source = source_of(job)
+    catalogue_source(source, job.output.catalogue, log)
+    remove_surplus_shards(Path(job.output.catalogue).parents[1], source.name, source.shard_names())
 
 
 run(snakemake, main)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 from granvit.errors import GranvitError
@@ -24,7 +25,7 @@ def add_commands(groups: Any) -> None:
     export.set_defaults(run=run_export)
 
     summary = commands.add_parser("summary", help="images, captions, regions and turns by source")
-    summary.add_argument("indexes", nargs="+", metavar="INDEX", help=".parquet beside a packed shard")
+    summary.add_argument("indexes", nargs="+", metavar="INDEX", help="packed .tar or .parquet")
     summary.add_argument("--json", action="store_true", help="print JSON instead of a table")
     summary.set_defaults(run=run_summary)
 
@@ -40,8 +41,10 @@ def run_export(arguments: argparse.Namespace) -> int:
 
 def run_summary(arguments: argparse.Namespace) -> int:
     """Print the counts."""
+    from granvit.data.export import index_file
+
     counts: dict[str, Counter[str]] = {}
-    for index in arguments.indexes:
+    for index in dict.fromkeys(map(index_file, arguments.indexes)):  # packed/Mine/* names each shard twice
         _count(index, counts)
     if arguments.json:
         print(json.dumps(counts, indent=2, ensure_ascii=False))
@@ -53,7 +56,7 @@ def run_summary(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _count(index: str, counts: dict[str, Counter[str]]) -> None:
+def _count(index: Path, counts: dict[str, Counter[str]]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 

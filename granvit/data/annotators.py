@@ -18,10 +18,13 @@ _CAPTIONER_RUNS = {
 _OCR_RUNS = {"device"}
 
 
-def annotation_settings(source: SourceSpec, data: Data) -> dict[str, Any]:
+def annotation_settings(source: SourceSpec, data: Data, rendered: bool = False) -> dict[str, Any]:
     """What a source's boxes and texts depend on: where each comes from, and the settings of the annotators
     that the source uses. A change of any other setting annotates nothing anew. The captioner's depend on the
     filters, since it is asked about nothing that they drop.
+
+    ``rendered``: the miniature drew the source's pages, whose letters are large enough to be found on smaller
+    pictures than people's pages need (``ocr.rendered_detection_side``).
     """
     chosen: dict[str, Any] = {"boxes": source.boxes, "captions": source.captions, "text": source.text}
     if source.boxes == "detector":
@@ -30,7 +33,9 @@ def annotation_settings(source: SourceSpec, data: Data) -> dict[str, Any]:
         chosen["captioner"] = data.captioner.model_dump(exclude=_CAPTIONER_RUNS)
         chosen["filters"] = data.filters.of(source.data_type).model_dump()
     if source.boxes == "ocr":
-        chosen["ocr"] = data.ocr.model_dump(exclude=_OCR_RUNS)
+        chosen["ocr"] = data.ocr.model_dump(exclude={*_OCR_RUNS, "rendered_detection_side"})
+        if rendered and data.ocr.rendered_detection_side:
+            chosen["ocr"]["detection_side"] = data.ocr.rendered_detection_side
     return chosen
 
 

@@ -33,7 +33,8 @@ _ROWS_AT_ONCE = 1000
 def export(inputs: Sequence[str | Path], out: str | Path, form: str, log: str | Path | None = None) -> int:
     """Write the images of shards (``.tar`` or the index beside it) or mixtures; how many were written.
 
-    ``form``: ``llava``, ``conversations.json``, a list with one conversation an image; ``coco``,
+    ``form``: ``llava``, ``conversations.json``, a list with one conversation an image, and one more where it
+    has Caption2Bbox questions; ``coco``,
     ``instances.json``, boxes as x, y, width, height with their texts as ``caption``. Boxes are pixels of the
     image as shown: a reader that ignores EXIF's orientation has to apply it first. Raises GranvitError where
     ``out`` exists, an input is none of ours, or an image comes twice.
@@ -51,10 +52,12 @@ def export(inputs: Sequence[str | Path], out: str | Path, form: str, log: str | 
 def _new_folder(out: Path) -> Iterator[Path]:
     if out.exists():
         raise GranvitError(f"{out}: exists already; remove it or name another folder")
-    out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)  # of a killed process that had this number
-    temporary.mkdir()
+    try:
+        temporary.mkdir(parents=True)
+    except OSError as error:
+        raise GranvitError(f"{out}: cannot be made ({error.strerror}); name another folder") from error
     try:
         yield temporary
         os.replace(temporary, out)
@@ -62,7 +65,8 @@ def _new_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _index_file(path: str | Path) -> Path:
+def index_file(path: str | Path) -> Path:
+    """The index of a packed shard, which may be named by its tar, or a mixture. Raises GranvitError."""
     path = Path(path)
     index = path.with_suffix(".parquet") if path.suffix == ".tar" else path
     if not index.is_file():
@@ -72,14 +76,14 @@ def _index_file(path: str | Path) -> Path:
 
 def _count(inputs: Sequence[str | Path]) -> int:
     try:
-        return sum(pq.read_metadata(_index_file(path)).num_rows for path in inputs)
+        return sum(pq.read_metadata(index_file(path)).num_rows for path in inputs)
     except pa.ArrowInvalid as error:
         raise GranvitError(f"{', '.join(map(str, inputs))}: not Parquet ({error})") from None
 
 
 def _rows(inputs: Sequence[str | Path]) -> Iterator[Row]:
     """Rows of indexes, with the ``shard`` they belong to, and of mixtures, with their ``qa``."""
-    for path in map(_index_file, inputs):
+    for path in map(index_file, inputs):
         with pq.ParquetFile(path) as file:
             names = set(file.schema_arrow.names)
             if not ({"key", "offset", "size"} <= names and names & {"qa", "regions"}):
@@ -93,7 +97,7 @@ def _rows(inputs: Sequence[str | Path]) -> Iterator[Row]:
 def _with_files(rows: Iterable[Row], images: Path, progress: Progress) -> Iterator[Row]:
     """Each row with its image's ``file``, which is written on the way."""
     for number, row in enumerate(rows, 1):
-        data = read_image_bytes(row["shard"], row["offset"], row["size"])
+        data = _image_of(row)
         with open_image(data) as image:
             name = f"{_stem(row['key'])}.{EXTENSIONS[image.format]}"
         try:
@@ -107,6 +111,23 @@ def _with_files(rows: Iterable[Row], images: Path, progress: Progress) -> Iterat
         progress.update(number)
 
 
+def _image_of(row: Row) -> bytes:
+    """The bytes of a row's image. Raises GranvitError where its tar is not there, or is of another build."""
+    try:
+        data = read_image_bytes(row["shard"], row["offset"], row["size"])
+    except OSError as error:
+        raise GranvitError(
+            f"{row['shard']}: cannot be read ({error.strerror}); a mixture names its shards as seen from the "
+            "repository's root: run the export there, with the tars in their places"
+        ) from error
+    if hashlib.sha256(data).hexdigest() != row["image_sha256"]:
+        raise GranvitError(
+            f"{row['shard']}: image {row['key']!r} has other bytes than its index says; the two are of "
+            "different builds: delete both and make them again"
+        )
+    return data
+
+
 def _stem(key: str) -> str:
     """The key as a file name. A longer one than file systems take ends in its hash."""
     if len(key) <= _LONGEST_NAME:
@@ -116,19 +137,31 @@ def _stem(key: str) -> str:
 
 def _write_llava(rows: Iterable[Row], folder: Path) -> int:
     """Fields that LLaVA's loader reads: ``image``, ``conversations`` with ``from`` and ``value``; ``id``."""
-    number = 0
+    number = entries = 0
     with open(folder / "conversations.json", "w", encoding="utf-8", newline="\n") as file:
         file.write("[")
         for row in rows:
             qa = row["qa"] if "qa" in row else region_questions(row, TASKS) + conversation_questions(row)
-            if not qa:
+            for name, part in _apart(qa).items():
+                entry = {"id": row["key"] + name, "image": row["file"], "conversations": _turns(part)}
+                file.write(("," if entries else "") + "\n" + json.dumps(entry, ensure_ascii=False))
+                entries += 1
+            if qa:
+                number += 1
+            else:
                 (folder / "images" / row["file"]).unlink()
-                continue
-            entry = {"id": row["key"], "image": row["file"], "conversations": _turns(qa)}
-            file.write(("," if number else "") + "\n" + json.dumps(entry, ensure_ascii=False))
-            number += 1
         file.write("\n]\n")
     return number
+
+
+def _apart(qa: list[Row]) -> dict[str, list[Row]]:
+    """An image's questions as conversations, by what is put behind their id. Turns see those before them, so
+    the boxes that Caption2Bbox asks for must not stand in Bbox2Caption's questions of the same conversation.
+    """
+    parts: dict[str, list[Row]] = {}
+    for item in qa:
+        parts.setdefault("-caption2bbox" if item["task"] == "caption2bbox" else "", []).append(item)
+    return parts
 
 
 def _turns(qa: list[Row]) -> list[dict[str, str]]:

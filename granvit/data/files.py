@@ -6,10 +6,13 @@ import csv
 import glob
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+_SHARD_NAME = re.compile(r"[0-9]{5}")
 
 
 @contextmanager
@@ -37,6 +40,16 @@ def remove_leftovers(*paths: str | Path) -> None:
                 shutil.rmtree(temporary)
             else:
                 temporary.unlink(missing_ok=True)
+
+
+def remove_surplus_shards(data: Path, source: str, kept: Collection[str]) -> None:
+    """Remove what the steps under ``data`` once made of shards that ``source`` no longer has: patterns such
+    as ``packed/*/*.tar`` would find their images a second time.
+    """
+    for path in data.glob(f"*/{source}/*.*"):
+        name = path.name.partition(".")[0]
+        if _SHARD_NAME.fullmatch(name) and name not in kept:
+            path.unlink()
 
 
 def write_json(path: str | Path, value: object) -> None:

@@ -1,8 +1,8 @@
 """The paper's filters (Sec. 3, "Filtering Criteria"), each counted alone and in sequence.
 
 Natural images go through all five as printed. On OCR lines the two box rules cannot be what was done (98 % of
-real text lines break one, `docs/data.md`), so the configuration switches them off there. Instruction data
-passes unfiltered.
+real text lines break one, `docs/data.md`), so the configuration switches them off there, and they are only
+counted. Instruction data passes unfiltered.
 """
 
 from __future__ import annotations
@@ -25,13 +25,15 @@ class FilterRules:
 
     An image's shorter side must be greater than ``min_image_side`` pixels; the longer side of an image or box
     is at most ``image_aspect`` or ``box_aspect`` times the shorter; a box's area must be greater than
-    ``min_box_area`` square pixels; an image must keep ``min_regions`` regions.
+    ``min_box_area`` square pixels; an image must keep ``min_regions`` regions. ``box_rules`` False: the two
+    rules on boxes drop nothing, but are counted.
     """
 
     min_image_side: float | None = 448
     image_aspect: float | None = 3.0
     box_aspect: float | None = 3.0
     min_box_area: float | None = 100**2
+    box_rules: bool = True
     min_regions: int = 1
 
     def in_order(self) -> list[Rule]:
@@ -43,13 +45,23 @@ class FilterRules:
             rules.append(
                 ImageRule("image_aspect", lambda r: _aspect_fits(r.width, r.height, self.image_aspect))
             )
+        if self.box_rules:
+            rules += self._on_boxes()
+        return [*rules, ImageRule("regions", lambda r: len(r.regions) >= self.min_regions)]
+
+    def switched_off(self) -> list[Rule]:
+        """The rules that are only counted."""
+        return [] if self.box_rules else self._on_boxes()
+
+    def _on_boxes(self) -> list[Rule]:
+        rules: list[Rule] = []
         if self.box_aspect is not None:
             rules.append(
                 BoxRule("box_aspect", lambda b: _aspect_fits(b[2] - b[0], b[3] - b[1], self.box_aspect))
             )
         if self.min_box_area is not None:
             rules.append(BoxRule("box_area", lambda b: (b[2] - b[0]) * (b[3] - b[1]) > self.min_box_area))
-        return [*rules, ImageRule("regions", lambda r: len(r.regions) >= self.min_regions)]
+        return rules
 
 
 def rules_for(record: Record, rules: FilterRules) -> list[Rule]:
@@ -122,9 +134,10 @@ def filter_shard(
 ) -> None:
     """Write the records that pass, and what each rule removed.
 
-    In ``out_counts``, rows of mode ``alone`` show one rule on everything that came in; rows of mode
-    ``sequence`` show the rule on what the rules before it left, the last being the outcome. Raises
-    GranvitError for a region that passes but was never described: it was annotated under stricter rules.
+    In ``out_counts``, rows of mode ``alone`` show one rule on everything that came in, rows of mode ``off``
+    the same for a rule that is switched off; rows of mode ``sequence`` show the rule on what the rules before
+    it left, the last being the outcome. Raises GranvitError for a region that passes but was never described:
+    it was annotated under stricter rules.
     """
     remove_leftovers(out_jsonl, out_counts)
     counts: dict[tuple[str, str, str], Count] = {}
@@ -147,6 +160,8 @@ def _passing(
             if kept is not None:
                 before, kept = kept, rule.apply(kept)
                 count.add(before, kept)
+        for rule in rules.switched_off():
+            counts.setdefault((record.source, "off", rule.name), Count()).add(record, rule.apply(record))
         counts.setdefault((record.source, "sequence", "all"), Count()).add(record, kept)
         if kept is not None:
             yield kept

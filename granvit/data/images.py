@@ -8,20 +8,26 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import threading
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 EXTENSIONS = {
     "JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp", "BMP": "bmp", "TIFF": "tiff", "GIF": "gif",
 }  # fmt: skip
 FORMATS = ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"]  # MPO, a phone's JPEG of two pictures, opens as JPEG
 _ORIENTATION = 0x0112
+_BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # two tags of TIFF, and a value of the second
+_JPEG_SEGMENT = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")  # all markers but those without a length after them
+_JPEG_END = b"\xff\xd9"
+_WIDENED = {"L;2": 85, "L;4": 17}  # what Pillow multiplies a PNG's grey of 2 and 4 bits by
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
     5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
@@ -31,6 +37,10 @@ _TURNS = {
 # What a damaged header makes Pillow say is counted by cause where it matters, and noise where it does not.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 logging.getLogger("PIL").setLevel(logging.CRITICAL)
+
+# Generated pictures carry the workflow that made them: one compressed text or colour profile of a PNG may be
+# as long as Pillow lets all its texts be together (64 MiB, so a bomb is still refused), not 1 MiB.
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 
 
 class UnreadableImage(ValueError):
@@ -58,8 +68,8 @@ def inspect_image(data: bytes, max_pixels: int | None = None) -> tuple[ImageFact
 
     Raises UnreadableImage with one of the causes ``empty_image``; ``not_an_image`` (no header of a format in
     ``FORMATS``); ``too_large`` (the header states more than ``max_pixels``: nothing is decoded);
-    ``unsupported_pixels`` (whole or floating-point numbers of 32 bits, whose black and white no file states);
-    ``corrupt_image``.
+    ``unsupported_pixels`` (whole or floating-point numbers of 32 bits, whose black and white no file states;
+    RGB of 16 bits with a transparent colour, since Pillow keeps 8 bits to compare); ``corrupt_image``.
     """
     if not data:
         raise UnreadableImage("empty_image")
@@ -68,6 +78,9 @@ def inspect_image(data: bytes, max_pixels: int | None = None) -> tuple[ImageFact
             if max_pixels is not None and image.width * image.height > max_pixels:
                 raise UnreadableImage("too_large")
             extension = EXTENSIONS[image.format]
+            if (extension == "jpg" and not _has_end(data)) or (extension == "png" and not _sums_hold(data)):
+                raise UnreadableImage("corrupt_image")
+            _widen_transparent_grey(image)
             orientation = read_orientation(image)  # before decoding: Pillow turns a TIFF itself, then forgets
             shown = as_shown(image)
             several = bool(getattr(image, "is_animated", False))
@@ -118,10 +131,50 @@ def as_shown(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
+def _has_end(jpeg: bytes) -> bool:
+    """Whether the first picture comes to its end marker.
+
+    Where a download stopped, a file may go on in zeros, which decode as pixels. Zeros alone prove nothing (a
+    blank page can be all zeros), so the segments are walked: that passes by previews, which have an end of
+    their own, and stops before whatever lies behind the picture. A whole picture that lacks only the marker
+    is refused as well, since nothing tells it from one that lacks its last rows.
+    """
+    position = 0
+    while found := _JPEG_SEGMENT.search(jpeg, position):
+        if found[0] == _JPEG_END:
+            return True
+        position = found.end() + int.from_bytes(jpeg[found.end() : found.end() + 2], "big")
+    return False
+
+
+def _sums_hold(png: bytes) -> bool:
+    """Whether the pixels are as they were written: Pillow passes by their checksums, and zeros may unpack."""
+    position = 8
+    while png[position + 4 : position + 8].isalpha():  # a chunk's name; zeros have none
+        end = position + 12 + int.from_bytes(png[position : position + 4], "big")
+        chunk, checksum = png[position + 4 : end - 4], png[end - 4 : end]
+        if chunk.startswith(b"IDAT") and zlib.crc32(chunk) != int.from_bytes(checksum, "big"):
+            return False
+        position = end
+    return True
+
+
+def _widen_transparent_grey(image: Image.Image) -> None:
+    """Before decoding: bring a PNG's transparent grey to 8 bits, as Pillow brings its pixels."""
+    if image.format == "PNG" and "transparency" in image.info:
+        kind = image.tile[0].args
+        if kind == "RGB;16B":
+            raise UnreadableImage("unsupported_pixels")
+        if kind in _WIDENED:
+            image.info["transparency"] *= _WIDENED[kind]
+
+
 def _shrink_to_8_bits(image: Image.Image) -> Image.Image:
-    """16-bit grey -> 8-bit grey; a value that stands for transparency becomes white."""
-    values = np.asarray(image)
-    grey = (values >> 8).astype(np.uint8)
+    """Grey of 12 (TIFF) or 16 bits -> 8-bit grey; a value that stands for transparency becomes white."""
+    values, tags = np.asarray(image), getattr(image, "tag_v2", {})
+    grey = (values >> tags.get(_BITS, (16,))[0] - 8).astype(np.uint8)
+    if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:  # Pillow turns this over for 8 bits only
+        grey = 255 - grey
     if "transparency" in image.info:
         grey[values == image.info["transparency"]] = 255
     return Image.fromarray(grey)
@@ -129,6 +182,8 @@ def _shrink_to_8_bits(image: Image.Image) -> Image.Image:
 
 def read_orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1-8; 1 where there is none or the EXIF block is damaged."""
+    if image.format == "PNG":
+        image.load()  # as getexif does, since EXIF may come last; but broken pixels raise, and only once
     try:
         orientation = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # a block of arbitrary bytes, read by Pillow's TIFF reader

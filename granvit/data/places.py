@@ -11,15 +11,13 @@ from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from granvit.data.adapters.items import Place
-from granvit.data.adapters.parquet import open_folder
+from granvit.data.adapters.parquet import IMAGE_ROWS, column_of, open_folder, parquet_file
 from granvit.errors import GranvitError
 
 # Far above any image, and still in memory: above it lies a disk image or a link to something without an end.
 _LARGEST = 1 << 30  # bytes
-_ROWS = 8  # of a Parquet file at a time: their images are in memory together
 
 
 class Unreadable(ValueError):
@@ -50,9 +48,10 @@ class ImagePlaces:
     def read(self, place: Place) -> bytes:
         """The bytes as they are.
 
-        Raises Unreadable ``path_outside_source``, ``missing_image``, ``unreadable_file`` (also for what is no
-        regular file, is above 1 GiB, or lies in a damaged part of a Parquet file), ``truncated_tar``, or the
-        problem that reading the source showed already; GranvitError where a URL cannot be read.
+        Raises Unreadable ``path_outside_source``, ``missing_image`` (also for a Parquet row that names a file
+        instead of holding its bytes), ``no_image``, ``unreadable_file`` (also for what is no regular file, is
+        above 1 GiB, or lies in a damaged part of a Parquet file), ``truncated_tar``, or the problem that
+        reading the source showed already; GranvitError where a URL cannot be read.
         """
         if place.problem:
             raise Unreadable(place.problem)
@@ -106,9 +105,10 @@ class ImagePlaces:
         value = column.value(place.row)
         if place.part is not None:
             value = value[place.part]
+        named = isinstance(value, dict) and value.get("path")
         data = value.get("bytes") if isinstance(value, dict) else value
         if not isinstance(data, bytes):
-            raise Unreadable("no_image")  # a row that names a file elsewhere, or nothing
+            raise Unreadable("missing_image" if named else "no_image")
         return data
 
 
@@ -132,8 +132,7 @@ class _Column:
         files, folder = open_folder(root)
         with ExitStack() as opened:
             source = opened.enter_context(files.open(f"{folder}/{file}", "rb"))
-            # Without a buffer size pyarrow reads whole column chunks: hundreds of megabytes of images.
-            self._parquet = opened.enter_context(pq.ParquetFile(source, buffer_size=1 << 20))
+            self._parquet = opened.enter_context(parquet_file(source))
             self._opened = opened.pop_all()
         groups = [self._parquet.metadata.row_group(g).num_rows for g in range(self._parquet.num_row_groups)]
         self._starts = [sum(groups[:g]) for g in range(len(groups))]
@@ -150,19 +149,19 @@ class _Column:
         if row >= self._readable.get(group, row + 1):
             raise Unreadable("unreadable_file")
         if self._values is None or group != self._group or row < self._first:
-            self._batches = self._parquet.iter_batches(_ROWS, columns=[self.name], row_groups=[group])
+            self._batches = self._parquet.iter_batches(IMAGE_ROWS, columns=[self.name], row_groups=[group])
             self._group, self._first, self._values = group, self._starts[group], None
             self._advance()
         while row >= self._end:
             self._first = self._end
             self._advance()
-        return self._values.column(0)[row - self._first].as_py()
+        return self._values[row - self._first].as_py()
 
     def _advance(self) -> None:
         """Take the rows from ``_first`` on."""
         self._values = None
         try:
-            self._values = next(self._batches)
+            self._values = column_of(next(self._batches), self.name)
         except (StopIteration, pa.ArrowException, OSError) as error:
             if isinstance(error, OSError) and self._remote:
                 raise  # the network's fault, and another time's luck
@@ -171,4 +170,4 @@ class _Column:
 
     @property
     def _end(self) -> int:
-        return self._first + self._values.num_rows
+        return self._first + len(self._values)

@@ -79,10 +79,11 @@ class Ledger:
         # Where not one image is left, none of them was left out on purpose.
         images = self.images_in - (self._harmless["image"] if self.images_out else 0)
         regions = self.regions_in - self._harmless["region"]
+        # What befalls one box of an image befalls its others: chance draws images, for regions too.
+        allowed = max_share + (2 * math.sqrt(max_share / images) if sampled and images else 0.0)
         for what, came, left in (("image", images, self.images_out), ("region", regions, self.regions_out)):
             rejected = came - left
-            slack = 2 * math.sqrt(max_share * came) if sampled else 0.0
-            if rejected > max_share * came + slack:
+            if rejected > allowed * came:
                 self._stop(what, rejected, came, max_share, source, rejects, log)
 
     def _stop(self, what, rejected, came, max_share, source, rejects, log) -> None:

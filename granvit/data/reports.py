@@ -28,19 +28,20 @@ def filter_report(counts: Iterable[str | Path], out_csv: str | Path) -> None:
 
     ``counts``: counts files (columns ``COUNT_COLUMNS``) of ingest, annotate and filter, those of earlier
     steps first. In mode ``sequence`` a rule's ``in`` is what the rules above it left, but for ``annotate``
-    and ``all``, which are the outcomes of their steps; in mode ``alone`` it is what came to the filters.
+    and ``all``, which are the outcomes of their steps; in modes ``alone`` and ``off`` (a rule that drops
+    nothing) it is what came to the filters. Where sources differ in their rules, ``TOTAL`` does not chain.
     """
     totals: dict[tuple[str, str, str], list[int]] = {}
     orders: list[list[str]] = []
     for path in counts:
-        order: list[str] = []
+        order: dict[str, dict[str, None]] = {}
         for row in _rows(Path(path), COUNT_COLUMNS):
             values = [_number(path, row, column) for column in COUNT_COLUMNS[3:]]
-            order.append(row["rule"])
+            order.setdefault(row["mode"], {})[row["rule"]] = None
             for source in (row["source"], TOTAL):
                 key = (source, row["mode"], row["rule"])
                 totals[key] = [a + b for a, b in zip(totals.get(key, [0] * 4), values, strict=True)]
-        orders.append(list(dict.fromkeys(order)))
+        orders += map(list, order.values())
     place = {rule: at for at, rule in enumerate(_merged(orders))}
     rows = sorted(totals.items(), key=lambda item: _position(*item[0], place))
     write_csv(out_csv, COUNT_COLUMNS, ([*key, *values] for key, values in rows))

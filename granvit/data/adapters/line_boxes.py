@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from granvit.data.adapters.folder import image_files
+from granvit.data.adapters.folder import below, image_files, walk
 from granvit.data.adapters.items import Place, RawItem, Reject
 from granvit.data.adapters.json_stream import open_text
 from granvit.data.adapters.values import Broken, box, corners, is_number, text
@@ -37,8 +37,7 @@ def read_line_boxes(root: Path, settings: dict[str, str]) -> Iterator[RawItem]:
         )
     for name in image_files(root / images):
         yield RawItem(os.path.splitext(name)[0], Place(os.path.normpath(f"{images}/{name}")))
-    for path in sorted(p for p in (root / boxes).rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file()):
-        name = path.relative_to(root / boxes).with_suffix("").as_posix()
+    for name, path in _box_files(root / boxes):
         item = RawItem(name, None, joins=True)
         with open_text(path) as file:
             for line in filter(str.strip, file):
@@ -47,6 +46,20 @@ def read_line_boxes(root: Path, settings: dict[str, str]) -> Iterator[RawItem]:
                 except Broken as cause:
                     item.rejects.append(Reject("region", str(cause), 1))
         yield item
+
+
+def _box_files(folder: Path) -> Iterator[tuple[str, Path]]:
+    """The name of the image that a box file is about, and the file."""
+    for place, names in walk(folder):
+        files: dict[str, str] = {}
+        for name in (name for name in names if Path(name).suffix.lower() in _SUFFIXES):
+            stem = below(place, Path(name).stem)
+            if stem in files:
+                raise GranvitError(
+                    f"{folder / place}: {files[stem]} and {name} are about one image; keep one of them"
+                )
+            files[stem] = name
+            yield stem, folder / place / name
 
 
 def _region(line: str, numbers: int) -> Region:

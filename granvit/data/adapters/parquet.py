@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from granvit.data.adapters.entries import BOX_FORMATS, field, paired_regions
+from granvit.data.adapters.entries import BOX_FORMATS, paired_regions
 from granvit.data.adapters.folder import container_files
 from granvit.data.adapters.items import Place, RawItem, Reject
 from granvit.data.adapters.values import Broken, identifier, size, text, turns
@@ -31,7 +31,25 @@ OPTIONS = {
     "width": "the column of the width that boxes refer to",
     "height": "the column of the height that boxes refer to",
 }
-_ROWS = 1000
+IMAGE_ROWS = 8  # at a time where images are read: they are in memory together
+_ROWS = 1000  # at a time otherwise
+
+# Families of types, by the names that pyarrow.types has for them.
+_BYTES = ("binary", "large_binary", "binary_view")
+_TEXT = ("string", "large_string", "string_view")
+_NUMBERS = ("integer", "floating")
+_LISTS = ("list", "large_list", "fixed_size_list", "list_view", "large_list_view")
+# What the columns that options name have to hold; values of other types would be passed over in silence.
+_EXPECTED = {
+    "image": ("bytes, objects with `bytes`, or lists of these", _BYTES),
+    "id": ("text or numbers", _TEXT + _NUMBERS),
+    "caption": ("text", _TEXT),
+    "boxes": ("lists of boxes", _LISTS),
+    "texts": ("lists of texts", _LISTS),
+    "conversations": ("lists of turns", _LISTS),
+    "width": ("numbers", _NUMBERS),
+    "height": ("numbers", _NUMBERS),
+}
 _BROKEN = "\udc80"  # stands for a string that is no UTF-8, and is judged where it is used
 
 
@@ -56,7 +74,7 @@ def read_parquet(root: Path | str, settings: dict[str, str]) -> Iterator[RawItem
         path = f"{folder}/{name}"
         try:
             with files.open(path, "rb") as file:
-                yield from _rows(_parquet_file(file), name, settings)
+                yield from _rows(parquet_file(file), name, settings)
         except (OSError, pa.ArrowInvalid) as error:
             remedy = "run again" if remote else "fetch it again"
             raise GranvitError(f"{path}: no whole Parquet file ({error}); {remedy}") from error
@@ -87,39 +105,87 @@ def open_folder(root: Path | str) -> tuple[fsspec.AbstractFileSystem, str]:
     return files, folder.rstrip("/")
 
 
-def _parquet_file(file: Any) -> pq.ParquetFile:
+def parquet_file(file: Any) -> pq.ParquetFile:
+    """An open Parquet file that is read a little at a time."""
     import pyarrow.parquet as pq
 
-    # Without a buffer size pyarrow reads whole column chunks: hundreds of megabytes where images are.
-    return pq.ParquetFile(file, buffer_size=1 << 20)
+    # Otherwise pyarrow reads the columns of all row groups ahead: a whole file of images.
+    return pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False)
 
 
 def _rows(parquet: pq.ParquetFile, file: str, settings: dict[str, str]) -> Iterator[RawItem]:
+    if not parquet.metadata.num_rows:
+        return  # writers guess types from values, so here they say nothing
     schema = parquet.schema_arrow
-    image = settings.get("image") or _image_column(schema, file)
-    wanted = {name: settings[name] for name in OPTIONS if name in settings} | {"image": image}
-    for name in ("files", "box_format"):
-        wanted.pop(name, None)
-    for option, column in wanted.items():
-        if column.split(".")[0] not in schema.names:
-            listed = ", ".join(schema.names)
-            raise GranvitError(f"{file}: no column {column!r} (option `{option}`); the file has {listed}")
-    several = _is_list(schema.field(image).type)
-    columns = [column.split(".")[0] for option, column in wanted.items() if option != "image"]
-    columns += [_lengths_column(parquet, image)] if several else []
-    for row, values in enumerate(_values(parquet, columns)):
-        yield from _items(file, row, image, len(values[image] or ()) if several else None, values, settings)
+    columns = {option: settings[option] for option in _EXPECTED if option in settings}
+    image = columns["image"] = settings.get("image") or _image_column(schema, file)
+    kinds = {option: _kind(schema, file, option, column) for option, column in columns.items()}
+    one = not _is(kinds["image"], *_LISTS, "null")  # image a row: nothing of its column is read
+    unread = [option for option, kind in kinds.items() if _is(kind, "null")] + ["image"] * one
+    read = {option: column for option, column in columns.items() if option not in unread}
+    for row, values in enumerate(_values(parquet, read)):
+        yield from _items(file, row, image, None if one else values.get("image", 0), values, settings)
 
 
-def _values(parquet: pq.ParquetFile, columns: list[str]) -> Iterator[dict[str, Any]]:
-    """Each row's values of the columns; nothing at all is read for none."""
+def _kind(schema: pa.Schema, file: str, option: str, column: str) -> pa.DataType:
+    """The type of the column that ``option`` names; null also where an object around it is null throughout.
+
+    Raises GranvitError where there is no such column, or where its type can never be what the option expects.
+    """
+    import pyarrow as pa
+
+    kind, around = pa.struct(list(schema)), "the file"
+    for name in _steps(schema, column):
+        if _is(kind, "null"):
+            return kind
+        if not _is(kind, "struct") or kind.get_field_index(name) < 0:
+            held = ", ".join(f.name for f in kind) if _is(kind, "struct") else f"no object, but {kind}"
+            raise GranvitError(f"{file}: no column {column!r} (option `{option}`); {around} has {held}")
+        kind, around = kind.field(name).type, repr(name)
+    expected, family = _EXPECTED[option]
+    judged = _innermost(kind) if option == "image" else kind
+    if not (_is(judged, *family, "null", "dictionary") or isinstance(judged, pa.BaseExtensionType)):
+        raise GranvitError(
+            f"{file}: column {column!r} (option `{option}`) is of type {kind}, expected {expected}; name "
+            "another column or leave the option out"
+        )
+    return kind
+
+
+def _steps(schema: pa.Schema, column: str) -> list[str]:
+    """A dot goes into an object, unless a column is itself called so."""
+    return [column] if column in schema.names else column.split(".")
+
+
+def column_of(batch: pa.RecordBatch, column: str) -> pa.Array:
+    """The values of a column by the name that an option gives it."""
+    import pyarrow.compute as pc
+
+    return pc.struct_field(batch.to_struct_array(), _steps(batch.schema, column))
+
+
+def _values(parquet: pq.ParquetFile, columns: dict[str, str]) -> Iterator[dict[str, Any]]:
+    """Each row's values by option, of ``image`` how many; nothing at all is read for no columns."""
     if not columns:
         yield from ({} for _ in range(parquet.metadata.num_rows))
         return
-    for batch in parquet.iter_batches(_ROWS, columns=list(dict.fromkeys(columns))):
-        names = batch.schema.names
-        for row in zip(*map(_python_values, batch.columns), strict=True):
-            yield dict(zip(names, row, strict=True))
+    leaves, rows = dict(columns), _ROWS
+    if "image" in columns:
+        leaf = _lengths_leaf(parquet, columns["image"])
+        leaves["image"], rows = leaf.path, IMAGE_ROWS if _is_bytes(leaf) else _ROWS
+    for batch in parquet.iter_batches(rows, columns=list(dict.fromkeys(leaves.values()))):
+        found = [
+            (_lengths if option == "image" else _python_values)(column_of(batch, column))
+            for option, column in columns.items()
+        ]
+        for row in zip(*found, strict=True):
+            yield dict(zip(columns, row, strict=True))
+
+
+def _lengths(lists: pa.Array) -> list[int]:
+    import pyarrow.compute as pc
+
+    return [length or 0 for length in pc.list_value_length(lists).to_pylist()]
 
 
 def _python_values(column: pa.Array) -> list[Any]:
@@ -141,7 +207,7 @@ def _items(
 ) -> Iterator[RawItem]:
     name = f"{file.removesuffix('.parquet')}/{row}"
     if "id" in settings:
-        name = identifier(field(values, settings["id"])) or None
+        name = identifier(values.get("id")) or None
     items = [
         RawItem(f"{name}/{part}", Place(file, row=row, column=image, part=part)) for part in range(parts or 0)
     ]
@@ -168,19 +234,17 @@ def _forget(item: RawItem) -> None:
 
 
 def _describe(item: RawItem, values: dict[str, Any], settings: dict[str, str]) -> None:
-    def value(option: str) -> Any:
-        return field(values, settings[option]) if option in settings else None
-
     try:
-        item.caption = text(value("caption"))
+        item.caption = text(values.get("caption"))
     except Broken as cause:
         item.rejects.append(Reject("caption", str(cause)))
-    for region in paired_regions(value("boxes"), value("texts"), settings.get("box_format", "xyxy")):
+    box_format = settings.get("box_format", "xyxy")
+    for region in paired_regions(values.get("boxes"), values.get("texts"), box_format):
         (item.rejects if isinstance(region, Reject) else item.regions).append(region)
-    item.stated_size = size(value("width"), value("height"))
+    item.stated_size = size(values.get("width"), values.get("height"))
     if "conversations" in settings:
         try:
-            item.conversations = turns(value("conversations"))
+            item.conversations = turns(values.get("conversations"))
         except Broken as cause:
             item.rejects.append(Reject("conversation", str(cause)))
 
@@ -191,7 +255,7 @@ def _image_column(schema: pa.Schema, file: str) -> str:
         json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
     )
     named = [name for name in schema.names if _is_image_feature(features.get(name))]
-    found = named or [name for name in schema.names if _holds_bytes(schema.field(name).type)]
+    found = named or [name for name in schema.names if _is(_innermost(schema.field(name).type), *_BYTES)]
     if len(found) != 1:
         what = f"several columns hold images ({', '.join(found)})" if found else "no column holds image bytes"
         listed = ", ".join(schema.names)
@@ -207,24 +271,26 @@ def _is_image_feature(feature: Any) -> bool:
     return False
 
 
-def _holds_bytes(kind: pa.DataType) -> bool:
+def _is(kind: pa.DataType, *names: str) -> bool:
     from pyarrow import types
 
-    if _is_list(kind):
-        return _holds_bytes(kind.value_type)
-    if types.is_struct(kind):
-        return kind.get_field_index("bytes") >= 0 and _holds_bytes(kind.field("bytes").type)
-    return types.is_binary(kind) or types.is_large_binary(kind)
+    return any(getattr(types, f"is_{name}")(kind) for name in names)
 
 
-def _is_list(kind: pa.DataType) -> bool:
-    from pyarrow import types
+def _innermost(kind: pa.DataType) -> pa.DataType:
+    """The type of an image in a column of type ``kind``: inside lists, and ``bytes`` of objects."""
+    if _is(kind, *_LISTS, "dictionary"):
+        return _innermost(kind.value_type)
+    if _is(kind, "struct") and kind.get_field_index("bytes") >= 0:
+        return _innermost(kind.field("bytes").type)
+    return kind
 
-    return types.is_list(kind) or types.is_large_list(kind)
+
+def _lengths_leaf(parquet: pq.ParquetFile, image: str) -> pq.ColumnSchema:
+    """The smallest leaf that tells how many images each list holds: their paths, where they have any."""
+    leaves = map(parquet.schema.column, range(len(parquet.schema)))
+    return min((leaf for leaf in leaves if f"{leaf.path}.".startswith(f"{image}.")), key=_is_bytes)
 
 
-def _lengths_column(parquet: pq.ParquetFile, image: str) -> str:
-    """The smallest leaf that tells how many images each list holds: their paths, not their bytes."""
-    leaves = [parquet.schema.column(number).path for number in range(len(parquet.schema))]
-    leaves = [leaf for leaf in leaves if leaf.split(".")[0] == image]
-    return min(leaves, key=lambda leaf: leaf.endswith(".bytes"))
+def _is_bytes(leaf: pq.ColumnSchema) -> bool:
+    return leaf.physical_type == "BYTE_ARRAY" and leaf.logical_type.type == "NONE"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from granvit.data.adapters.entries import LARGEST_ENTRY, describe, parse_entry
 from granvit.data.adapters.entries import OPTIONS as ENTRY_OPTIONS
-from granvit.data.adapters.folder import IMAGE_SUFFIXES, container_files
+from granvit.data.adapters.folder import container_files, is_image, walk
 from granvit.data.adapters.items import Place, RawItem, Reject
 from granvit.data.adapters.values import Broken, text
 from granvit.errors import GranvitError
@@ -24,17 +24,26 @@ def read_tars(root: Path, settings: dict[str, str]) -> Iterator[RawItem]:
     Headers and the texts beside the images are read, the images are passed over, and nothing is unpacked.
     Members that point elsewhere (absolute names, ``..``, links, devices) are rejected and never followed. A
     tar that is cut off costs what is behind the cut: one item with the cause ``truncated_tar`` stands for it.
-    A ``.json`` that cannot be read costs its image: ``broken_annotations``.
+    A ``.json`` that cannot be read costs its image: ``broken_annotations``. Of several images under one name
+    the first is taken, and the others are duplicates; ``a.depth.png`` beside ``a.jpg`` is no picture.
     """
     root = Path(root)
-    packed = sorted(path for end in ("*.tar.gz", "*.tgz") for path in root.rglob(end) if path.is_file())
-    if packed:
-        raise GranvitError(
-            f"{packed[0]}: a compressed tar has no byte ranges to read from; run `gunzip` on it, so that it "
-            "ends in .tar (images hardly shrink in it anyway)"
-        )
-    for file in container_files(root, settings.get("files", "**/*.tar"), ".tar"):
+    files = container_files(root, settings.get("files", "**/*.tar"), ".tar")
+    if "files" not in settings:
+        _refuse_compressed(root)
+    for file in files:
         yield from _samples(root / file, file, settings)
+
+
+def _refuse_compressed(root: Path) -> None:
+    for folder, names in walk(root):
+        for name in names:
+            if name.endswith((".tar.gz", ".tgz")):
+                raise GranvitError(
+                    f"{root / folder / name}: a compressed tar has no byte ranges to read from; run `gunzip` "
+                    "on it, so that it ends in .tar (images hardly shrink in it anyway), or name the tars to "
+                    "read in the row's option `files`"
+                )
 
 
 def _samples(path: Path, file: str, settings: dict[str, str]) -> Iterator[RawItem]:
@@ -89,29 +98,36 @@ class _Samples:
 
     def _members(self) -> Iterator[tarfile.TarInfo | None]:
         """The members, and None at the end of a tar that is cut off."""
-        try:
-            while (member := self.tar.next()) is not None:
-                self.tar.members.clear()  # tarfile remembers all of them, which may be millions
-                yield member
-        except (tarfile.TarError, OSError):
-            yield None
-            return
-        # A damaged header ends tarfile's reading as quietly as the zeros of a whole tar's end do.
-        self.tar.fileobj.seek(self.tar.offset)
-        if self.tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-            yield None
+        while True:
+            try:
+                while (member := self.tar.next()) is not None:
+                    self.tar.members.clear()  # tarfile remembers all of them, which may be millions
+                    yield member
+            except (tarfile.TarError, OSError):
+                yield None
+                return
+            # A damaged header ends tarfile's reading as quietly as the zeros of a whole tar's end do.
+            file = self.tar.fileobj
+            file.seek(self.tar.offset)
+            if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                yield None
+                return
+            while (block := file.read(tarfile.BLOCKSIZE)) == bytes(tarfile.BLOCKSIZE):
+                pass
+            if not block.strip(b"\0"):
+                return
+            # `cat a.tar b.tar` is one file with two ends; tarfile goes on from its offset.
+            self.tar.offset = file.tell() - len(block)
 
     def _sample(self) -> Iterator[RawItem]:
         members, self.members = self.members, {}
-        # `a.jpg` is the image where `a.depth.png` lies beside it.
-        extensions = sorted(members, key=lambda extension: ("." in extension, extension))
-        images = [ext for ext in extensions if f".{ext.rpartition('.')[2]}" in IMAGE_SUFFIXES]
         if not members:
             return
-        item = RawItem(os.path.normpath(f"{self.prefix}/{self.stem}"), None)
-        if images:
-            image = members[images[0]]
-            item.place = Place(self.file, image.offset_data, image.size)
+        images = sorted(extension for extension in members if is_image(f"image.{extension}"))
+        # `a.jpg` is the image where `a.depth.png` lies beside it.
+        images = [extension for extension in images if "." not in extension] or images
+        places = [Place(self.file, members[name].offset_data, members[name].size) for name in images]
+        item = RawItem(os.path.normpath(f"{self.prefix}/{self.stem}"), places[0] if places else None)
         try:
             if "json" in members:
                 describe(item, parse_entry(self._read(members["json"])), self.settings)
@@ -119,10 +135,11 @@ class _Samples:
             item.place = replace(item.place or Place(self.file), problem=str(cause))
         try:
             if "txt" in members and not item.caption:
-                item.caption = text(self._read(members["txt"]).decode("utf-8", "surrogateescape"))
+                item.caption = text(self._read(members["txt"]).decode("utf-8-sig", "surrogateescape"))
         except Broken as cause:
             item.rejects.append(Reject("caption", str(cause)))
         yield item
+        yield from (RawItem(item.original_id, extra) for extra in places[1:])
 
     def _read(self, member: tarfile.TarInfo) -> bytes:
         if member.size > LARGEST_ENTRY:

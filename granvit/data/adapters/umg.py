@@ -6,14 +6,13 @@ and masks of image and regions), but not under which names; so the names are opt
 
 from __future__ import annotations
 
-import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from granvit.data.adapters.entries import LARGEST_ENTRY, describe, parse_entry
 from granvit.data.adapters.entries import OPTIONS as ENTRY_OPTIONS
-from granvit.data.adapters.folder import IMAGE_SUFFIXES
+from granvit.data.adapters.folder import below, is_image, walk
 from granvit.data.adapters.items import Place, RawItem
 from granvit.data.adapters.json_stream import open_text
 from granvit.data.adapters.values import Broken, loose_image
@@ -36,24 +35,23 @@ def read_umg(root: Path, settings: dict[str, str]) -> Iterator[RawItem]:
 
 
 def _files(root: Path, settings: dict[str, str]) -> Iterator[RawItem]:
-    for place, folders, names in os.walk(root / settings.get("images", "."), followlinks=True):
-        folders.sort()
-        folder = Path(place).relative_to(root).as_posix()
+    start = settings.get("images", ".")
+    for place, names in walk(root / start):
+        folder = below(start, place)
         images: dict[str, list[str]] = {}
-        for name in sorted(names):
-            if Path(name).suffix.lower() in IMAGE_SUFFIXES:
-                images.setdefault(Path(name).stem, []).append(name)
+        for name in filter(is_image, names):
+            images.setdefault(Path(name).stem, []).append(name)
         texts = {Path(name).stem: name for name in names if name.endswith(".json")}
         for stem in sorted(images.keys() | texts.keys()):
-            item = RawItem(os.path.normpath(f"{folder}/{stem}"), None)
-            places = [Place(os.path.normpath(f"{folder}/{name}")) for name in images.get(stem, ())]
+            item = RawItem(below(folder, stem), None)
+            places = [Place(below(folder, name)) for name in images.get(stem, ())]
             if places:
                 item.place = places[0]
             try:
                 if stem in texts:
-                    describe(item, parse_entry(_read(Path(place) / texts[stem])), settings)
+                    describe(item, parse_entry(_read(root / folder / texts[stem])), settings)
             except (Broken, OSError):
-                item.place = Place(os.path.normpath(f"{folder}/{texts[stem]}"), problem="broken_annotations")
+                item.place = Place(below(folder, texts[stem]), problem="broken_annotations")
             yield item
             yield from (RawItem(item.original_id, extra) for extra in places[1:])
 
