@@ -34,10 +34,10 @@ def export(inputs: Sequence[str | Path], out: str | Path, form: str, log: str | 
     """Write the images of shards (``.tar`` or the index beside it) or mixtures; how many were written.
 
     ``form``: ``llava``, ``conversations.json``, a list with one conversation an image, and one more where it
-    has Caption2Bbox questions; ``coco``,
-    ``instances.json``, boxes as x, y, width, height with their texts as ``caption``. Boxes are pixels of the
-    image as shown: a reader that ignores EXIF's orientation has to apply it first. Raises GranvitError where
-    ``out`` exists, an input is none of ours, or an image comes twice.
+    has Caption2Bbox questions; ``coco``, ``instances.json``, boxes as x, y, width, height with their texts as
+    ``caption``. Boxes are pixels of the image as shown: a reader that ignores EXIF's orientation has to apply
+    it first. Raises GranvitError where ``out`` exists or cannot be made, an input is none of ours, an image
+    comes twice, or its bytes are not those of the index.
     """
     writers = {"llava": _write_llava, "coco": _write_coco}
     if form not in writers:
