@@ -81,14 +81,20 @@ class Endpoint:
 
     ``key_variable``: the environment variable that holds the key, if the endpoint wants one.
     ``refusals_count``: whether refused questions count towards ``give_up_after`` too; they need not where the
-    caller finds out by other means whether the endpoint or the question is at fault.
+    caller finds out by other means whether the endpoint or the question is at fault. ``keep_empty``: whether
+    a reply without a word is kept; it is not where it is taken for a fault that may be mended.
     """
 
     def __init__(
-        self, settings: EndpointSettings, cache: Cache, key_variable: str, refusals_count: bool = True
+        self,
+        settings: EndpointSettings,
+        cache: Cache,
+        key_variable: str,
+        refusals_count: bool = True,
+        keep_empty: bool = True,
     ) -> None:
         self.settings, self.cache, self.key_variable = settings, cache, key_variable
-        self.refusals_count = refusals_count
+        self.refusals_count, self.keep_empty = refusals_count, keep_empty
         self.address = f"{str(settings.url).rstrip('/')}/chat/completions"
         self.down: str | None = None  # why it is not asked any more
         self.hopeless = False  # and never will be: it said that any other question would fare alike
@@ -120,7 +126,8 @@ class Endpoint:
                 if known is None:
                     self._fail_if_down()  # before the content is made, which may take images
                     known = self.ask(content(), temperature, max_tokens)
-                    self.cache.put(key, str(self.settings.model), known)
+                    if known.text or self.keep_empty:
+                        self.cache.put(key, str(self.settings.model), known)
                 return known
         finally:
             with self._lock:
@@ -182,11 +189,10 @@ class Endpoint:
         return retrying(self._ask_once, body)
 
     def _pause(self, state: tenacity.RetryCallState) -> float:
-        """As long as the endpoint asked for, else twice as long each time, with a random share so that
-        questions asked together do not come back together."""
-        after = getattr(state.outcome.exception(), "after", None)
-        longest = self.settings.max_wait
-        return after if after is not None else tenacity.wait_random_exponential(0.5, longest)(state)
+        """Twice as long each time, with a random share so that questions asked together do not come back
+        together; at least as long as the endpoint asked for, whose date may be over by our clock."""
+        after = getattr(state.outcome.exception(), "after", None) or 0.0
+        return max(after, tenacity.wait_random_exponential(0.5, self.settings.max_wait)(state))
 
     def _ask_once(self, body: dict) -> Reply:
         self._fail_if_down()
@@ -198,9 +204,10 @@ class Endpoint:
             )
         try:
             status, headers, text = self._post(body, key)
-        except (requests.Timeout, TimeoutError):
+        except (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError):
             raise _Passing(f"no reply within {self.settings.timeout:g} s") from None
-        except (requests.RequestException, ValueError) as error:  # ValueError: a redirect to no address
+        except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
+            # ValueError: a redirect to no address
             raise _Passing(f"no connection ({type(error).__name__})") from None
         if status in PASSING:
             after = retry_after(headers.get("Retry-After"))
@@ -230,24 +237,24 @@ class Endpoint:
         return text.replace(key, "***") if key else text
 
     def _post(self, body: dict, key: str) -> tuple[int, requests.structures.CaseInsensitiveDict, str]:
-        """Status, headers and text; the whole exchange within the time limit, however slowly it drips in."""
+        """Status, headers and text, of which no more than LARGEST_REPLY and a piece is held.
+
+        A body that drips in ends at the time limit, and one that falls silent at most as long again after.
+        Only a head that drips escapes it. Raises what requests and urllib3 raise, and TimeoutError.
+        """
         deadline = time.monotonic() + self.settings.timeout
         with requests.post(
             self.address, json=body, auth=_Key(key), timeout=self.settings.timeout, stream=True,
             allow_redirects=False,
         ) as response:  # fmt: skip
             text = b""
-            try:
-                for piece in response.iter_content(None):
-                    text += piece
-                    if time.monotonic() > deadline:
-                        raise TimeoutError
-                    if len(text) > LARGEST_REPLY:
-                        break
-            except requests.ConnectionError as error:
-                if isinstance(error.args[0], urllib3.exceptions.ReadTimeoutError):
-                    raise TimeoutError from None  # requests calls a pause inside a reply a lost connection
-                raise
+            # read1 gives what is there; iter_content waits for all that a Content-Length announces.
+            while piece := response.raw.read1(1 << 16, decode_content=True):
+                text += piece
+                if time.monotonic() > deadline:
+                    raise TimeoutError
+                if len(text) > LARGEST_REPLY:
+                    break
             return response.status_code, response.headers, text.decode("utf-8", errors="replace")
 
 
@@ -263,7 +270,7 @@ def shown(address: str) -> str:
 
 
 def retry_after(value: str | None) -> float | None:
-    """Seconds of a `Retry-After` header: a number, or a date."""
+    """Seconds of a `Retry-After` header, a number or a date; 0 for what is over, None for what is neither."""
     if value is None:
         return None
     try:
@@ -278,12 +285,18 @@ def retry_after(value: str | None) -> float | None:
 
 def _completion(text: str) -> Reply:
     """The reply inside a chat completion. Raises ValueError for what is none; it is worth another try, since
-    proxies answer for the model."""
+    proxies answer for the model. Raises Unanswered where the model itself ended without a word."""
     try:
         choice = json.loads(text)["choices"][0]
-        content = choice["message"]["content"]
+        content, end = choice["message"]["content"], choice.get("finish_reason")
+        if isinstance(content, list):  # of parts, as some servers send it
+            content = "".join(part["text"] for part in content if part["type"] == "text") or None
     except (ValueError, KeyError, IndexError, TypeError, RecursionError):
         raise ValueError("not a chat completion") from None
+    if content is None and end in ("length", "content_filter"):
+        # Reasoning took its tokens, or a filter its words: asked the same, it does the same. It is no empty
+        # reply either, since that would be kept, and still stand there when the server has been mended.
+        raise Unanswered(f"a chat completion without text, finish_reason {end}")
     if not isinstance(content, str):
         raise ValueError("a chat completion without text")
-    return Reply(content.strip(), choice.get("finish_reason") == "length")
+    return Reply(content.strip(), end == "length")

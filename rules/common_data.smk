@@ -77,8 +77,8 @@ def filter_rules(wildcards):
 
 
 def rules_of(source, scale):
-    """The filters of a scale for a source."""
-    return settings(scale).data.filters.of(source.data_type).model_dump()
+    """The filters of a scale for a source; instruction data pass whatever these are."""
+    return {} if source.data_type == "instruction" else settings(scale).data.filters.of(source.data_type).model_dump()
 
 
 def shard_files(scale, step, suffix, use=None):

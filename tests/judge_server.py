@@ -41,7 +41,7 @@ class Server(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}/v1"
         self.requests: list[dict] = []
         self.keys: list[str | None] = []
-        self.say = lambda request: "1.0"  # text, or (status, headers, body)
+        self.say = lambda request: "1.0"  # text, or (status, headers, body: text, or pieces of text or bytes)
 
     def prompts(self) -> list[str]:
         return [request["messages"][0]["content"] for request in self.requests]
@@ -62,7 +62,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         for piece in [body] if isinstance(body, str) else body:
             try:
-                self.wfile.write(piece.encode())
+                self.wfile.write(piece.encode() if isinstance(piece, str) else piece)
             except OSError:
                 return  # the client has hung up
 

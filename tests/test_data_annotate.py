@@ -218,14 +218,19 @@ def test_only_the_settings_of_a_sources_own_annotators_count():
     assert annotation_settings(photos, surer) != annotation_settings(photos, data)
 
 
-def test_filters_count_for_the_captioner_alone_which_is_asked_about_nothing_they_drop():
+def test_filters_count_where_annotators_pass_over_what_they_drop():
     data = load_config("mini").data
     natural = data.filters.natural.model_copy(update={"min_box_area": 9.0})
     looser = data.model_copy(update={"filters": data.filters.model_copy(update={"natural": natural})})
     found, described = row(boxes="detector", text="none"), row(text="captioner")
+    page = row(data_type="ocr", boxes="ocr", text="ocr")
     assert annotation_settings(described, looser) != annotation_settings(described, data)
-    for source in (found, row(), row(data_type="ocr", text="captioner")):
+    for source in (found, page, row(), row(data_type="ocr", text="captioner")):
         assert annotation_settings(source, looser) == annotation_settings(source, data)
+    natural = data.filters.natural.model_copy(update={"min_image_side": 9})
+    smaller = data.model_copy(update={"filters": data.filters.model_copy(update={"natural": natural})})
+    assert annotation_settings(found, smaller) != annotation_settings(found, data)
+    assert annotation_settings(row(), smaller) == annotation_settings(row(), data)
 
 
 def test_settings_of_speed_annotate_nothing_anew():

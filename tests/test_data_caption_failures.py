@@ -155,6 +155,22 @@ def test_a_server_that_answers_nothing_but_a_plain_question_costs_no_captions(se
     assert not read_csv(out[1]) and sum(len(record.regions) for record in read_records(out[0])) == 12
 
 
+def test_a_server_that_answers_without_a_word_costs_no_captions(server, tmp_path):
+    server.say = lambda request: ""
+    in_tar = write_shard(tmp_path / "0.tar", [sample(i) for i in range(6)])
+    out = [tmp_path / name for name in ("0.jsonl", "rejects.csv", "counts.csv")]
+
+    def annotate():
+        asker = captioner(tmp_path, url=server.url, max_reject_share=0.1)
+        annotate_shard(in_tar, *out, [asker], tmp_path / "journal")
+
+    with pytest.raises(GranvitError, match=r"left 18 of 18 unanswered \(an empty answer: 18\)"):
+        annotate()
+    server.say = polite  # mended
+    annotate()
+    assert not read_csv(out[1]) and sum(len(record.regions) for record in read_records(out[0])) == 12
+
+
 @pytest.mark.parametrize("images", [1, 2, 6])
 def test_an_image_that_breaks_each_of_its_questions_does_not_stop_its_source(server, tmp_path, images):
     broken = Picture(sample(0)).data_uri(None).encode().partition(b",")[2]

@@ -12,6 +12,7 @@ from PIL import Image
 
 from granvit.boxes import iou
 from granvit.data.detect import Detector, nms
+from granvit.data.filters import FilterRules
 from granvit.data.images import decode_rgb
 from granvit.data.records import Record, Region
 from granvit.data.shards import Sample
@@ -142,6 +143,18 @@ def test_an_images_boxes_do_not_depend_on_its_batch(saved, name, batch_size):
             assert one.box == pytest.approx(other.box, abs=0.011)
             assert one.score == pytest.approx(other.score, abs=1.1e-4)
     assert len({str(one.record.regions) for one in together}) > 1  # the model does look at the image
+
+
+def test_nothing_is_looked_for_in_images_that_the_filters_drop(saved):
+    # A model's own resizing may leave nothing of a picture as thin as the first.
+    rules = FilterRules(min_image_side=45, image_aspect=3.0)
+    sizes = [(1000, 10), (96, 64), (40, 40), (96, 64)]
+    mixed = [sample(i, noise(i, size), [Region([0, 0, 9, 9], "old")]) for i, size in enumerate(sizes)]
+    found = detector(saved / "yolos", filters=rules).annotate(mixed)
+    assert [one.record.key for one in found] == ["k0", "k1", "k2", "k3"]
+    assert [len(one.record.regions) > 0 for one in found] == [False, True, False, True]
+    assert all([reject.cause for reject in one.rejects] == ["replaced_by_annotator"] for one in found)
+    assert found[1] == detector(saved / "yolos").annotate(mixed[1:2])[0]
 
 
 def test_score_limit_and_count_keep_the_surest_boxes_surest_first(saved):

@@ -108,6 +108,14 @@ def test_global_captions_of_all_images_can_come_along(indexes, tmp_path):
     assert every["qa"]["bbox2caption"] == 30
 
 
+def test_why_an_image_is_left_out_is_told_where_all_captions_come_along_too(tmp_path):
+    source = spec(write_coco(tmp_path / "raw", images=10), captions="none")
+    index = prepare(source, tmp_path)
+    _, chosen = _build(index, tmp_path, budget=9)
+    _, every = _build(index, tmp_path, budget=9, global_captions="all")
+    assert chosen["left_out"]["budget"] > 0 and every["left_out"] == chosen["left_out"]
+
+
 def _regions(rows):
     return {(row["key"], *item["box"]) for row in rows for item in row["qa"] if item["box"]}
 

@@ -12,6 +12,7 @@ from data_worlds import encode, needs_ocr
 from PIL import Image, ImageDraw, ImageFont
 
 from granvit.boxes import iou
+from granvit.data.filters import FilterRules
 from granvit.data.ocr import OcrEngine, OcrReader
 from granvit.data.ocr_models import model_folder
 from granvit.data.records import Record, Region
@@ -82,6 +83,15 @@ def test_regions_that_the_source_brought_are_replaced_and_counted(models):
 def test_an_empty_page_has_no_lines(models):
     (found,) = read(models, page(text=""))
     assert found.record.regions == [] and found.rejects == []
+
+
+@pytest.mark.slow
+@needs_ocr
+def test_a_page_that_the_filters_drop_is_not_read(models):
+    for side, lines in ((100, 1), (5000, 0)):
+        reader = OcrReader(OcrEngine(models), 0.5, FilterRules(min_image_side=side, image_aspect=None))
+        (found,) = reader.annotate([page()])
+        assert len(found.record.regions) == lines
 
 
 @needs_ocr

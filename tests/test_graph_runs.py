@@ -78,6 +78,10 @@ def test_changed_data_settings_rerun_what_depends_on_them(made):
     server = made / "server.yaml"
     server.write_text("data: {max_reject_share: 0.5, captioner: {url: 'http://elsewhere:1/v1', retries: 1}}")
     assert "Nothing to be done" in call(made, "snakemake", "-n", "smoke", "--configfile", "server.yaml")
+    natural = "data={filters: {natural: {min_box_area: 20000}}}"
+    plan = planned(call(made, "snakemake", "-n", "smoke", "--config", natural))
+    assert plan["filter_regions"] == 1 and "annotate_regions" not in plan
+    assert "projector" not in {*plan}, "no filter touches instruction data"
     lines = made / "lines.yaml"
     lines.write_text("data: {ocr: {min_score: 0.9}}")
     plan = planned(call(made, "snakemake", "-n", "smoke", "--configfile", "lines.yaml"))

@@ -29,6 +29,8 @@ def main(job, log):
         journal=state / f"{job.wildcards.shard}-{settings}.jsonl",
         log=log,
     )
+    for of_other_settings in state.glob(f"{job.wildcards.shard}-*.jsonl"):
+        of_other_settings.unlink()
 
 
 run(snakemake, main)

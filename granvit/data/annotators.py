@@ -7,6 +7,7 @@ from typing import Any
 
 from granvit.compute import Compute
 from granvit.data.annotate import Annotator
+from granvit.data.filters import FilterRules
 from granvit.data.sources import SourceSpec
 from granvit.data_settings import Data
 
@@ -20,22 +21,25 @@ _OCR_RUNS = {"device"}
 
 def annotation_settings(source: SourceSpec, data: Data, rendered: bool = False) -> dict[str, Any]:
     """What a source's boxes and texts depend on: where each comes from, and the settings of the annotators
-    that the source uses. A change of any other setting annotates nothing anew. The captioner's depend on the
-    filters, since it is asked about nothing that they drop.
+    that the source uses. A change of any other setting annotates nothing anew. Filters are among them, since
+    nothing is looked for in images that they drop, and no captions are asked for what they drop.
 
     ``rendered``: the miniature drew the source's pages, whose letters are large enough to be found on smaller
     pictures than people's pages need (``ocr.rendered_detection_side``).
     """
     chosen: dict[str, Any] = {"boxes": source.boxes, "captions": source.captions, "text": source.text}
+    filters = data.filters.of(source.data_type)
     if source.boxes == "detector":
         chosen["detector"] = data.detector.model_dump(exclude=_DETECTOR_RUNS)
     if "captioner" in (source.captions, source.text):
         chosen["captioner"] = data.captioner.model_dump(exclude=_CAPTIONER_RUNS)
-        chosen["filters"] = data.filters.of(source.data_type).model_dump()
+        chosen["filters"] = filters.model_dump()
     if source.boxes == "ocr":
         chosen["ocr"] = data.ocr.model_dump(exclude={*_OCR_RUNS, "rendered_detection_side"})
         if rendered and data.ocr.rendered_detection_side:
             chosen["ocr"]["detection_side"] = data.ocr.rendered_detection_side
+    if source.boxes in ("detector", "ocr"):
+        chosen["image_rules"] = filters.model_dump(include={"min_image_side", "image_aspect"})
     return chosen
 
 
@@ -58,10 +62,10 @@ def build_annotators(
         from granvit.data.detect import Detector
 
         how = data.detector.model_dump(include=_DETECTOR_RUNS)
-        annotators.append(Detector(**chosen["detector"], **how, device=compute.device))
+        rules = FilterRules(**chosen["image_rules"])
+        annotators.append(Detector(**chosen["detector"], **how, device=compute.device, filters=rules))
     if "captioner" in chosen:
         from granvit.data.caption import Captioner
-        from granvit.data.filters import FilterRules
         from granvit.data_settings import CaptionerSettings
 
         how = data.captioner.model_dump(include=_CAPTIONER_RUNS)
@@ -83,5 +87,6 @@ def build_annotators(
         models = dict(chosen["ocr"])
         min_score = models.pop("min_score")
         how = data.ocr.model_dump(include=_OCR_RUNS)
-        annotators.append(OcrReader(OcrEngine(threads=threads, **models, **how), min_score))
+        rules = FilterRules(**chosen["image_rules"])
+        annotators.append(OcrReader(OcrEngine(threads=threads, **models, **how), min_score, rules))
     return annotators

@@ -75,7 +75,7 @@ class ServerBackend:
                 "data.captioner.backend: transformers"
             )
         self.settings, self.log, self.parallel = settings, log, settings.concurrency
-        self.endpoint = Endpoint(settings, cache, KEY_VARIABLE, refusals_count=False)
+        self.endpoint = Endpoint(settings, cache, KEY_VARIABLE, refusals_count=False, keep_empty=False)
 
     def ask(self, picture: Picture, questions: dict[str, Question]) -> dict[str, Reply | Unanswered]:
         """One after the other; concurrency is over images."""

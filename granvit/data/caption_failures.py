@@ -15,7 +15,7 @@ _EXAMPLES = 3
 
 
 class FailureLimit:
-    """Counts, over the images of a job, what was asked and what stayed without an answer.
+    """Counts, over the images of a job, what was asked and what stayed without an answer, or a word in it.
 
     A back end that answers a plain question may still fail the real ones, all of them (its context is too
     short, say): that must not cost a source its captions. ``max_share``: of the questions that may fail.
@@ -29,7 +29,7 @@ class FailureLimit:
 
     def add(self, key: str, answers: list[Reply | Unanswered]) -> None:
         """Enter the answers to all questions about the image with this key."""
-        failed = [_reason(answer) for answer in answers if isinstance(answer, Unanswered)]
+        failed = list(filter(None, map(_reason, answers)))
         self._images += bool(answers)
         self._asked += len(answers)
         self._images_failed += bool(failed)
@@ -55,5 +55,7 @@ class FailureLimit:
         )
 
 
-def _reason(answer: Unanswered) -> str:
+def _reason(answer: Reply | Unanswered) -> str | None:
+    if isinstance(answer, Reply):
+        return None if answer.text else "an empty answer"
     return f"HTTP {answer.status}" if isinstance(answer, Refused) else str(answer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import compress, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,6 +14,7 @@ from PIL import Image
 from granvit.boxes import clip_box
 from granvit.data.adapters.items import Reject
 from granvit.data.annotate import REPLACED, Annotated
+from granvit.data.filters import FilterRules
 from granvit.data.images import decode_rgb
 from granvit.data.records import Region
 from granvit.data.shards import Sample
@@ -59,6 +60,9 @@ class Detector:
     rest the ``max_boxes`` surest, surest first. The model sees ``images_at_once`` images of equal size at a
     time, not padded to that of the largest (YOLOS knows no padding mask, and DETR's backbone does not look
     at it): an image's boxes must not depend on its company.
+
+    ``filters``: in images that their rules on size and shape drop, nothing is looked for (None: in all).
+    That spares most of a web source's images, and the models pictures of a few pixels' height.
     """
 
     causes = (REPLACED,)
@@ -73,33 +77,34 @@ class Detector:
         max_boxes: int = 100,
         batch_size: int = 8,
         device: str = "auto",
+        filters: FilterRules | None = None,
     ):
         if backend not in BACKENDS:
             raise GranvitError(f"data.detector.backend is {backend!r}; expected one of {', '.join(BACKENDS)}")
         self.backend, self.model, self.weights, self.device = backend, model, weights, device
         self.min_score, self.nms_iou, self.max_boxes = min_score, nms_iou, max_boxes
         self.images_at_once, self.batch_size = batch_size, batch_size * _BATCHES_AT_ONCE
+        self.filters = filters
         self._loaded: Backend | None = None
 
     def describe(self) -> dict[str, str]:
         weights = f" {self.weights}" if self.weights else ""
         nms = "no nms" if self.nms_iou is None else f"nms {self.nms_iou}"
         limits = f"score>={self.min_score} {nms} max {self.max_boxes}"
+        limits += self.filters.describe_images() if self.filters else ""
         return {"detector": f"{self.backend} {self.model}{weights} {limits}"}
 
     def annotate(self, samples: list[Sample]) -> list[Annotated]:
         if self._loaded is None:
             self._loaded = self._load()
-        found = self._detect([sample.image for sample in samples])
-        return [
-            Annotated(
-                replace(
-                    sample.record, regions=self._regions(seen, sample.record.width, sample.record.height)
-                ),
-                [Reject("region", REPLACED, 1)] * len(sample.record.regions),
-            )
-            for sample, seen in zip(samples, found, strict=True)
-        ]
+        passing = [not self.filters or self.filters.let_in(sample.record) for sample in samples]
+        found = iter(self._detect([sample.image for sample in compress(samples, passing)]))
+        results = []
+        for sample, passes in zip(samples, passing, strict=True):
+            record, rejects = sample.record, [Reject("region", REPLACED, 1)] * len(sample.record.regions)
+            regions = self._regions(next(found), record.width, record.height) if passes else []
+            results.append(Annotated(replace(record, regions=regions), rejects))
+        return results
 
     def close(self) -> None:
         self._loaded = None

@@ -38,6 +38,23 @@ class FilterRules:
 
     def in_order(self) -> list[Rule]:
         """The rules that are on, in the order in which they apply."""
+        on_boxes = self._on_boxes() if self.box_rules else []
+        last = ImageRule("regions", lambda r: len(r.regions) >= self.min_regions)
+        return [*self._on_images(), *on_boxes, last]
+
+    def let_in(self, record: Record) -> bool:
+        """Whether the image passes the rules on its size and shape, whatever boxes it will have."""
+        return all(rule.apply(record) for rule in self._on_images())
+
+    def switched_off(self) -> list[Rule]:
+        """The rules that are only counted."""
+        return [] if self.box_rules else self._on_boxes()
+
+    def describe_images(self) -> str:
+        """What ``let_in`` depends on, to go behind an annotator's own settings."""
+        return f" in images of side>{self.min_image_side} aspect<={self.image_aspect}"
+
+    def _on_images(self) -> list[Rule]:
         rules: list[Rule] = []
         if self.min_image_side is not None:
             rules.append(ImageRule("image_side", lambda r: min(r.width, r.height) > self.min_image_side))
@@ -45,13 +62,7 @@ class FilterRules:
             rules.append(
                 ImageRule("image_aspect", lambda r: _aspect_fits(r.width, r.height, self.image_aspect))
             )
-        if self.box_rules:
-            rules += self._on_boxes()
-        return [*rules, ImageRule("regions", lambda r: len(r.regions) >= self.min_regions)]
-
-    def switched_off(self) -> list[Rule]:
-        """The rules that are only counted."""
-        return [] if self.box_rules else self._on_boxes()
+        return rules
 
     def _on_boxes(self) -> list[Rule]:
         rules: list[Rule] = []

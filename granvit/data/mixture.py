@@ -107,9 +107,8 @@ def build_mixture(
         hashes = unit_hashes(row, ocr_share)
         taken = [value is not None and value < limit for value in hashes]
         if not any(taken):
-            if every_caption:
-                return region_questions(row, ("global_caption",))
-            return "no_region" if not hashes else "ocr_share" if None in hashes else "budget"
+            caption = region_questions(row, ("global_caption",)) if every_caption else []
+            return caption or ("no_region" if not hashes else "ocr_share" if None in hashes else "budget")
         regions = row["regions"]
         if not by_image:
             regions = [region for region, is_taken in zip(regions, taken, strict=True) if is_taken]

@@ -19,6 +19,7 @@ from PIL import Image
 from granvit.boxes import clip_box
 from granvit.data.adapters.items import Reject
 from granvit.data.annotate import REPLACED, Annotated
+from granvit.data.filters import FilterRules
 from granvit.data.images import decode_rgb
 from granvit.data.ocr_models import model_folder
 from granvit.data.records import Region
@@ -92,18 +93,20 @@ class OcrReader:
     """Annotator: replaces a record's regions by the text lines that PaddleOCR reads in the image.
 
     Lines read with a confidence below ``min_score`` are rejected (``ocr_score``). Sec. 3: OCR images get
-    local regions only, since a global description of a page says little.
+    local regions only, since a global description of a page says little. Images that the rules of ``filters``
+    on size and shape drop are not read (None: all are).
     """
 
     batch_size = 1  # a page is a batch of lines already; and a killed job loses one page at most
     causes = (REPLACED, LOW_SCORE)
 
-    def __init__(self, engine: OcrEngine, min_score: float):
-        self.engine, self.min_score = engine, min_score
+    def __init__(self, engine: OcrEngine, min_score: float, filters: FilterRules | None = None):
+        self.engine, self.min_score, self.filters = engine, min_score, filters
         self._pipeline = None
 
     def describe(self) -> dict[str, str]:
-        return {"ocr": f"{self.engine.describe()} score>={self.min_score}"}
+        said = f"{self.engine.describe()} score>={self.min_score}"
+        return {"ocr": said + (self.filters.describe_images() if self.filters else "")}
 
     def annotate(self, samples: list[Sample]) -> list[Annotated]:
         if self._pipeline is None:
@@ -114,7 +117,8 @@ class OcrReader:
         self._pipeline = None
 
     def _annotate(self, sample: Sample) -> Annotated:
-        lines = read_lines(self._pipeline, decode_rgb(sample.image))
+        passes = not self.filters or self.filters.let_in(sample.record)
+        lines = read_lines(self._pipeline, decode_rgb(sample.image)) if passes else []
         kept = [line for line in lines if line.score >= self.min_score]
         rejects = [Reject("region", REPLACED, 1)] * len(sample.record.regions)
         rejects += [Reject("region", LOW_SCORE, 1)] * (len(lines) - len(kept))
