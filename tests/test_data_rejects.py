@@ -124,9 +124,20 @@ def test_one_bad_image_in_a_small_shard_says_little_about_a_source_of_several(tm
             ingest(source, tmp_path / "all", shard, max_reject_share=0.1)
 
 
-def test_chance_draws_images_not_their_boxes(tmp_path):
+def test_chance_draws_images_with_their_boxes(tmp_path):
     root = write_coco(tmp_path / "raw", images=6, boxes=5)
     (root / "images/0.jpg").unlink()
     source = spec(root, shards=2)
     for shard in range(2):  # in one of these an image of three is missing, and with it five boxes
         ingest(source, tmp_path / "out", shard, max_reject_share=0.1)
+
+
+def test_boxes_that_are_lost_one_by_one_are_no_chance_of_a_few_images(tmp_path):
+    root = write_coco(tmp_path / "raw", images=20, boxes=5)
+    content = json.loads((root / "instances.json").read_text())
+    for annotation in content["annotations"][::5]:  # one of each image's five
+        annotation["bbox"] = [10, 10, -5, 5]
+    (root / "instances.json").write_text(json.dumps(content))
+    with pytest.raises(GranvitError, match="regions were rejected"):
+        for shard in range(2):  # with so many boxes lost by image, chance would be an explanation
+            ingest(spec(root, shards=2), tmp_path / "out", shard, max_reject_share=0.08)

@@ -158,7 +158,11 @@ def test_receipts_read_by_paddleocr_become_shards_whose_numbers_a_recount_confir
     for file in chosen:
         os.symlink(file, pages / file.name)
     row = {"data_type": "ocr", "adapter": "folder", "boxes": "ocr", "text": "ocr"}
+    journal = copy_repository(tmp_path / "clone") / "state/mini/annotate/Mine/00000-0f0f0f0f.jsonl"
+    journal.parent.mkdir(parents=True)
+    journal.write_text("of a run with other settings, which was killed")
     reports = build(tmp_path / "clone", path=str(pages), **row)
+    assert not list(journal.parent.iterdir())
     passing = [file for file in chosen if all(rule(*size_of(file), []) for rule, _ in IMAGE_RULES.values())]
     assert 0 < len(passing) < 4  # one is too small, and not read
     found, sure = count_lines(passing, tmp_path / "clone/results/mini/data/ocr_models")

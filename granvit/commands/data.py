@@ -25,7 +25,7 @@ def add_commands(groups: Any) -> None:
     export.set_defaults(run=run_export)
 
     summary = commands.add_parser("summary", help="images, captions, regions and turns by source")
-    summary.add_argument("indexes", nargs="+", metavar="INDEX", help="packed .tar or .parquet")
+    summary.add_argument("indexes", nargs="+", metavar="SHARD", help="packed .tar or .parquet")
     summary.add_argument("--json", action="store_true", help="print JSON instead of a table")
     summary.set_defaults(run=run_summary)
 

@@ -62,7 +62,7 @@ class Detector:
     at it): an image's boxes must not depend on its company.
 
     ``filters``: in images that their rules on size and shape drop, nothing is looked for (None: in all).
-    That spares most of a web source's images, and the models pictures of a few pixels' height.
+    That spares the work on a web source's small images, and the models pictures of a few pixels' height.
     """
 
     causes = (REPLACED,)

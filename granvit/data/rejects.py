@@ -34,6 +34,7 @@ class Ledger:
         self._causes: Counter[tuple[str, str]] = Counter()
         self._examples: dict[tuple[str, str], list[str]] = {}
         self._harmless: Counter[str] = Counter()
+        self._squares = 0  # of how many regions each image lost, over all images
 
     def add(self, key: str, regions: int | None, rejects: list[Reject]) -> None:
         """Enter an image that came in: ``regions`` that went out with it (None: it was rejected itself), and
@@ -42,6 +43,7 @@ class Ledger:
         self.images_out += regions is not None
         self.regions_out += regions or 0
         self.regions_in += (regions or 0) + sum(reject.regions for reject in rejects)
+        lost = 0
         for reject in rejects:
             self._rows.writerow([key, reject.what, reject.cause, reject.regions])
             self._causes[reject.what, reject.cause] += 1
@@ -51,6 +53,9 @@ class Ledger:
             # An image that is not named, but has boxes, was lost: its annotations belong to something.
             if reject.cause in _NO_DAMAGE and (reject.what == "region" or not reject.regions):
                 self._harmless[reject.what] += 1
+            else:
+                lost += reject.regions
+        self._squares += lost**2
 
     def counts(self) -> list[int]:
         """Images in and out, regions in and out: the last columns of a counts file."""
@@ -79,11 +84,12 @@ class Ledger:
         # Where not one image is left, none of them was left out on purpose.
         images = self.images_in - (self._harmless["image"] if self.images_out else 0)
         regions = self.regions_in - self._harmless["region"]
-        # What befalls one box of an image befalls its others: chance draws images, for regions too.
-        allowed = max_share + (2 * math.sqrt(max_share / images) if sampled and images else 0.0)
         for what, came, left in (("image", images, self.images_out), ("region", regions, self.regions_out)):
             rejected = came - left
-            if rejected > allowed * came:
+            # Chance strikes boxes one by one where each image lost one, and together where it lost them all.
+            together = self._squares / rejected if what == "region" and rejected else 1.0
+            slack = 2 * math.sqrt(max_share * came * together) if sampled else 0.0
+            if rejected > max_share * came + slack:
                 self._stop(what, rejected, came, max_share, source, rejects, log)
 
     def _stop(self, what, rejected, came, max_share, source, rejects, log) -> None:
