@@ -35,7 +35,7 @@ from PIL import Image
 from stage_model import SIZES, Size, build_model
 from torch.utils.data import DataLoader
 
-from granvit.data.mixture import build_mixture
+from granvit.data.mixtures.mixture import build_mixture
 from granvit.training.batches import Batches, Feed, Order
 from granvit.training.examples import Examples, Mixture
 from granvit.training.images import ImageStore

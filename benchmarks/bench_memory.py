@@ -25,7 +25,7 @@ from pathlib import Path
 from data_work import run_step, write_source
 from PIL import Image
 
-from granvit.data.sources import SourceSpec
+from granvit.data.sources.table import SourceSpec
 
 STEPS = ("catalogue", "ingest", "annotate", "filter", "pack")
 

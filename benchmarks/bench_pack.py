@@ -29,7 +29,7 @@ from pathlib import Path
 import webdataset
 from data_work import photographs, run_step, step_files, write_source
 
-from granvit.data.shards import count_samples
+from granvit.data.records.shards import count_samples
 
 PICTURES = 200  # different ones; decoding is no part of this, so more would only take longer to draw
 

@@ -29,13 +29,13 @@ import torch
 from stage_work import make_trainer, pair, write_mixture
 
 from granvit.boxes import format_box
-from granvit.compute import RunCompute
-from granvit.config import load_config, resolve_recipe
-from granvit.data.prompts import GLOBAL_CAPTION_QUESTION, bbox2caption_question
+from granvit.config.compute import RunCompute
+from granvit.config.loading import load_config, resolve_recipe
+from granvit.data.mixtures.prompts import GLOBAL_CAPTION_QUESTION, bbox2caption_question
 from granvit.device import seed_everything
-from granvit.miniature.rendering import BACKGROUNDS, CANVAS, rng_for
-from granvit.miniature.scenes import Scene, SceneObject, render_scene
-from granvit.miniature.words import COLOURS, SHAPES, TEXTURES
+from granvit.miniature.world.rendering import BACKGROUNDS, CANVAS, rng_for
+from granvit.miniature.world.scenes import Scene, SceneObject, render_scene
+from granvit.miniature.world.words import COLOURS, SHAPES, TEXTURES
 from granvit.models.encoders import load_encoder
 from granvit.models.llms import load_llm, load_tokenizer
 from granvit.models.mllm import MLLM, feature_width

@@ -26,15 +26,15 @@ from pathlib import Path
 import torch
 from torch.nn.functional import pad
 
-from granvit.config import load_config
-from granvit.data.images import decode_rgb
+from granvit.config.loading import load_config
+from granvit.data.records.images import decode_rgb
 from granvit.device import pick_device, seed_everything
 from granvit.evaluation.asks import Ask, collect_asks
 from granvit.evaluation.benchmarks import Benchmark, find_benchmark, load_benchmarks, read_images
 from granvit.evaluation.predict import WINDOW, Pictures, answer_file, answer_window
-from granvit.miniature.benchmark_rows import Letters, items, option_cells, write_tsv
-from granvit.miniature.benchmarks import CHOICE_BENCHMARKS, SHORT_BENCHMARKS
-from granvit.miniature.templates import LETTERS
+from granvit.miniature.benchmarks.render import CHOICE_BENCHMARKS, SHORT_BENCHMARKS
+from granvit.miniature.benchmarks.rows import Letters, items, option_cells, write_tsv
+from granvit.miniature.questions.templates import LETTERS
 from granvit.models.encoders import load_encoder
 from granvit.models.llms import load_llm, load_tokenizer
 from granvit.models.mllm import MLLM, feature_width

@@ -22,9 +22,9 @@ def train(seconds: float, threads: int) -> float:
     """Images per second of steps in which encoder, projector and LLM learn, on rendered scenes."""
     import torch
 
-    from granvit.config import load_config
-    from granvit.miniature.questions import qa_for_scene
-    from granvit.miniature.scenes import make_scene, render_scene
+    from granvit.config.loading import load_config
+    from granvit.miniature.questions.pairs import qa_for_scene
+    from granvit.miniature.world.scenes import make_scene, render_scene
     from granvit.models.encoders import load_encoder
     from granvit.models.llms import load_llm, load_tokenizer
     from granvit.models.mllm import MLLM, feature_width

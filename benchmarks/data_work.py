@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from granvit.data.annotate import Annotated, annotate_shard
-from granvit.data.catalogue import catalogue_source
-from granvit.data.filters import FilterRules, filter_shard
-from granvit.data.ingest import ingest_shard
-from granvit.data.pack import pack_shard
-from granvit.data.shards import Sample
-from granvit.data.sources import SourceSpec
+from granvit.data.annotators.annotate import Annotated, annotate_shard
+from granvit.data.records.filters import FilterRules, filter_shard
+from granvit.data.records.pack import pack_shard
+from granvit.data.records.shards import Sample
+from granvit.data.sources.catalogue import catalogue_source
+from granvit.data.sources.ingest import ingest_shard
+from granvit.data.sources.table import SourceSpec
 
 SUFFIXES = {
     "ingest": (".tar", ".rejects.csv", ".counts.csv"),

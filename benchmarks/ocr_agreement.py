@@ -25,10 +25,10 @@ from functools import partial
 from pathlib import Path
 
 from granvit.boxes import iou
-from granvit.data.adapters.line_boxes import read_line_boxes
-from granvit.data.images import decode_rgb
-from granvit.data.ocr import OcrEngine, read_lines
-from granvit.data.records import Region
+from granvit.data.annotators.ocr import OcrEngine, read_lines
+from granvit.data.records.images import decode_rgb
+from granvit.data.records.records import Region
+from granvit.data.sources.adapters.line_boxes import read_line_boxes
 from granvit.evaluation.scoring.texts import levenshtein
 
 TARGET = 0.75

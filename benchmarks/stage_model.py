@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM, SiglipVisionConfig, SiglipVisionModel
 
-from granvit.config import load_config
-from granvit.miniature.rendering import rng_for
-from granvit.miniature.scenes import make_scene, render_scene
+from granvit.config.loading import load_config
+from granvit.miniature.world.rendering import rng_for
+from granvit.miniature.world.scenes import make_scene, render_scene
 from granvit.models.encoders import SIGLIP, Encoder
 from granvit.models.llms import load_tokenizer
 from granvit.models.mllm import MLLM

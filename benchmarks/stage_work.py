@@ -14,8 +14,8 @@ import pyarrow.parquet as parquet
 import torch
 from PIL import Image
 
-from granvit.compute import RunCompute
-from granvit.data.mixture_file import MIXTURE_SCHEMA
+from granvit.config.compute import RunCompute
+from granvit.data.mixtures.mixture_file import MIXTURE_SCHEMA
 from granvit.models.attention import choose_attention
 from granvit.models.mllm import MLLM
 from granvit.models.packing import row_length

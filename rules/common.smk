@@ -8,13 +8,13 @@ from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, workflow.basedir)
 
-from granvit import steps
-from granvit.config import SCALES, load_config, merge, read_words, resolve_all
-from granvit.data.sources import read_sources
+from granvit.config import steps
+from granvit.config.loading import SCALES, load_config, merge, read_words, resolve_all
+from granvit.data.sources.table import read_sources
 from granvit.errors import GranvitError
 from granvit.evaluation.benchmarks import load_benchmarks
 from granvit.evaluation.judge import identity
-from granvit.reporting.spec import load_tables, required_forward_runs, required_leaves
+from granvit.config.tables import load_tables, required_forward_runs, required_leaves
 
 
 def told_plainly(function):

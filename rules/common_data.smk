@@ -1,6 +1,6 @@
 """Helper functions of the rules that make data."""
 
-from granvit.data.annotators import annotation_settings
+from granvit.data.annotators.choose import annotation_settings
 
 BUDGETS = ["8M", "16M", "24M", "all"]
 MIXTURE_TASKS = {

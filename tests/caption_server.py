@@ -17,10 +17,10 @@ from judge_server import Server
 from PIL import Image, ImageDraw
 from transformers.utils.import_utils import is_serve_available
 
-from granvit.data.caption import Captioner
-from granvit.data.records import Record, Region
-from granvit.data.shards import Sample, ShardWriter
-from granvit.data_settings import CaptionerSettings
+from granvit.config.data import CaptionerSettings
+from granvit.data.annotators.caption import Captioner
+from granvit.data.records.records import Record, Region
+from granvit.data.records.shards import Sample, ShardWriter
 
 BOXES = ([20.0, 20.0, 120.0, 120.0], [150.0, 50.0, 290.0, 190.0])
 needs_serve = pytest.mark.skipif(

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from granvit.data.pack import pack_shard
-from granvit.data.records import Record, Region, make_key, write_records
-from granvit.data.shards import Sample, ShardWriter
+from granvit.data.records.pack import pack_shard
+from granvit.data.records.records import Record, Region, make_key, write_records
+from granvit.data.records.shards import Sample, ShardWriter
 
 
 def picture(size=(600, 500), box=None, orientation: int = 1, colour="white") -> bytes:

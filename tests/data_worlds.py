@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from granvit.data.adapters import ADAPTERS
-from granvit.data.adapters.items import RawItem
-from granvit.data.annotate import annotate_shard
-from granvit.data.catalogue import catalogue_source
-from granvit.data.filters import FilterRules, filter_shard
-from granvit.data.ingest import ingest_shard
-from granvit.data.pack import pack_shard
-from granvit.data.sources import SourceSpec
+from granvit.data.annotators.annotate import annotate_shard
+from granvit.data.records.filters import FilterRules, filter_shard
+from granvit.data.records.pack import pack_shard
+from granvit.data.sources.adapters import ADAPTERS
+from granvit.data.sources.adapters.items import RawItem
+from granvit.data.sources.catalogue import catalogue_source
+from granvit.data.sources.ingest import ingest_shard
+from granvit.data.sources.table import SourceSpec
 
 MAX_PIXELS = 100_000_000
 REAL = Path(__file__).resolve().parent.parent.parent / "shared" / "real"

@@ -29,7 +29,7 @@ from transformers import (
 )
 
 from granvit.boxes import format_box
-from granvit.schema import EncoderSpec, LLMSpec, Recipe
+from granvit.config.schema import EncoderSpec, LLMSpec, Recipe
 
 CHATML = (
     "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are helpful.<|im_end|>\n{% endif %}"

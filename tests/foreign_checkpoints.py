@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import Aimv2VisionConfig, Aimv2VisionModel, InternVLVisionConfig, InternVLVisionModel
 
-from granvit.schema import EncoderSpec
+from granvit.config.schema import EncoderSpec
 
 SIZES = {
     "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2,

@@ -11,10 +11,10 @@ from types import SimpleNamespace
 import pytest
 from benchmark_world import picture, write_rows
 
+from granvit.config.judge import JudgeSettings
 from granvit.evaluation.benchmarks import Benchmark
 from granvit.evaluation.judge import make_judge
 from granvit.evaluation.score import score
-from granvit.judging import JudgeSettings
 
 
 class Crowd:

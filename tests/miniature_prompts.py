@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from functools import cache
 
-from granvit.miniature import questions, templates, words
-from granvit.miniature.documents import make_document
-from granvit.miniature.scenes import make_scene
-from granvit.miniature.variants import make_crop, make_diagram
+from granvit.miniature.questions import pairs as questions
+from granvit.miniature.questions import templates
+from granvit.miniature.questions.variants import make_crop, make_diagram
+from granvit.miniature.world import words
+from granvit.miniature.world.documents import make_document
+from granvit.miniature.world.scenes import make_scene
 
 
 def scenes(count: int = 80) -> list:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import ROOT, environment
 
-from granvit.compute import RunCompute
+from granvit.config.compute import RunCompute
 from granvit.models.packing import row_length
 
 KEYS = ("benchmark", "ours", "baseline", "unit", "ratio")

@@ -13,9 +13,9 @@ import pytest
 from benchmark_world import ROOT, make_answers, make_data
 
 from granvit.cli import main
-from granvit.commands.recompute import recompute_table
+from granvit.config.tables import load_tables, required_leaves
 from granvit.evaluation.benchmarks import load_benchmarks
-from granvit.reporting.spec import load_tables, required_leaves
+from granvit.reporting.recompute import recompute_table
 
 SCALE = "mini"
 
@@ -130,7 +130,7 @@ def test_two_models_are_compared_question_by_question(made, capsys):
 
 
 def test_a_judge_of_the_command_line_that_is_down_ends_nothing(made, capsys, monkeypatch):
-    monkeypatch.setattr("granvit.endpoint.Endpoint._pause", lambda self, state: 0.0)
+    monkeypatch.setattr("granvit.servers.endpoint.Endpoint._pause", lambda self, state: 0.0)
     arguments = ["--judge-url", "http://127.0.0.1:9/v1", "--judge-model", "m", "--scale", SCALE, "--json"]
     folder = "results/mini/predictions/sft-granvit/seed0"
     assert main(["eval", "score", folder, *arguments]) == 0

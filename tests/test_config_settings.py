@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from granvit import config, steps
+from granvit.config import loading as config
+from granvit.config import steps
+from granvit.config.schema import json_schemas
 from granvit.errors import GranvitError
 from granvit.reporting.tables import load_tables, required_forward_runs, required_leaves
-from granvit.schema import json_schemas
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -135,12 +136,12 @@ def test_every_setting_says_where_it_comes_from():
 def test_json_schemas_are_those_of_the_models():
     for name, schema in json_schemas().items():
         assert json.loads((ROOT / "config/schemas" / name).read_text()) == schema, (
-            "run: python -m granvit.schema"
+            "run: python -m granvit.config.schema"
         )
 
 
 def test_a_steps_code_does_not_change_unsaid():
-    assert steps.changed_steps() == [], "run: python -m granvit.steps"
+    assert steps.changed_steps() == [], "run: python -m granvit.config.steps"
 
 
 def test_every_module_that_makes_results_belongs_to_a_step():

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from data_worlds import read_source, write_file
 
-from granvit.data.adapters import json_stream
-from granvit.data.adapters.json_stream import read_array, read_arrays
+from granvit.data.sources.adapters import json_stream
+from granvit.data.sources.adapters.json_stream import read_array, read_arrays
 from granvit.errors import GranvitError
 
 

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from data_worlds import add_member, image_bytes, read_source
 
-from granvit.data.adapters import Place
-from granvit.data.places import ImagePlaces, Unreadable
+from granvit.data.sources.adapters import Place
+from granvit.data.sources.places import ImagePlaces, Unreadable
 from granvit.errors import GranvitError
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])

@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 from data_worlds import add_member, image_bytes, ingest, read_csv, read_source, spec, write_coco, write_file
 
-from granvit.data import places
-from granvit.data.adapters import ADAPTERS, Place
-from granvit.data.adapters.folder import image_files
-from granvit.data.places import ImagePlaces, Unreadable
-from granvit.data.shards import read_shard
-from granvit.data.sources import read_sources
+from granvit.data.records.shards import read_shard
+from granvit.data.sources import places
+from granvit.data.sources.adapters import ADAPTERS, Place
+from granvit.data.sources.adapters.folder import image_files
+from granvit.data.sources.places import ImagePlaces, Unreadable
+from granvit.data.sources.table import read_sources
 from granvit.errors import GranvitError
 
 HEADER = "name\tdata_type\tgroup\tuse\tadapter\tpath\tboxes\tcaptions\ttext\tshards\toptions"

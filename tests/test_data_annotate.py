@@ -15,13 +15,13 @@ import pytest
 from data_worlds import encode, image_bytes, needs_ocr, read_csv
 from PIL import Image, ImageDraw, ImageFont
 
-from granvit.config import load_config
-from granvit.data.adapters.items import Reject
-from granvit.data.annotate import Annotated, annotate_shard
-from granvit.data.annotators import annotation_settings, build_annotators
-from granvit.data.records import Record, Region, read_records
-from granvit.data.shards import Sample, ShardWriter
-from granvit.data.sources import SourceSpec
+from granvit.config.loading import load_config
+from granvit.data.annotators.annotate import Annotated, annotate_shard
+from granvit.data.annotators.choose import annotation_settings, build_annotators
+from granvit.data.records.records import Record, Region, read_records
+from granvit.data.records.shards import Sample, ShardWriter
+from granvit.data.sources.adapters.items import Reject
+from granvit.data.sources.table import SourceSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -258,8 +258,8 @@ def test_a_source_gets_the_annotators_of_its_row_and_no_other(tmp_path):
 
 KILLED = """
 import sys
-from granvit.data.annotate import annotate_shard
-from granvit.data.ocr import OcrEngine, OcrReader
+from granvit.data.annotators.annotate import annotate_shard
+from granvit.data.annotators.ocr import OcrEngine, OcrReader
 tar, out, models = sys.argv[1:]
 outputs = [f"{out}/{name}" for name in ("a.jsonl", "rejects.csv", "counts.csv")]
 annotate_shard(tar, *outputs, [OcrReader(OcrEngine(models), 0.5)], f"{out}/j.jsonl", f"{out}/log")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from granvit.data.caption_answers import NoCaption, clean_caption, clean_region
+from granvit.data.annotators.caption_answers import NoCaption, clean_caption, clean_region
 
 
 @pytest.mark.parametrize(

@@ -24,10 +24,10 @@ from caption_server import (
 )  # fmt: skip
 from data_worlds import read_csv
 
-from granvit.data.annotate import annotate_shard
-from granvit.data.caption_backends import KEY_VARIABLE
-from granvit.data.caption_pictures import Picture
-from granvit.data.records import read_records
+from granvit.data.annotators.annotate import annotate_shard
+from granvit.data.annotators.caption_backends import KEY_VARIABLE
+from granvit.data.annotators.caption_pictures import Picture
+from granvit.data.records.records import read_records
 from granvit.errors import GranvitError
 
 pauses = judge_server.pauses  # fixture

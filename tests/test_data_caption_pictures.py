@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
-from granvit.data.caption_pictures import (
+from granvit.data.annotators.caption_pictures import (
     MAX_PIXELS,
     MOST_ASPECT,
     Picture,
@@ -24,8 +24,8 @@ from granvit.data.caption_pictures import (
     too_long,
     window_of,
 )  # fmt: skip
-from granvit.data.records import Record
-from granvit.data.shards import Sample
+from granvit.data.records.records import Record
+from granvit.data.records.shards import Sample
 
 sides = st.integers(1, 6000)
 

@@ -79,7 +79,7 @@ JOB = """
 import sys
 from pathlib import Path
 from caption_server import captioner
-from granvit.data.annotate import annotate_shard
+from granvit.data.annotators.annotate import annotate_shard
 folder, url = Path(sys.argv[1]), sys.argv[2]
 out = [folder / name for name in ("0.jsonl", "0.rejects.csv", "0.counts.csv")]
 annotators = [captioner(folder, url=url, concurrency=1)]

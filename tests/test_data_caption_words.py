@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from granvit.data.caption_answers import CAUSES, NoCaption, clean_caption, clean_region
+from granvit.data.annotators.caption_answers import CAUSES, NoCaption, clean_caption, clean_region
 
 
 @pytest.mark.parametrize(

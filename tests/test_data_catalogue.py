@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from data_worlds import FOUND, REAL, add_member, edit_coco, image_bytes, spec, write_coco, write_llava
 
-from granvit.data.catalogue import catalogue_source, count_items, read_catalogue
-from granvit.data.places import ImagePlaces
-from granvit.data.records import hash_key
+from granvit.data.records.records import hash_key
+from granvit.data.sources.catalogue import catalogue_source, count_items, read_catalogue
+from granvit.data.sources.places import ImagePlaces
 from granvit.errors import GranvitError
 
 
@@ -258,7 +258,7 @@ def test_a_killed_catalogue_leaves_nothing_under_its_name_and_the_next_cleans_up
     out, whole = tmp_path / "out/c.sqlite", tmp_path / "whole/c.sqlite"
     code = (
         "import sys; sys.path[:0] = sys.argv[3:]; from data_worlds import spec; "
-        "from granvit.data.catalogue import catalogue_source; "
+        "from granvit.data.sources.catalogue import catalogue_source; "
         "catalogue_source(spec(sys.argv[1]), sys.argv[2])"
     )
     here = Path(__file__).resolve().parent

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.fft import idctn
 
-from granvit.data.contamination import find_contamination, hash_benchmarks
-from granvit.data.images import decode_rgb
-from granvit.data.mixture import build_heldout, build_mixture
-from granvit.data.near_pairs import near_pairs
-from granvit.data.shards import read_image_bytes
+from granvit.data.mixtures.contamination import find_contamination, hash_benchmarks
+from granvit.data.mixtures.mixture import build_heldout, build_mixture
+from granvit.data.mixtures.near_pairs import near_pairs
+from granvit.data.records.images import decode_rgb
+from granvit.data.records.shards import read_image_bytes
 from granvit.errors import GranvitError
 
 
@@ -160,7 +160,7 @@ def test_near_pairs_are_those_of_comparing_all_with_all(seed, max_distance):
 
 @pytest.mark.skipif(not (REAL / "coco128").is_dir(), reason="needs shared/real")
 def test_resized_copies_of_real_photographs_are_all_found_and_no_two_photographs_match(tmp_path):
-    from granvit.data.filters import FilterRules
+    from granvit.data.records.filters import FilterRules
 
     rules = FilterRules(min_image_side=None, image_aspect=None, box_aspect=None, min_box_area=None)
     indexes = prepare(spec(REAL / "coco128", name="coco128"), tmp_path, rules)

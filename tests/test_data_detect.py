@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 
 from granvit.boxes import iou
-from granvit.data.detect import Detector, nms
-from granvit.data.filters import FilterRules
-from granvit.data.images import decode_rgb
-from granvit.data.records import Record, Region
-from granvit.data.shards import Sample
+from granvit.data.annotators.detect import Detector, nms
+from granvit.data.records.filters import FilterRules
+from granvit.data.records.images import decode_rgb
+from granvit.data.records.records import Record, Region
+from granvit.data.records.shards import Sample
 from granvit.errors import GranvitError
 
 SIZES = [(96, 64), (64, 96), (96, 64), (120, 40), (64, 96), (96, 64), (50, 50)]

@@ -14,10 +14,10 @@ import torch
 from data_worlds import image_bytes
 from PIL import Image
 
-from granvit.data.detect import Detector
-from granvit.data.images import decode_rgb
-from granvit.data.records import Record, Region
-from granvit.data.shards import Sample
+from granvit.data.annotators.detect import Detector
+from granvit.data.records.images import decode_rgb
+from granvit.data.records.records import Record, Region
+from granvit.data.records.shards import Sample
 from granvit.errors import GranvitError
 
 

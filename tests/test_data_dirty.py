@@ -15,11 +15,11 @@ from data_worlds import FOUND, add_member, encode, ingest, prepare, read_csv, sp
 from dirty_boxes import BROKEN_UTF8, DIRTY_BOXES, dump
 from dirty_corpus import MARK, MAX_PIXELS, SIZE, dirty_images, picture, write_files
 
-from granvit.data.filters import FilterRules
-from granvit.data.fingerprints import perceptual_hash
-from granvit.data.images import decode_rgb
-from granvit.data.records import make_key
-from granvit.data.shards import read_image_bytes, read_shard
+from granvit.data.records.filters import FilterRules
+from granvit.data.records.fingerprints import perceptual_hash
+from granvit.data.records.images import decode_rgb
+from granvit.data.records.records import make_key
+from granvit.data.records.shards import read_image_bytes, read_shard
 
 # pytest sets aside the filter that the package installs; a test below shows it at work.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 from data_worlds import image_bytes, spec
 
-from granvit.data import downloads
-from granvit.data.catalogue import catalogue_source, read_catalogue
-from granvit.data.places import ImagePlaces
+from granvit.data.sources import downloads
+from granvit.data.sources.catalogue import catalogue_source, read_catalogue
+from granvit.data.sources.places import ImagePlaces
 from granvit.errors import GranvitError
 
 COMMAND = os.environ.get("IMG2DATASET", "img2dataset")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from data_worlds import write_file
 
-from granvit.data.downloads import NOTE, download_urls
+from granvit.data.sources.downloads import NOTE, download_urls
 from granvit.errors import GranvitError
 
 # Stands for img2dataset: it writes a shard as that does, and what it was asked for.
@@ -32,8 +32,8 @@ echo $$ >> {pids}; echo started; wait
 DEAF = "sh -c 'trap \"\" TERM; sleep 300 & echo $! >> {pids}; echo $$ >> {pids}; while :; do sleep 1; done' &"
 JOB = """
 import signal, sys
-from granvit.data.downloads import _run
-from granvit.data import downloads
+from granvit.data.sources.downloads import _run
+from granvit.data.sources import downloads
 downloads._PATIENCE = 0.5
 # A shell that starts the tests in the background has them ignore it, and what they start too.
 signal.signal(signal.SIGINT, signal.default_int_handler)

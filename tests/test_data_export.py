@@ -14,9 +14,9 @@ from data_worlds import prepare, spec, write_coco, write_llava
 from PIL import Image
 
 from granvit.boxes import parse_box
-from granvit.data.adapters import ADAPTERS
-from granvit.data.export import export
-from granvit.data.mixture import TASKS, build_conversation_mixture, build_mixture, region_questions
+from granvit.data.mixtures.export import export
+from granvit.data.mixtures.mixture import TASKS, build_conversation_mixture, build_mixture, region_questions
+from granvit.data.sources.adapters import ADAPTERS
 from granvit.errors import GranvitError
 
 

@@ -10,7 +10,7 @@ import pytest
 from data_worlds import blocks_picture, encode
 from PIL import Image
 
-from granvit.data.fingerprints import FEATURELESS, detail_hash, perceptual_hash
+from granvit.data.records.fingerprints import FEATURELESS, detail_hash, perceptual_hash
 
 
 def distance(a: str, b: str) -> int:

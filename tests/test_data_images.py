@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageStat
 from PIL.PngImagePlugin import PngInfo
 
-from granvit.data.images import UnreadableImage, decode_rgb, inspect_image
+from granvit.data.records.images import UnreadableImage, decode_rgb, inspect_image
 
 # pytest sets aside the filter that the package installs; test_data_dirty.py shows it at work.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")

@@ -9,8 +9,8 @@ import pytest
 from data_worlds import FOUND, edit_coco, image_bytes, ingest, read_csv, spec, write_coco, write_llava
 from PIL import Image
 
-from granvit.data.images import decode_rgb
-from granvit.data.shards import read_shard
+from granvit.data.records.images import decode_rgb
+from granvit.data.records.shards import read_shard
 from granvit.errors import GranvitError
 
 

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from granvit.boxes import format_box, parse_box
-from granvit.data.budget import NO_LIMIT, Budget
-from granvit.data.mixture import build_conversation_mixture, build_heldout, build_mixture
-from granvit.data.records import hash_key
-from granvit.data.shards import read_image_bytes
+from granvit.data.mixtures.budget import NO_LIMIT, Budget
+from granvit.data.mixtures.mixture import build_conversation_mixture, build_heldout, build_mixture
+from granvit.data.records.records import hash_key
+from granvit.data.records.shards import read_image_bytes
 from granvit.errors import GranvitError
 
 HELD = 0.15

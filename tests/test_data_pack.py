@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 from data_worlds import image_bytes, ingest, prepare, spec, write_coco
 
-from granvit.data.pack import pack_shard
-from granvit.data.records import Record, Region, read_records, write_records
-from granvit.data.shards import Sample, ShardWriter, read_shard
+from granvit.data.records.pack import pack_shard
+from granvit.data.records.records import Record, Region, read_records, write_records
+from granvit.data.records.shards import Sample, ShardWriter, read_shard
 from granvit.errors import GranvitError
 
 TESTS = Path(__file__).parent
@@ -112,7 +112,7 @@ def test_records_that_do_not_fit_the_tar_leave_no_output(tmp_path, change):
 
 PACK = """
 import sys
-from granvit.data.pack import pack_shard
+from granvit.data.records.pack import pack_shard
 pack_shard(*sys.argv[1:])
 """
 

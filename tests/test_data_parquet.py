@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from data_worlds import read_source
 
-from granvit.data.adapters import ADAPTERS
-from granvit.data.places import ImagePlaces, Unreadable
+from granvit.data.sources.adapters import ADAPTERS
+from granvit.data.sources.places import ImagePlaces, Unreadable
 from granvit.errors import GranvitError
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])

@@ -8,14 +8,14 @@ import pyarrow.parquet as pq
 import pytest
 from data_worlds import FOUND, REAL, image_bytes, ingest, needs_ocr, prepare, read_csv, spec
 
-from granvit.data.annotate import annotate_shard
-from granvit.data.filters import FilterRules, filter_shard
-from granvit.data.images import decode_rgb
-from granvit.data.mixture import build_mixture
-from granvit.data.ocr import OcrEngine, OcrReader
-from granvit.data.pack import pack_shard
-from granvit.data.records import read_records
-from granvit.data.shards import read_image_bytes
+from granvit.data.annotators.annotate import annotate_shard
+from granvit.data.annotators.ocr import OcrEngine, OcrReader
+from granvit.data.mixtures.mixture import build_mixture
+from granvit.data.records.filters import FilterRules, filter_shard
+from granvit.data.records.images import decode_rgb
+from granvit.data.records.pack import pack_shard
+from granvit.data.records.records import read_records
+from granvit.data.records.shards import read_image_bytes
 from granvit.errors import GranvitError
 
 

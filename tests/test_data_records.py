@@ -7,9 +7,13 @@ import json
 import pytest
 import webdataset
 
-from granvit.data.prompts import GLOBAL_CAPTION_QUESTION, bbox2caption_question, caption2bbox_question
-from granvit.data.records import Record, Region, hash_share, make_key, read_records, write_records
-from granvit.data.shards import Sample, ShardWriter, read_image_bytes, read_shard
+from granvit.data.mixtures.prompts import (
+    GLOBAL_CAPTION_QUESTION,
+    bbox2caption_question,
+    caption2bbox_question,
+)
+from granvit.data.records.records import Record, Region, hash_share, make_key, read_records, write_records
+from granvit.data.records.shards import Sample, ShardWriter, read_image_bytes, read_shard
 from granvit.errors import GranvitError
 
 IDS = [

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from data_worlds import read_csv
 
-from granvit.data.files import write_csv
-from granvit.data.filters import COUNT_COLUMNS
-from granvit.data.reports import filter_report, reject_report
+from granvit.data.records.filters import COUNT_COLUMNS
+from granvit.data.records.reports import filter_report, reject_report
 from granvit.errors import GranvitError
+from granvit.files import write_csv
 
 
 def counts(root, step, source, shard, *rules):

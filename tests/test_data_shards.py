@@ -8,8 +8,8 @@ import tarfile
 import pytest
 import webdataset
 
-from granvit.data.records import Record, Region, make_key
-from granvit.data.shards import (
+from granvit.data.records.records import Record, Region, make_key
+from granvit.data.records.shards import (
     RawSample,
     Sample,
     ShardWriter,

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from data_worlds import read_csv
 
-from granvit.data.adapters import ADAPTERS, OPTIONS
-from granvit.data.sources import read_sources
+from granvit.data.sources.adapters import ADAPTERS, OPTIONS
+from granvit.data.sources.table import read_sources
 from granvit.errors import GranvitError
 
 CONFIG = Path(__file__).resolve().parent.parent / "config"

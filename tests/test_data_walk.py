@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from data_worlds import FOUND, add_member, image_bytes, ingest, read_csv, read_source, spec, write_file
 
-from granvit.data.adapters.folder import container_files, walk
-from granvit.data.files import remove_surplus_shards
-from granvit.data.places import ImagePlaces
-from granvit.data.shards import read_shard
+from granvit.data.records.shards import read_shard
+from granvit.data.sources.adapters.folder import container_files, walk
+from granvit.data.sources.places import ImagePlaces
 from granvit.errors import GranvitError
+from granvit.files import remove_surplus_shards
 
 BOX = {"regions": [{"box": [1, 2, 30, 40], "text": "a thing"}]}
 

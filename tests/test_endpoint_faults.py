@@ -13,9 +13,9 @@ from data_worlds import read_csv
 from judge_server import judge_at
 from tiny_vlm import make_qwen
 
-from granvit.data.annotate import annotate_shard
-from granvit.data.caption_backends import KEY_VARIABLE as CAPTIONER_KEY
-from granvit.data.records import read_records
+from granvit.data.annotators.annotate import annotate_shard
+from granvit.data.annotators.caption_backends import KEY_VARIABLE as CAPTIONER_KEY
+from granvit.data.records.records import read_records
 from granvit.errors import GranvitError
 from granvit.evaluation.judge import KEY_VARIABLE as JUDGE_KEY
 

@@ -11,9 +11,9 @@ import judge_server
 import pytest
 from caption_server import playing, settings
 
-from granvit.data.caption_backends import KEY_VARIABLE
-from granvit.endpoint import Endpoint, Unanswered
-from granvit.reply_cache import Cache, Reply
+from granvit.data.annotators.caption_backends import KEY_VARIABLE
+from granvit.servers.endpoint import Endpoint, Unanswered
+from granvit.servers.reply_cache import Cache, Reply
 
 pauses = judge_server.pauses  # a fixture
 

@@ -131,7 +131,7 @@ def test_vlmevalkit_gives_every_exported_file_the_same_score(world):
 
 def test_importing_the_adapters_package_needs_no_toolkit():
     code = (
-        "import sys, granvit.evaluation.adapters; "
+        "import sys, granvit.evaluation.toolkits; "
         "sys.exit(any(name in sys.modules for name in ('vlmeval', 'lmms_eval', 'torch')))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
@@ -158,13 +158,13 @@ class Reds:
 @pytest.fixture
 def adapters(monkeypatch):
     """The adapters' modules, with the base classes that the toolkits would bring."""
-    monkeypatch.setattr("granvit.evaluation.adapters.Answerer", Reds)
+    monkeypatch.setattr("granvit.evaluation.toolkits.Answerer", Reds)
     for name in ("vlmeval", "vlmeval.vlm", "vlmeval.vlm.base", "lmms_eval", "lmms_eval.api"):
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
     monkeypatch.setitem(sys.modules, "lmms_eval.api.model", ModuleType("lmms_eval.api.model"))
     sys.modules["vlmeval.vlm.base"].BaseModel = type("BaseModel", (), {})
     sys.modules["lmms_eval.api.model"].lmms = type("lmms", (), {})
-    names = [f"granvit.evaluation.adapters.{name}" for name in ("vlmevalkit", "lmms_eval")]
+    names = [f"granvit.evaluation.toolkits.{name}" for name in ("vlmevalkit", "lmms_eval")]
     for name in names:
         monkeypatch.delitem(sys.modules, name, raising=False)
     yield SimpleNamespace(**{name.rpartition(".")[2]: importlib.import_module(name) for name in names})
@@ -229,8 +229,8 @@ def test_the_answerer_gives_what_the_predictor_gives(tmp_path):
     import torch
     from factories import make_world
 
-    from granvit.evaluation.adapters import Answerer
     from granvit.evaluation.predict import predict
+    from granvit.evaluation.toolkits import Answerer
     from granvit.models.encoders import load_encoder
     from granvit.models.llms import load_llm, load_tokenizer
     from granvit.models.mllm import MLLM

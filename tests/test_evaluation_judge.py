@@ -11,9 +11,9 @@ import pytest
 from benchmark_world import picture, write_rows
 from judge_server import Crowd, answer, benchmark, judge_at
 
+from granvit.config.judge import JudgeSettings
 from granvit.evaluation.judge import identity, make_judge, read_mark
 from granvit.evaluation.score import score
-from granvit.judging import JudgeSettings
 
 server, mmvet = judge_server.server, judge_server.mmvet  # fixtures
 

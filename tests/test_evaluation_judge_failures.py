@@ -9,12 +9,12 @@ import judge_server
 import pytest
 from judge_server import answer, benchmark, judge_at
 
-from granvit import endpoint
-from granvit.endpoint import retry_after
+from granvit.config.judge import JudgeSettings
 from granvit.errors import GranvitError
 from granvit.evaluation.judge import GRADING_TRIES, KEY_VARIABLE
 from granvit.evaluation.score import score
-from granvit.judging import JudgeSettings
+from granvit.servers import endpoint
+from granvit.servers.endpoint import retry_after
 
 server, pauses, mmvet = judge_server.server, judge_server.pauses, judge_server.mmvet  # fixtures
 

@@ -8,13 +8,13 @@ import json
 import pytest
 from benchmark_world import ROOT, make_answers, make_data, picture, write_rows
 
-from granvit import steps
+from granvit.config import steps
+from granvit.config.tables import load_tables
 from granvit.errors import GranvitError
 from granvit.evaluation.benchmarks import Benchmark, file_md5, find_benchmark, load_benchmarks
 from granvit.evaluation.score import evaluate, score
 from granvit.evaluation.scorers import full_score
 from granvit.evaluation.uncertainty import mean_score
-from granvit.reporting.spec import load_tables
 
 BENCHMARKS = load_benchmarks(ROOT / "config" / "benchmarks.tsv")
 

@@ -15,13 +15,13 @@ from granvit.boxes import format_box
 from granvit.evaluation.benchmarks import load_benchmarks, read_images, read_questions
 from granvit.evaluation.prompts import model_text
 from granvit.evaluation.score import score
-from granvit.miniature.benchmarks import write_benchmarks
-from granvit.miniature.documents import make_document
-from granvit.miniature.rendering import fits_split
-from granvit.miniature.scenes import contents, make_scene
+from granvit.miniature.benchmarks.render import write_benchmarks
+from granvit.miniature.questions.variants import make_crop, make_diagram, twin_document, twin_scene
 from granvit.miniature.sources import render_source
-from granvit.miniature.variants import make_crop, make_diagram, twin_document, twin_scene
-from granvit.miniature.words import COLOURS
+from granvit.miniature.world.documents import make_document
+from granvit.miniature.world.rendering import fits_split
+from granvit.miniature.world.scenes import contents, make_scene
+from granvit.miniature.world.words import COLOURS
 
 BENCHMARKS = load_benchmarks()
 LOCATION_WORDS = {"left", "right", "top", "bottom", "center", "above", "below", "at", "of"}

@@ -15,11 +15,11 @@ from PIL import Image
 
 from granvit.boxes import parse_box
 from granvit.errors import GranvitError
-from granvit.miniature import questions, templates
-from granvit.miniature.asking import Asked, lettered_options
-from granvit.miniature.documents import make_document
-from granvit.miniature.questions_documents import DOCUMENT_FAMILIES
-from granvit.miniature.questions_scenes import (
+from granvit.miniature.questions import pairs as questions
+from granvit.miniature.questions import templates
+from granvit.miniature.questions.asking import Asked, lettered_options
+from granvit.miniature.questions.documents import DOCUMENT_FAMILIES
+from granvit.miniature.questions.scenes import (
     SCENE_FAMILIES,
     box_text,
     describe,
@@ -28,9 +28,10 @@ from granvit.miniature.questions_scenes import (
     relation_questions,
     value_of,
 )
-from granvit.miniature.rendering import rng_for
-from granvit.miniature.scenes import make_scene
 from granvit.miniature.sources import render_source
+from granvit.miniature.world.documents import make_document
+from granvit.miniature.world.rendering import rng_for
+from granvit.miniature.world.scenes import make_scene
 
 SOURCES = (
     "Scenes", "TextPages", "ChartsTables", "Receipts", "RichText", "Captions", "Instructions", "Continued",

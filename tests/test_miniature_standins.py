@@ -10,12 +10,14 @@ import pytest
 import torch
 
 from granvit.boxes import format_box
-from granvit.config import load_config
-from granvit.data.prompts import bbox2caption_question
-from granvit.miniature import standin_data, standin_llms, standins
-from granvit.miniature.scenes import Scene
-from granvit.miniature.templates import TEMPLATE_CHUNKS
-from granvit.miniature.tokenizer import build_tokenizer
+from granvit.config.loading import load_config
+from granvit.data.mixtures.prompts import bbox2caption_question
+from granvit.miniature.questions.templates import TEMPLATE_CHUNKS
+from granvit.miniature.standins import build as standins
+from granvit.miniature.standins import data as standin_data
+from granvit.miniature.standins import llms as standin_llms
+from granvit.miniature.standins.tokenizer import build_tokenizer
+from granvit.miniature.world.scenes import Scene
 from granvit.models.encoders import load_encoder
 from granvit.models.llms import load_llm, load_tokenizer
 

@@ -18,9 +18,9 @@ from foreign_checkpoints import (
 from safetensors.torch import load_file, save_file
 from transformers import CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
 
+from granvit.config.schema import EncoderSpec
 from granvit.errors import GranvitError
 from granvit.models.encoders import load_encoder, load_saved_encoder
-from granvit.schema import EncoderSpec
 
 LAYOUTS = ("intern_vit", "aimv2")
 CONFIGS = {"intern_vit": INTERN_VIT, "aimv2": AIMV2}

@@ -24,14 +24,14 @@ from transformers import (
     SiglipModel,
 )
 
-from granvit.config import ENCODERS_FILE, LLMS_FILE, read_yaml
+from granvit.config.loading import ENCODERS_FILE, LLMS_FILE, read_yaml
+from granvit.config.schema import EncoderSpec, LLMSpec
 from granvit.models.encoders import FAMILIES, Encoder, load_encoder
 from granvit.models.key_layouts import find_layout, native_config, native_weights
 from granvit.models.llms import load_llm, load_tokenizer
 from granvit.models.mllm import MLLM, PARTS
 from granvit.models.packing import pack
 from granvit.models.projector import Projector
-from granvit.schema import EncoderSpec, LLMSpec
 
 PUBLISHED = {
     file.stem: json.loads(file.read_text()) for file in Path(__file__).parent.glob("published/*.json")

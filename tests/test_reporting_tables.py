@@ -7,12 +7,12 @@ import json
 
 import pytest
 
+from granvit.config.tables import load_tables
 from granvit.errors import GranvitError
 from granvit.evaluation.benchmarks import load_benchmarks
 from granvit.reporting.figures import radar
 from granvit.reporting.markdown import ranked
 from granvit.reporting.seeds import make_seeds
-from granvit.reporting.spec import load_tables
 from granvit.reporting.tables import (
     engineering,
     make_table,

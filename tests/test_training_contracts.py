@@ -7,7 +7,7 @@ import torch
 from factories import make_mixture, make_mixtures, make_recipe, make_world
 from safetensors.torch import load_file
 
-from granvit.compute import RunCompute
+from granvit.config.compute import RunCompute
 from granvit.training.engine import Cluster
 from granvit.training.examples import Mixture
 from granvit.training.run import assemble, make_trainer, train

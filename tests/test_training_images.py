@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from granvit.data.images import UnreadableImage, decode_rgb
+from granvit.data.records.images import UnreadableImage, decode_rgb
 from granvit.models.encoders import Encoder
 from granvit.training.images import PILLOW_RESIZES, ImageStore, decode_at_least, fit_canvas
 

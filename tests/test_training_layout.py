@@ -11,7 +11,7 @@ import torch
 from factories import make_mixture, make_recipe, make_world
 from test_models_packing import PAIRS, losses_of, make_model
 
-from granvit.compute import RunCompute
+from granvit.config.compute import RunCompute
 from granvit.errors import GranvitError
 from granvit.models.attention import choose_attention, flex_mask
 from granvit.models.mllm import MLLM

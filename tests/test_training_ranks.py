@@ -19,7 +19,7 @@ import torch
 from factories import STAGE_TASKS, make_mixtures, make_recipe, make_world
 from safetensors.torch import load_file
 
-from granvit.compute import RunCompute
+from granvit.config.compute import RunCompute
 from granvit.errors import GranvitError
 from granvit.training.course import EXIT_SAVED
 from granvit.training.launch import Job, launch, launch_command

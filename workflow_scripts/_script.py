@@ -47,8 +47,8 @@ def source_of(job):
 
     The rule's params hold only what the job's output depends on; messages tell more.
     """
-    from granvit.config import load_config
-    from granvit.data.sources import read_sources
+    from granvit.config.loading import load_config
+    from granvit.data.sources.table import read_sources
 
     data = load_config(job.wildcards.scale, job.config["overrides"]).data
     source = read_sources(data.sources)[job.wildcards.source]

@@ -8,9 +8,9 @@ from _script import run
 
 
 def main(job, log):
-    from granvit.config import load_config
-    from granvit.data.annotate import annotate_shard
-    from granvit.data.annotators import build_annotators
+    from granvit.config.loading import load_config
+    from granvit.data.annotators.annotate import annotate_shard
+    from granvit.data.annotators.choose import build_annotators
 
     # Not from the rule's params: where and how fast annotators run changes nothing that they write.
     config = load_config(job.wildcards.scale, job.config["overrides"])

@@ -6,7 +6,7 @@ from _script import run
 
 
 def main(job, log):
-    from granvit.miniature.standins import build_encoder
+    from granvit.miniature.standins.build import build_encoder
 
     llm = job.input.get("llm")
     build_encoder(

@@ -7,7 +7,7 @@ from _script import run
 
 
 def main(job, log):
-    from granvit.miniature.standins import build_llm
+    from granvit.miniature.standins.build import build_llm
 
     smallest = job.input.get("smallest")
     build_llm(

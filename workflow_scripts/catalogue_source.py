@@ -6,8 +6,8 @@ from _script import run, source_of
 
 
 def main(job, log):
-    from granvit.data.catalogue import catalogue_source
-    from granvit.data.files import remove_surplus_shards
+    from granvit.data.sources.catalogue import catalogue_source
+    from granvit.files import remove_surplus_shards
 
     source = source_of(job)
     catalogue_source(source, job.output.catalogue, log)

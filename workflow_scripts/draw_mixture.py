@@ -4,7 +4,7 @@ from _script import run
 
 
 def main(job, log):
-    from granvit.data import mixture
+    from granvit.data.mixtures import mixture
 
     files = (job.input.indexes, job.output.mixture, job.output.summary)
     draw = job.params.draw

@@ -4,7 +4,7 @@ from _script import run
 
 
 def main(job, log):
-    from granvit.data.contamination import find_contamination
+    from granvit.data.mixtures.contamination import find_contamination
 
     find_contamination(
         job.input.indexes,

@@ -6,7 +6,7 @@ from _script import run
 
 
 def main(job, log):
-    from granvit.data.contamination import hash_benchmarks
+    from granvit.data.mixtures.contamination import hash_benchmarks
     from granvit.evaluation.benchmarks import load_benchmarks, read_images, read_questions
 
     folder = job.params.questions["folder"]

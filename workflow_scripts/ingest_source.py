@@ -4,8 +4,8 @@ from _script import run, source_of
 
 
 def main(job, log):
-    from granvit.config import load_config
-    from granvit.data.ingest import ingest_shard
+    from granvit.config.loading import load_config
+    from granvit.data.sources.ingest import ingest_shard
 
     # Not from the rule's params: the limit changes no shard, so it reruns nothing.
     data = load_config(job.wildcards.scale, job.config["overrides"]).data

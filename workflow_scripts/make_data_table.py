@@ -4,7 +4,7 @@ from _script import run
 
 
 def main(job, log):
-    from granvit.data.sources import read_sources
+    from granvit.data.sources.table import read_sources
     from granvit.reporting.data_tables import Source, count_indexes, make_table6, make_table7
 
     sources = [Source(*row) for row in job.params.sources]

@@ -4,7 +4,7 @@ from _script import run
 
 
 def main(job, log):
-    from granvit.data.pack import pack_shard
+    from granvit.data.records.pack import pack_shard
 
     pack_shard(job.input.tar, job.input.records, job.output.tar, job.output.index)
 

@@ -6,7 +6,7 @@ from _script import run
 
 
 def main(job, log):
-    from granvit.config import load_config
+    from granvit.config.loading import load_config
     from granvit.evaluation.benchmarks import load_benchmarks
     from granvit.evaluation.launch import PredictionJob, predict_on_devices
 

@@ -6,7 +6,7 @@ from _script import run
 
 
 def main(job, log):
-    from granvit.miniature.benchmarks import write_benchmarks
+    from granvit.miniature.benchmarks.render import write_benchmarks
 
     write_benchmarks(Path(job.output.questions[0]).parent, job.params.questions)
 

@@ -6,7 +6,8 @@ from _script import run
 
 
 def main(job, log):
-    from granvit.miniature import standin_data, standin_encoders
+    from granvit.miniature.standins import data as standin_data
+    from granvit.miniature.standins import encoders as standin_encoders
 
     standin_data.image_pool(Path(job.output.pool), standin_encoders.POOL)
 

@@ -4,7 +4,7 @@ from _script import run
 
 
 def main(job, log):
-    from granvit.data.reports import filter_report
+    from granvit.data.records.reports import filter_report
 
     files = job.input
     filter_report([*files.ingested, *files.annotated, *files.filtered], job.output.report)

@@ -4,7 +4,7 @@ from _script import run
 
 
 def main(job, log):
-    from granvit.data.reports import reject_report
+    from granvit.data.records.reports import reject_report
 
     reject_report([*job.input.ingested, *job.input.annotated], job.output.report)
 

@@ -6,7 +6,7 @@ from _script import run
 
 
 def main(job, log):
-    from granvit.config import load_config
+    from granvit.config.loading import load_config
     from granvit.evaluation.benchmarks import load_benchmarks
     from granvit.evaluation.judge import make_judge
     from granvit.evaluation.score import write_score

@@ -6,8 +6,8 @@ from _script import run
 
 
 def main(job, log):
-    from granvit.config import load_config
-    from granvit.schema import EncoderSpec, LLMSpec, Recipe
+    from granvit.config.loading import load_config
+    from granvit.config.schema import EncoderSpec, LLMSpec, Recipe
     from granvit.training.launch import Job, launch
 
     def run_folder(name):

@@ -32,7 +32,7 @@ def add_commands(groups: Any) -> None:
 
 def run_export(arguments: argparse.Namespace) -> int:
     """Write the folder and say what is in it."""
-    from granvit.data.export import export
+    from granvit.data.mixtures.export import export
 
     number = export(arguments.inputs, arguments.out, arguments.format)
     print(f"{arguments.out}: {number} images")
@@ -41,7 +41,7 @@ def run_export(arguments: argparse.Namespace) -> int:
 
 def run_summary(arguments: argparse.Namespace) -> int:
     """Print the counts."""
-    from granvit.data.export import index_file
+    from granvit.data.mixtures.export import index_file
 
     counts: dict[str, Counter[str]] = {}
     for index in dict.fromkeys(map(index_file, arguments.indexes)):  # packed/Mine/* names each shard twice
@@ -60,7 +60,7 @@ def _count(index: Path, counts: dict[str, Counter[str]]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from granvit.data.pack import REGION_COUNTS
+    from granvit.data.records.pack import REGION_COUNTS
 
     columns = ["source", "caption", REGION_COUNTS, "conversations.list.element.answer"]
     try:

@@ -96,8 +96,8 @@ def run_score(arguments: argparse.Namespace) -> int:
 
 
 def _score_folders(arguments: argparse.Namespace) -> int:
-    from granvit.commands.recompute import scores_of_folder
     from granvit.evaluation.benchmarks import slug
+    from granvit.reporting.recompute import scores_of_folder
     from granvit.reporting.tables import write_text
 
     settings = _settings(arguments)
@@ -117,8 +117,8 @@ def _score_folders(arguments: argparse.Namespace) -> int:
 
 
 def _score_table(arguments: argparse.Namespace) -> int:
-    from granvit.commands.recompute import compare_cells, recompute_table
-    from granvit.reporting.spec import load_tables
+    from granvit.config.tables import load_tables
+    from granvit.reporting.recompute import compare_cells, recompute_table
 
     settings, tables = _settings(arguments), load_tables()
     if arguments.table not in tables:
@@ -203,7 +203,7 @@ def _score_lines(scores: dict[str, dict[str, Any]]) -> str:
 
 
 def _settings(arguments: argparse.Namespace) -> Any:
-    from granvit.config import CONFIG_FILE, load_config, read_yaml
+    from granvit.config.loading import CONFIG_FILE, load_config, read_yaml
 
     return load_config(arguments.scale or read_yaml(Path(CONFIG_FILE))["scale"])
 
@@ -224,8 +224,8 @@ def _benchmarks(arguments: argparse.Namespace) -> list[Benchmark]:
 def _judge(arguments: argparse.Namespace, settings: Any) -> Judge | None:
     from pydantic import ValidationError
 
+    from granvit.config.judge import JudgeSettings
     from granvit.evaluation.judge import make_judge
-    from granvit.judging import JudgeSettings
 
     asked = {"url": arguments.judge_url, "model": arguments.judge_model}
     values = settings.evaluation.judge.model_dump() | {key: value for key, value in asked.items() if value}

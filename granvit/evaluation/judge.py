@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from granvit.endpoint import Endpoint, Unanswered, shown
-from granvit.judging import JudgeSettings
-from granvit.reply_cache import Cache
+from granvit.config.judge import JudgeSettings
+from granvit.servers.endpoint import Endpoint, Unanswered, shown
+from granvit.servers.reply_cache import Cache
 
 VERSION = "judge-1"
 KEY_VARIABLE = "GRANVIT_JUDGE_KEY"

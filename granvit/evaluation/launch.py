@@ -15,10 +15,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from granvit.config.base import Strict
 from granvit.errors import GranvitError
 from granvit.evaluation.benchmarks import Benchmark
 from granvit.processes import end_with_parent, importing_environment
-from granvit.strict import Strict
 
 COMMAND = [sys.executable, "-m", "granvit.evaluation.launch"]  # what a process runs, before its job file
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from granvit.data.images import decode_rgb
+from granvit.data.records.images import decode_rgb
 from granvit.device import pick_device
 from granvit.errors import GranvitError
 from granvit.evaluation.answer_files import AnswerFiles

@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from granvit import steps
+from granvit.config import steps
 from granvit.errors import GranvitError
 from granvit.evaluation import judge as judges
 from granvit.evaluation.benchmarks import Benchmark, Question, file_md5, read_rows, select

@@ -16,12 +16,12 @@ from pathlib import Path
 from PIL import Image
 
 from granvit.errors import GranvitError
-from granvit.miniature import questions
-from granvit.miniature.documents import Document, make_document, render_document
-from granvit.miniature.rendering import CANVAS
-from granvit.miniature.scenes import Scene, make_scene, render_scene
-from granvit.miniature.variants import make_crop, make_diagram, render_crop, render_diagram
-from granvit.miniature.words import SHAPES
+from granvit.miniature.questions import pairs as questions
+from granvit.miniature.questions.variants import make_crop, make_diagram, render_crop, render_diagram
+from granvit.miniature.world.documents import Document, make_document, render_document
+from granvit.miniature.world.rendering import CANVAS
+from granvit.miniature.world.scenes import Scene, make_scene, render_scene
+from granvit.miniature.world.words import SHAPES
 
 JPEG_QUALITY = 90
 SEED = 0  # of the questions; images have their own

@@ -9,9 +9,13 @@ from pathlib import Path
 from PIL import Image
 
 from granvit.boxes import clip_box, format_box
-from granvit.data.filters import FilterRules
-from granvit.data.prompts import GLOBAL_CAPTION_QUESTION, bbox2caption_question, caption2bbox_question
-from granvit.data.records import Record, Region
+from granvit.data.mixtures.prompts import (
+    GLOBAL_CAPTION_QUESTION,
+    bbox2caption_question,
+    caption2bbox_question,
+)
+from granvit.data.records.filters import FilterRules
+from granvit.data.records.records import Record, Region
 from granvit.reporting.data_figures import colour_of, counted, decoded, label_boxes, numbered_boxes, outline
 from granvit.reporting.data_samples import Annotation, choose_annotation, listed_regions
 from granvit.reporting.drawing import (

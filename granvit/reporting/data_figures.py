@@ -9,8 +9,8 @@ from pathlib import Path
 from PIL import Image
 
 from granvit.boxes import clip_box
-from granvit.data.images import decode_rgb
-from granvit.data.records import Record, Region
+from granvit.data.records.images import decode_rgb
+from granvit.data.records.records import Record, Region
 from granvit.errors import GranvitError
 from granvit.progress import Progress
 from granvit.reporting.data_samples import Shown, choose_samples, listed_regions

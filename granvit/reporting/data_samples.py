@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from granvit.data.filters import BoxRule, FilterRules
-from granvit.data.pack import REGION_COUNTS
-from granvit.data.records import Record, Region, hash_key, read_records
-from granvit.data.shards import read_image_bytes
+from granvit.data.records.filters import BoxRule, FilterRules
+from granvit.data.records.pack import REGION_COUNTS
+from granvit.data.records.records import Record, Region, hash_key, read_records
+from granvit.data.records.shards import read_image_bytes
 from granvit.errors import GranvitError
 
 _COLUMNS = ["key", "source", "data_type", "width", "height", "offset", "size", "caption", "regions"]

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from granvit.data.pack import REGION_COUNTS
+from granvit.data.records.pack import REGION_COUNTS
 from granvit.errors import GranvitError
 from granvit.progress import Progress
 from granvit.reporting import markdown

@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.transforms import Affine2D
 from PIL import Image
 
-from granvit.data.files import replacing
+from granvit.files import replacing
 from granvit.reporting.lettering import LINE, Rect, families, text_width, wrap
 
 DPI = 150

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from granvit.config.tables import TablesFile
 from granvit.errors import GranvitError
 from granvit.evaluation.benchmarks import slug
-from granvit.reporting.spec import TablesFile
 
 AVERAGE = "Average"
 

@@ -6,9 +6,9 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+from granvit.config.tables import load_tables
 from granvit.reporting import markdown
 from granvit.reporting.scores import AVERAGE, Scores
-from granvit.reporting.spec import load_tables
 from granvit.reporting.tables import csv_text, printed_rows, write_text
 
 

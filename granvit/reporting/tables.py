@@ -13,10 +13,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from granvit.errors import GranvitError
-from granvit.reporting import markdown
-from granvit.reporting.scores import AVERAGE, Scores, read_json
-from granvit.reporting.spec import (
+from granvit.config.tables import (
     FORWARD_COLUMNS,
     RunRow,
     TableSpec,
@@ -25,6 +22,9 @@ from granvit.reporting.spec import (
     required_forward_runs,
     required_leaves,
 )
+from granvit.errors import GranvitError
+from granvit.reporting import markdown
+from granvit.reporting.scores import AVERAGE, Scores, read_json
 
 __all__ = [
     "load_tables",

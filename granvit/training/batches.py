@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from granvit.boxes import to_canvas
-from granvit.data.images import UnreadableImage
+from granvit.data.records.images import UnreadableImage
 from granvit.errors import GranvitError
 from granvit.models.mllm import MLLM
 from granvit.models.packing import PackedBatch, pack, row_length

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from PIL import Image
 
 from granvit.boxes import pad_offsets
-from granvit.data.images import UnreadableImage, as_shown, decode_rgb, open_image
-from granvit.data.shards import read_image_bytes
+from granvit.data.records.images import UnreadableImage, as_shown, decode_rgb, open_image
+from granvit.data.records.shards import read_image_bytes
 from granvit.errors import GranvitError
 from granvit.models.mllm import MLLM
 

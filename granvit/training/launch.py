@@ -17,11 +17,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from granvit.compute import RunCompute
+from granvit.config.base import Strict
+from granvit.config.compute import RunCompute
+from granvit.config.schema import EncoderSpec, LLMSpec, Recipe
 from granvit.errors import GranvitError
 from granvit.processes import end_with_parent, importing_environment
-from granvit.schema import EncoderSpec, LLMSpec, Recipe
-from granvit.strict import Strict
 
 STOPPING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
 PLACES = ("{devices}", "{nodes}", "{host}", "{port}")

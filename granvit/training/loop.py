@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from granvit.compute import RunCompute
+from granvit.config.compute import RunCompute
 from granvit.device import autocast, use_fused_optimizer
 from granvit.errors import GranvitError
 from granvit.models.mllm import MLLM

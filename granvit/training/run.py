@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 
-from granvit.compute import RunCompute
+from granvit.config.compute import RunCompute
 from granvit.device import seed_everything
 from granvit.errors import GranvitError
 from granvit.models.attention import choose_attention

@@ -1,0 +1,1 @@
+"""What `config/` says: loaded, merged, typed and checked."""

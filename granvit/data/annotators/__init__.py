@@ -1,0 +1,1 @@
+"""What a model adds to an image: boxes, captions, lines of text."""

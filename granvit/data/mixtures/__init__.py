@@ -1,0 +1,1 @@
+"""Which images and questions a training run sees."""

@@ -1,0 +1,216 @@
+"""Contamination: training images that are near-duplicates of a benchmark's images.
+
+Two images match where their bytes are equal, or where their perceptual hashes differ in at most
+``max_distance`` of 64 bits and their detail hashes in at most twice that share of 256. The second look is
+needed because documents of one template share the coarse hash; it decodes the training images of the
+candidates only. Featureless images (granvit.data.records.fingerprints) match by equal bytes alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from granvit.data.mixtures.near_pairs import near_pairs
+from granvit.data.records.fingerprints import FEATURELESS, detail_hash, perceptual_hash
+from granvit.data.records.images import decode_rgb
+from granvit.data.records.shards import read_image_bytes
+from granvit.errors import GranvitError
+from granvit.files import remove_leftovers, replacing, write_csv
+from granvit.progress import Progress
+
+HASHES_SCHEMA = pa.schema(
+    [
+        ("benchmark", pa.string()),
+        ("index", pa.string()),  # the first question that shows the image
+        ("image_sha256", pa.string()),
+        ("phash", pa.string()),
+        ("detail", pa.string()),
+    ]
+)
+MATCHES_SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("source", pa.string()),
+        ("benchmark", pa.string()),
+        ("index", pa.string()),
+        ("distance", pa.int16()),  # of 64 bits
+        ("detail_distance", pa.int16()),  # of 256 bits
+    ]
+)
+REPORT_COLUMNS = ["source", "benchmark", "images", "benchmark_images", "share"]
+ALL = "all"
+# A slight crop moves fine frequencies twice as much as coarse ones (measured on photographs and receipts).
+_DETAIL_BITS_A_BIT = 2 * 256 // 64
+_ROWS_AT_ONCE = 1000
+
+
+def hash_benchmarks(
+    images: Iterable[tuple[str, str, bytes]], out_parquet: str | Path, log: str | Path | None = None
+) -> None:
+    """Write the hashes of ``(benchmark, index, file bytes)``; an image that a benchmark shows twice is
+    written once. An image that cannot be decoded is an error.
+    """
+    remove_leftovers(out_parquet)
+    progress = Progress(0, "benchmark images", "images", log)
+    seen: set[tuple[str, str]] = set()
+    rows: list[dict[str, str]] = []
+    with replacing(out_parquet) as temporary, pq.ParquetWriter(temporary, HASHES_SCHEMA) as writer:
+        for benchmark, index, data in images:
+            digest = hashlib.sha256(data).hexdigest()
+            if (benchmark, digest) in seen:
+                continue
+            seen.add((benchmark, digest))
+            try:
+                image = decode_rgb(data)
+            except Exception as error:  # damaged bytes make Pillow raise OSError, SyntaxError and more
+                raise GranvitError(
+                    f"{benchmark}, question {index}: its image cannot be read ({error}); fetch the "
+                    "benchmark's file again"
+                ) from error
+            names = {"benchmark": benchmark, "index": index, "image_sha256": digest}
+            rows.append(names | {"phash": perceptual_hash(image), "detail": detail_hash(image)})
+            if len(rows) == _ROWS_AT_ONCE:
+                writer.write_table(pa.Table.from_pylist(rows, HASHES_SCHEMA))
+                rows = []
+        writer.write_table(pa.Table.from_pylist(rows, HASHES_SCHEMA))
+    progress.say(f"benchmark images: {len(seen)} hashed")
+
+
+def find_contamination(
+    indexes: Sequence[str | Path],
+    benchmark_hashes: str | Path,
+    out_matches: str | Path,
+    out_report: str | Path,
+    max_distance: int,
+    log: str | Path | None = None,
+) -> None:
+    """Hold every packed shard (its index; its tar beside it) against the benchmarks' images.
+
+    Writes the matches (``MATCHES_SCHEMA``) and the report: for each source and benchmark, and for all of
+    them, how many of the source's images match, how many of the benchmark's images these match, and which
+    share of the benchmark's images that is. A pair without a match has its row of zeros.
+    """
+    remove_leftovers(out_matches, out_report)
+    known = Known.read(benchmark_hashes)
+    tally = _Tally(known)
+    progress = Progress(len(indexes), "contamination", "shards", log)
+    with replacing(out_matches) as temporary, pq.ParquetWriter(temporary, MATCHES_SCHEMA) as writer:
+        for number, index in enumerate(indexes, 1):
+            sources = pq.read_table(index, columns=["source"])["source"].unique().to_pylist()
+            sources = sources or [Path(index).parent.name]  # an empty shard was looked at, too
+            matches = match_shard(index, known, max_distance)
+            tally.add(sources, matches)
+            rows = [known.rows[match["at"]] | match for match in matches]
+            writer.write_table(pa.Table.from_pylist(rows, MATCHES_SCHEMA))
+            progress.update(number, matches=float(tally.matches))
+    write_csv(out_report, REPORT_COLUMNS, tally.report())
+
+
+@dataclass(frozen=True)
+class Known:
+    """The benchmarks' images: their rows, and ``hashes`` (uint64) of ``positions``, those with features."""
+
+    rows: list[dict[str, str]]
+    hashes: np.ndarray
+    positions: np.ndarray
+    by_bytes: dict[str, list[int]]
+
+    @classmethod
+    def read(cls, benchmark_hashes: str | Path) -> Known:
+        rows = pq.read_table(benchmark_hashes, schema=HASHES_SCHEMA).to_pylist()
+        positions = [at for at, row in enumerate(rows) if row["phash"] != FEATURELESS]
+        by_bytes = defaultdict(list)
+        for at, row in enumerate(rows):
+            by_bytes[row["image_sha256"]].append(at)
+        hashes = np.array([int(rows[at]["phash"], 16) for at in positions], np.uint64)
+        return cls(rows, hashes, np.array(positions, np.int64), dict(by_bytes))
+
+
+def match_shard(index: str | Path, known: Known, max_distance: int) -> list[dict]:
+    """The matches of one shard: key, source, the distances, and ``at``, the position in ``known.rows``; in
+    the order of the shard and of the benchmarks.
+    """
+    columns = ["key", "source", "image_sha256", "phash", "offset", "size"]
+    table = pq.read_table(index, columns=columns)
+    if table["phash"].null_count:
+        raise GranvitError(f"{index}: images without a perceptual hash; delete the shard and pack it again")
+    found = {
+        (row, at): (0, 0)
+        for row, digest in enumerate(table["image_sha256"].to_pylist())
+        for at in known.by_bytes.get(digest, ())
+    }
+    tar, details = Path(index).with_suffix(".tar"), {}
+    for row, at, distance in _candidates(table["phash"].to_pylist(), known, max_distance):
+        if (row, at) in found:
+            continue
+        if row not in details:
+            details = {row: _detail(tar, *(table[name][row].as_py() for name in ("offset", "size")))}
+        detail_distance = (details[row] ^ int(known.rows[at]["detail"], 16)).bit_count()
+        if detail_distance <= _DETAIL_BITS_A_BIT * max_distance:
+            found[row, at] = (distance, detail_distance)
+    return [
+        {
+            "key": table["key"][row].as_py(),
+            "source": table["source"][row].as_py(),
+            "at": at,
+            "distance": found[row, at][0],
+            "detail_distance": found[row, at][1],
+        }
+        for row, at in sorted(found)
+    ]
+
+
+def _candidates(hashes: list[str], known: Known, max_distance: int) -> Iterator[tuple[int, int, int]]:
+    """Positions in the shard and in ``known.rows`` whose perceptual hashes are near, and how near."""
+    own = np.array([int(value, 16) for value in hashes], np.uint64)
+    rows = np.flatnonzero(own != np.uint64(int(FEATURELESS, 16)))
+    pairs = near_pairs(own[rows], known.hashes, max_distance)
+    for row, at, distance in zip(*(values.tolist() for values in pairs), strict=True):
+        yield int(rows[row]), int(known.positions[at]), distance
+
+
+def _detail(tar: Path, offset: int, size: int) -> int:
+    return int(detail_hash(decode_rgb(read_image_bytes(tar, offset, size))), 16)
+
+
+class _Tally:
+    """Different images on both sides of the matches, by source and benchmark."""
+
+    def __init__(self, known: Known) -> None:
+        self.matches = 0
+        self._rows = known.rows
+        self._totals = Counter(row["benchmark"] for row in known.rows)
+        self._totals[ALL] = len({row["image_sha256"] for row in known.rows})
+        self._sources: dict[str, None] = {}  # in the order met
+        self._images: Counter[tuple[str, str]] = Counter()
+        self._pictures: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+
+    def add(self, sources: Iterable[str], matches: list[dict]) -> None:
+        """Count the matches of one shard, which holds images of the given sources."""
+        self._sources |= dict.fromkeys(sources)
+        self.matches += len(matches)
+        counted: set[tuple[str, str, str]] = set()
+        for match in matches:
+            row = self._rows[match["at"]]
+            for source in (match["source"], ALL):
+                for benchmark in (row["benchmark"], ALL):
+                    counted.add((source, benchmark, match["key"]))
+                    self._pictures[source, benchmark].add(row["image_sha256"])
+        self._images.update((source, benchmark) for source, benchmark, _ in counted)
+
+    def report(self) -> Iterator[list[object]]:
+        """Rows of ``REPORT_COLUMNS``."""
+        benchmarks = [*(name for name in self._totals if name != ALL), ALL]
+        for source in (*self._sources, ALL):
+            for benchmark in benchmarks:
+                pictures, total = len(self._pictures[source, benchmark]), self._totals[benchmark]
+                share = f"{pictures / total if total else 0:.4f}"
+                yield [source, benchmark, self._images[source, benchmark], pictures, share]

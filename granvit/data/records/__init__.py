@@ -1,0 +1,1 @@
+"""An image with its regions: records, shards, filters, packed shards."""

@@ -1,0 +1,123 @@
+"""What became of every image and box: the shards' counts and rejects, summed for people (Sec. 3, "Filtering
+Criteria").
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+from granvit.data.records.filters import COUNT_COLUMNS
+from granvit.data.sources.rejects import REJECT_COLUMNS
+from granvit.errors import GranvitError
+from granvit.files import write_csv
+
+TOTAL = "TOTAL"
+REPORT_COLUMNS = ["source", "step", "what", "cause", "count", "regions"]
+STEPS = {"ingested": "ingest", "annotated": "annotate"}  # a step by the folder that it writes
+
+_OUTCOME = "all"  # what a shard's filters did together: it stands behind the rules
+
+
+def filter_report(counts: Iterable[str | Path], out_csv: str | Path) -> None:
+    """Sum the shards' counts by source, mode and rule, the rules in the order in which they apply; source
+    ``TOTAL`` sums over the sources.
+
+    ``counts``: counts files (columns ``COUNT_COLUMNS``) of ingest, annotate and filter, those of earlier
+    steps first. In mode ``sequence`` a rule's ``in`` is what the rules above it left, but for ``annotate``
+    and ``all``, which are the outcomes of their steps; in modes ``alone`` and ``off`` (a rule that drops
+    nothing) it is what came to the filters. Where sources differ in their rules, ``TOTAL`` does not chain.
+    """
+    totals: dict[tuple[str, str, str], list[int]] = {}
+    orders: list[list[str]] = []
+    for path in counts:
+        order: dict[str, dict[str, None]] = {}
+        for row in _rows(Path(path), COUNT_COLUMNS):
+            values = [_number(path, row, column) for column in COUNT_COLUMNS[3:]]
+            order.setdefault(row["mode"], {})[row["rule"]] = None
+            for source in (row["source"], TOTAL):
+                key = (source, row["mode"], row["rule"])
+                totals[key] = [a + b for a, b in zip(totals.get(key, [0] * 4), values, strict=True)]
+        orders += map(list, order.values())
+    place = {rule: at for at, rule in enumerate(_merged(orders))}
+    rows = sorted(totals.items(), key=lambda item: _position(*item[0], place))
+    write_csv(out_csv, COUNT_COLUMNS, ([*key, *values] for key, values in rows))
+
+
+def reject_report(rejects: Iterable[str | Path], out_csv: str | Path) -> None:
+    """Count what was left out by source, step, what it was (image, region, caption, conversation) and cause.
+
+    ``rejects``: the files ``{ingested|annotated}/{source}/{shard}.rejects.csv`` (columns ``key, what, cause,
+    regions``). ``regions`` sums the boxes that went with it. A source that lost nothing has no row.
+    """
+    found: Counter[tuple[str, str, str, str]] = Counter()
+    regions: Counter[tuple[str, str, str, str]] = Counter()
+    for path in map(Path, rejects):
+        source, folder = path.parent.name, path.parent.parent.name
+        if folder not in STEPS:
+            raise GranvitError(
+                f"{path}: is not in a folder of a step that rejects; expected {' or '.join(STEPS)}"
+                "/{source}/{shard}.rejects.csv"
+            )
+        for row in _rows(path, REJECT_COLUMNS):
+            key = (source, STEPS[folder], row["what"], row["cause"])
+            found[key] += 1
+            regions[key] += _number(path, row, "regions")
+    steps = list(STEPS.values())
+    keys = sorted(found, key=lambda key: (key[0], steps.index(key[1]), *key[2:]))
+    write_csv(out_csv, REPORT_COLUMNS, ([*key, found[key], regions[key]] for key in keys))
+
+
+def _rows(path: Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
+    """Rows of a shard's CSV; a missing or foreign file is an error that says how to make it."""
+    if not path.is_file():
+        raise GranvitError(f"{path}: no such file; make it with `snakemake {path}`")
+    with open(path, encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        if list(reader.fieldnames or []) != list(columns):
+            raise GranvitError(
+                f"{path}: columns are {', '.join(reader.fieldnames or []) or 'missing'}; expected "
+                f"{', '.join(columns)}. Delete the file and make it again with `snakemake {path}`"
+            )
+        yield from reader
+
+
+def _number(path: str | Path, row: dict[str, str], column: str) -> int:
+    try:
+        return int(row[column])
+    except (TypeError, ValueError):
+        raise GranvitError(
+            f"{path}: {column} is {row[column]!r}; expected a whole number. Delete the file and make it again"
+        ) from None
+
+
+def _merged(orders: Sequence[Sequence[str]]) -> list[str]:
+    """One order of all rules that keeps each file's own, steps in the order given.
+
+    Sources differ in the rules that are on, so no single file shows them all. Rules that no file orders stay
+    as they were met.
+    """
+    met = list(dict.fromkeys(rule for order in orders for rule in order))
+    before: dict[str, set[str]] = {rule: set() for rule in met}
+    for order in orders:
+        for first, second in zip(order, order[1:], strict=False):
+            before[second].add(first)
+    sorter = TopologicalSorter(before)
+    try:
+        sorter.prepare()
+    except CycleError:  # settings changed between two shards; any order will do
+        return met
+    ordered: list[str] = []
+    ready: list[str] = []
+    while sorter.is_active():
+        ready = sorted([*ready, *sorter.get_ready()], key=met.index)
+        ordered.append(ready.pop(0))
+        sorter.done(ordered[-1])
+    return ordered
+
+
+def _position(source: str, mode: str, rule: str, place: dict[str, int]) -> tuple:
+    return source == TOTAL, source, mode, rule == _OUTCOME, place[rule]

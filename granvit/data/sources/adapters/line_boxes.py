@@ -1,0 +1,75 @@
+"""Text lines as the ICDAR competitions publish them (SROIE): one text file of boxes an image."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from granvit.data.records.records import Region
+from granvit.data.sources.adapters.folder import below, image_files, walk
+from granvit.data.sources.adapters.items import Place, RawItem, Reject
+from granvit.data.sources.adapters.json_stream import open_text
+from granvit.data.sources.adapters.values import Broken, box, corners, is_number, text
+from granvit.errors import GranvitError
+
+OPTIONS = {
+    "images": "the folder of images (img)",
+    "boxes": "the folder of box files (box)",
+    "points": "corners before the text: 4 (x1,y1,...,x4,y4) or 2 (x1,y1,x2,y2) (4)",
+}
+_SUFFIXES = (".csv", ".txt")
+
+
+def read_line_boxes(root: Path, settings: dict[str, str]) -> Iterator[RawItem]:
+    """``img/NAME.jpg`` and ``box/NAME.csv`` with ``x1,y1,x2,y2,x3,y3,x4,y4,text`` in each line.
+
+    The text may hold commas. A line that stands askew gets the upright box around it.
+    """
+    root = Path(root)
+    images, boxes = settings.get("images", "img"), settings.get("boxes", "box")
+    points = settings.get("points", "4")
+    if points not in ("2", "4"):
+        raise GranvitError(f"{root}: option points is {points!r}; expected 2 or 4")
+    if not (root / boxes).is_dir():
+        raise GranvitError(
+            f"{root / boxes}: no such folder; name the folder of box files in the option `boxes`"
+        )
+    for name in image_files(root / images):
+        yield RawItem(os.path.splitext(name)[0], Place(os.path.normpath(f"{images}/{name}")))
+    for name, path in _box_files(root / boxes):
+        item = RawItem(name, None, joins=True)
+        with open_text(path) as file:
+            for line in filter(str.strip, file):
+                try:
+                    item.regions.append(_region(line.rstrip("\r\n"), 2 * int(points)))
+                except Broken as cause:
+                    item.rejects.append(Reject("region", str(cause), 1))
+        yield item
+
+
+def _box_files(folder: Path) -> Iterator[tuple[str, Path]]:
+    """The name of the image that a box file is about, and the file."""
+    for place, names in walk(folder):
+        files: dict[str, str] = {}
+        for name in (name for name in names if Path(name).suffix.lower() in _SUFFIXES):
+            stem = below(place, Path(name).stem)
+            if stem in files:
+                raise GranvitError(
+                    f"{folder / place}: {files[stem]} and {name} are about one image; keep one of them"
+                )
+            files[stem] = name
+            yield stem, folder / place / name
+
+
+def _region(line: str, numbers: int) -> Region:
+    parts = line.split(",", numbers)
+    if len(parts) <= numbers:
+        raise Broken("bad_box")
+    try:
+        values = [float(part) for part in parts[:numbers]]
+    except ValueError as error:
+        raise Broken("bad_box") from error
+    if not all(map(is_number, values)):
+        raise Broken("bad_box")
+    return Region(corners(values) if numbers == 8 else box(values), text(parts[numbers]) or "")

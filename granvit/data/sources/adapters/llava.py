@@ -1,0 +1,42 @@
+"""LLaVA's conversation format: questions and answers of one JSON file beside a folder of images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from granvit.data.sources.adapters.items import Place, RawItem, Reject
+from granvit.data.sources.adapters.json_stream import read_array
+from granvit.data.sources.adapters.values import Broken, loose_image, turns
+
+OPTIONS = {
+    "annotations": "the JSON file (conversations.json)",
+    "images": "the folder of images (images)",
+}
+
+
+def read_llava(root: Path, settings: dict[str, str]) -> Iterator[RawItem]:
+    """``conversations.json`` in LLaVA's format beside ``images/``.
+
+    Published files hold several entries about one image, under one id or several: the id here is the image's
+    file, so that all its questions meet in one record. Entries without an image, or about several
+    (``several_images``), cannot be used and are rejected one by one.
+    """
+    path = Path(root) / settings.get("annotations", "conversations.json")
+    folder = settings.get("images", "images")
+    for number, entry in enumerate(read_array(path)):
+        entry = entry if isinstance(entry, dict) else {}
+        image = entry.get("image")
+        if isinstance(image, list) and len(image) == 1:
+            image = image[0]
+        place = loose_image(folder, image)
+        if place is None:
+            problem = Place("", problem="several_images") if isinstance(image, list) and image else None
+            yield RawItem(f"entry/{number}/{entry.get('id', number)}", problem)
+            continue
+        item = RawItem(image, place, joins=True)
+        try:
+            item.conversations = turns(entry.get("conversations"))
+        except Broken as cause:
+            item.rejects.append(Reject("conversation", str(cause)))
+        yield item

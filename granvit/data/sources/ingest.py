@@ -1,0 +1,166 @@
+"""Ingest: raw sources become shards of records (step 1 of the data flow).
+
+Whatever can be wrong with an image or a box is found here and costs itself only, so that later steps and
+training read what they find without a doubt.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from granvit.boxes import clip_box, exif_to_display
+from granvit.data.records.filters import COUNT_COLUMNS
+from granvit.data.records.fingerprints import perceptual_hash
+from granvit.data.records.images import ImageFacts, UnreadableImage, inspect_image
+from granvit.data.records.records import Record, Region
+from granvit.data.records.shards import Sample, ShardWriter
+from granvit.data.sources.adapters.items import RawItem, Reject
+from granvit.data.sources.catalogue import count_items, read_catalogue
+from granvit.data.sources.places import ImagePlaces, Unreadable
+from granvit.data.sources.rejects import Ledger
+from granvit.data.sources.table import SourceSpec
+from granvit.files import remove_leftovers, replacing, write_csv
+from granvit.progress import Progress
+
+
+class Rejected(Exception):
+    """An image that is left out; the message is the cause."""
+
+
+def ingest_shard(
+    source: SourceSpec,
+    shard: int,
+    catalogue: str | Path,
+    out_tar: str | Path,
+    out_rejects: str | Path,
+    out_counts: str | Path,
+    *,
+    max_pixels: int,
+    max_reject_share: float,
+    log: str | Path | None = None,
+) -> None:
+    """Write shard ``shard`` of a catalogued source in the catalogue's order, one image in memory at a time.
+
+    ``out_rejects`` lists what was left out (columns of ``rejects.REJECT_COLUMNS``), ``out_counts`` has the
+    row ``ingest``; for images and for regions, in = out + rejected. ``max_pixels``: an image that states
+    more is ``too_large`` and is not decoded. Raises GranvitError, with the report, where a larger share of
+    the images or of the regions than ``max_reject_share`` is rejected; the log then holds the whole list.
+    """
+    name = f"{source.name}/{source.shard_names()[shard]}"
+    progress = Progress(count_items(catalogue, shard), f"ingest {name}", "images", log)
+    remove_leftovers(out_tar, out_rejects, out_counts)
+    # The tar is renamed last: where it lies, the lists lie too.
+    with replacing(out_tar) as tar, replacing(out_rejects) as rejects:
+        with ShardWriter(tar) as writer, open(rejects, "w", encoding="utf-8", newline="") as file:
+            ledger, several = Ledger(file), 0
+            for sample in _samples(source, shard, catalogue, max_pixels, ledger):
+                writer.write(sample)
+                several += "picture" in sample.record.provenance
+                progress.update(ledger.images_in)
+        if several:
+            progress.say(f"{progress.label} | first of several pictures taken: {several} images")
+        progress.say(f"{progress.label} | {ledger.summary()}")
+        where = f"source {source.name!r}, shard {name}" + (f" ({source.origin})" if source.origin else "")
+        ledger.check(max_reject_share, where, rejects, log, sampled=source.shards > 1)
+        write_csv(out_counts, COUNT_COLUMNS, [[source.name, "sequence", "ingest", *ledger.counts()]])
+
+
+def _samples(
+    source: SourceSpec, shard: int, catalogue: str | Path, max_pixels: int, ledger: Ledger
+) -> Iterator[Sample]:
+    with ImagePlaces(source.root) as places:
+        for key, item, duplicate in read_catalogue(catalogue, shard):
+            rejects = list(item.rejects)
+            try:
+                if duplicate:
+                    raise Rejected("duplicate_id")
+                sample = _read_sample(source, key, item, places, max_pixels, rejects)
+            except Rejected as cause:
+                ledger.add(key, None, [*item.rejects, Reject("image", str(cause), len(item.regions))])
+            else:
+                ledger.add(key, len(sample.record.regions), rejects)
+                yield sample
+
+
+def _read_sample(
+    source: SourceSpec,
+    key: str,
+    item: RawItem,
+    places: ImagePlaces,
+    max_pixels: int,
+    rejects: list[Reject],
+) -> Sample:
+    if item.place is None:
+        raise Rejected("no_image")
+    if source.data_type == "instruction" and not item.conversations:
+        raise Rejected("no_conversation")
+    try:
+        image = places.read(item.place)
+        facts, shown = inspect_image(image, max_pixels)
+    except (Unreadable, UnreadableImage) as cause:
+        raise Rejected(str(cause)) from cause
+    turned = _annotated_as_stored(item, facts)
+    regions = []
+    for region in item.regions:
+        try:
+            regions.append(replace(region, box=_box_as_shown(region, facts, turned)))
+        except Rejected as cause:
+            rejects.append(Reject("region", str(cause), 1))
+    provenance = {"adapter": source.adapter, "id": item.original_id, "file": item.place.file}
+    if facts.several:
+        provenance["picture"] = "first of several"
+    record = Record(
+        key,
+        source.name,
+        source.data_type,
+        facts.width,
+        facts.height,
+        None if source.captions == "none" else item.caption,
+        regions,
+        item.conversations,
+        provenance,
+        perceptual_hash(shown),
+        hashlib.sha256(image).hexdigest(),
+    )
+    return Sample(record, image, facts.extension)
+
+
+def _annotated_as_stored(item: RawItem, facts: ImageFacts) -> bool:
+    """Whether the boxes are on the image as stored, before EXIF turns it.
+
+    A source that states the size of the image as stored, while EXIF turns it on its side, was annotated
+    without applying EXIF, and its boxes are turned along. Any other difference in size means that the boxes
+    are of another image.
+    """
+    if item.stated_size is None or item.stated_size == (facts.width, facts.height):
+        return False
+    if item.stated_size != facts.stored_size:
+        raise Rejected("stated_size_differs")
+    return True
+
+
+def _box_as_shown(region: Region, facts: ImageFacts, turned: bool) -> list[float]:
+    """The part of a region that is on the image as shown, to the hundredth of a pixel.
+
+    Corners that are swapped are not put in order: a source whose boxes have another layout than its row says
+    (corners and sizes mixed up) would pass unseen, with boxes on the wrong things.
+    """
+    box = region.box
+    if len(box) != 4 or not all(isinstance(value, (int, float)) and math.isfinite(value) for value in box):
+        raise Rejected("bad_box")
+    if box[2] < box[0] or box[3] < box[1]:
+        raise Rejected("swapped_box")
+    if box[2] == box[0] or box[3] == box[1]:
+        raise Rejected("empty_box")
+    if turned:
+        box = exif_to_display(box, *facts.stored_size, facts.orientation)
+    if box[0] >= facts.width or box[1] >= facts.height or box[2] <= 0 or box[3] <= 0:
+        raise Rejected("box_outside")
+    box = [round(value, 2) for value in clip_box(box, facts.width, facts.height)]
+    if box[2] == box[0] or box[3] == box[1]:
+        raise Rejected("empty_box")
+    return box

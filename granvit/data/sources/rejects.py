@@ -1,0 +1,113 @@
+"""What is left out of a shard: listed one by one, counted by cause, and too much of it is an error."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections import Counter
+from pathlib import Path
+from typing import TextIO
+
+from granvit.data.sources.adapters.items import Reject
+from granvit.errors import GranvitError
+from granvit.progress import write_log
+
+REJECT_COLUMNS = ["key", "what", "cause", "regions"]
+
+# Published files hold these on purpose: LLaVA's questions without an image, COCO's boxes around crowds. They
+# are counted, but say nothing about damage, which is what the limit is for.
+_NO_DAMAGE = {"no_image", "crowd_annotation"}
+_EXAMPLES = 3
+
+
+class Ledger:
+    """Images and regions of one shard: how many came in, how many went out, and what became of the rest.
+
+    ``file``: the open rejects file, which gets a row (REJECT_COLUMNS) the moment something is rejected, so
+    that memory does not grow with a source's faults. Always, for images and for regions: in = out + rejected.
+    """
+
+    def __init__(self, file: TextIO):
+        self._rows = csv.writer(file, lineterminator="\n")
+        self._rows.writerow(REJECT_COLUMNS)
+        self.images_in = self.images_out = self.regions_in = self.regions_out = 0
+        self._causes: Counter[tuple[str, str]] = Counter()
+        self._examples: dict[tuple[str, str], list[str]] = {}
+        self._harmless: Counter[str] = Counter()
+        self._squares = 0  # of how many regions each image lost, over all images
+
+    def add(self, key: str, regions: int | None, rejects: list[Reject]) -> None:
+        """Enter an image that came in: ``regions`` that went out with it (None: it was rejected itself), and
+        everything it lost."""
+        self.images_in += 1
+        self.images_out += regions is not None
+        self.regions_out += regions or 0
+        self.regions_in += (regions or 0) + sum(reject.regions for reject in rejects)
+        lost = 0
+        for reject in rejects:
+            self._rows.writerow([key, reject.what, reject.cause, reject.regions])
+            self._causes[reject.what, reject.cause] += 1
+            examples = self._examples.setdefault((reject.what, reject.cause), [])
+            if len(examples) < _EXAMPLES:
+                examples.append(key)
+            # An image that is not named, but has boxes, was lost: its annotations belong to something.
+            if reject.cause in _NO_DAMAGE and (reject.what == "region" or not reject.regions):
+                self._harmless[reject.what] += 1
+            else:
+                lost += reject.regions
+        self._squares += lost**2
+
+    def counts(self) -> list[int]:
+        """Images in and out, regions in and out: the last columns of a counts file."""
+        return [self.images_in, self.images_out, self.regions_in, self.regions_out]
+
+    def summary(self) -> str:
+        """One line for people: what went out, and the causes of what did not."""
+        causes = ", ".join(
+            f"{cause} {count}" for (_, cause), count in sorted(self._causes.items(), key=_largest)
+        )
+        return (
+            f"{self.images_out} of {self.images_in} images, {self.regions_out} of {self.regions_in} regions"
+            f" | left out: {causes or 'nothing'}"
+        )
+
+    def check(
+        self, max_share: float, source: str, rejects: Path, log: str | Path | None, sampled: bool = False
+    ) -> None:
+        """Raise GranvitError where more than ``max_share`` of the images, or of the regions, were rejected.
+
+        ``sampled``: this is one of the source's several shards, a sample of its images, so that the limit is
+        passed only where chance does not explain it (two standard deviations): one bad image of six says
+        little about a source. The error says which, how many and why; the whole list, ``rejects``, goes into
+        the log, since a failed job's outputs are deleted.
+        """
+        # Where not one image is left, none of them was left out on purpose.
+        images = self.images_in - (self._harmless["image"] if self.images_out else 0)
+        regions = self.regions_in - self._harmless["region"]
+        for what, came, left in (("image", images, self.images_out), ("region", regions, self.regions_out)):
+            rejected = came - left
+            # Chance strikes boxes one by one where each image lost one, and together where it lost them all.
+            together = self._squares / rejected if what == "region" and rejected else 1.0
+            slack = 2 * math.sqrt(max_share * came * together) if sampled else 0.0
+            if rejected > max_share * came + slack:
+                self._stop(what, rejected, came, max_share, source, rejects, log)
+
+    def _stop(self, what, rejected, came, max_share, source, rejects, log) -> None:
+        causes = "; ".join(
+            f"{of} {cause}: {count}, such as {', '.join(self._examples[of, cause])}"
+            for (of, cause), count in sorted(self._causes.items(), key=_largest)
+        )
+        where = f"the whole list is in {log}" if log else "give a log to have the whole list"
+        if log:
+            with open(rejects, encoding="utf-8") as file:
+                for line in file:
+                    write_log(log, line.rstrip("\n"))
+        raise GranvitError(
+            f"{source}: {rejected} of {came} {what}s were rejected, a share of {rejected / came:.3f}; "
+            f"data.max_reject_share allows {max_share}. {causes}. Mend the raw data ({where}), or raise "
+            "data.max_reject_share in the configuration to go on without them"
+        )
+
+
+def _largest(entry: tuple[tuple[str, str], int]) -> tuple[int, tuple[str, str]]:
+    return -entry[1], entry[0]

@@ -1,0 +1,1 @@
+"""The miniature's benchmark files."""

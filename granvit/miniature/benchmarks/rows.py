@@ -1,0 +1,183 @@
+"""What the miniature benchmarks share: TSV files as VLMEvalKit reads them, and an even choice of questions.
+
+Even means that a model that never looks is at chance: within a category every answer is asked for about as
+often as any other, and the letter of the right option goes round.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from granvit.files import replacing
+from granvit.miniature.questions.asking import Asked, lettered_options
+from granvit.miniature.questions.documents import DOCUMENT_FAMILIES
+from granvit.miniature.questions.scenes import SCENE_FAMILIES
+from granvit.miniature.questions.templates import LETTERS
+from granvit.miniature.questions.variants import (
+    crop_questions,
+    diagram_questions,
+    make_crop,
+    make_diagram,
+    render_crop,
+    render_diagram,
+)
+from granvit.miniature.world.documents import make_document, render_document
+from granvit.miniature.world.rendering import content_hash, rng_for
+from granvit.miniature.world.scenes import make_scene, render_scene
+from granvit.miniature.world.words import DOCUMENT_KINDS
+
+JPEG_QUALITY = 90
+NAMESPACE = "benchmark"
+_IMAGES_EACH = 100_000  # numbers of the benchmark namespace that one benchmark may use
+
+# kind of image -> family of questions -> category of the benchmark
+Families = dict[str, dict[str, str]]
+
+
+class Picture:
+    """One benchmark image, drawn when first wanted; ``row``: index of the row that holds it."""
+
+    def __init__(self, render: Callable[[], Image.Image]):
+        self._render = render
+        self._text: str | None = None
+        self.row: object = None
+
+    def base64(self) -> str:
+        if self._text is None:
+            buffer = io.BytesIO()
+            self._render().save(buffer, "JPEG", quality=JPEG_QUALITY)
+            self._text = base64.b64encode(buffer.getvalue()).decode("ascii")
+        return self._text
+
+    def cell(self, index: object) -> str:
+        """What row ``index`` writes into the image column: the image, or the index of the row that has it."""
+        if self.row is None:
+            self.row = index
+            text = self.base64()
+            self._text = None  # written once; many of them would fill the memory
+            return text
+        return str(self.row)
+
+
+@dataclass(frozen=True)
+class Item:
+    """A question of a benchmark with its image and category."""
+
+    picture: Picture
+    asked: Asked
+    category: str
+
+
+def first_index(benchmark: str) -> int:
+    """Where in the benchmark namespace the images of one benchmark begin, apart from those of the others."""
+    return content_hash("images of", benchmark) % 1_000_000 * _IMAGES_EACH
+
+
+Ask = Callable[[str, np.random.Generator], list[Asked]]
+
+
+def _subject(kind: str, index: int) -> tuple[Picture, Ask]:
+    """Image ``index`` of a kind, and what can be asked about it by family."""
+    if kind == "scene":
+        scene = make_scene(NAMESPACE, index)
+        picture = Picture(lambda: render_scene(scene))
+        return picture, lambda family, rng: SCENE_FAMILIES[family](scene.objects, rng)
+    if kind in DOCUMENT_KINDS:
+        document = make_document(NAMESPACE, index, kind)
+        picture = Picture(lambda: render_document(document))
+        return picture, lambda family, rng: DOCUMENT_FAMILIES[family](document, rng)
+    if kind == "diagram":
+        diagram = make_diagram(NAMESPACE, index)
+        picture = Picture(lambda: render_diagram(diagram))
+        return picture, lambda family, rng: [a for a in diagram_questions(diagram, rng) if a.family == family]
+    crop = make_crop(NAMESPACE, index)
+    picture = Picture(lambda: render_crop(crop))
+    return picture, lambda family, rng: [
+        asked for asked in crop_questions(crop, rng) if f"{crop.kind} {asked.family}" == family
+    ]
+
+
+class Evenly:
+    """Chooses the question whose category, then family, then answer has been asked for least."""
+
+    def __init__(self):
+        self._taken: Counter = Counter()
+
+    def choose(self, offers: Sequence[tuple[str, Asked]]) -> tuple[str, Asked]:
+        """One of ``offers`` (category, question); the first of those that are equally rare."""
+        chosen = min(offers, key=lambda offer: [self._taken[key] for key in self._keys(*offer)])
+        self._taken.update(self._keys(*chosen))
+        return chosen
+
+    @staticmethod
+    def _keys(category: str, asked: Asked) -> list[tuple[str, ...]]:
+        return [(category,), (category, "family", asked.family), (category, "answer", asked.answer)]
+
+
+def items(
+    benchmark: str, kinds: Sequence[str], families: Families, count: int, per_image: int
+) -> Iterator[Item]:
+    """``count`` questions, ``per_image`` about each image; images take turns in ``kinds``."""
+    evenly, start, made, number = Evenly(), first_index(benchmark), 0, 0
+    while made < count:
+        kind = kinds[number % len(kinds)]
+        picture, ask = _subject(kind, start + number)
+        rng = rng_for("benchmark questions", benchmark, number)
+        offers = [
+            (category, asked) for family, category in families[kind].items() for asked in ask(family, rng)
+        ]
+        offers = [offers[int(i)] for i in rng.permutation(len(offers))]
+        for _ in range(min(per_image, count - made)):
+            if not offers:
+                break
+            category, asked = evenly.choose(offers)
+            offers = [
+                offer
+                for offer in offers
+                if offer[1].question != asked.question or offer[1].hint != asked.hint
+            ]
+            yield Item(picture, asked, category)
+            made += 1
+        number += 1
+
+
+class Letters:
+    """Places of the right option: each of ``n`` equally often, in random order in every round of ``n``."""
+
+    def __init__(self, benchmark: str):
+        self._benchmark = benchmark
+        self._used: Counter = Counter()
+
+    def place(self, options: int) -> int:
+        """0 = A; for a question with that many options."""
+        turn, position = divmod(self._used[options], options)
+        self._used[options] += 1
+        return int(rng_for("letters", self._benchmark, options, turn).permutation(options)[position])
+
+    def arrange(self, asked: Asked) -> tuple[list[str], str]:
+        """At most four options of a question, and the letter of the right one."""
+        rng = rng_for("options", self._benchmark, self._used.total())
+        place = self.place(min(len(asked.others) + 1, len(LETTERS)))
+        return lettered_options(asked, rng, place)
+
+
+def option_cells(options: Sequence[str]) -> dict[str, str]:
+    """The columns A, B, ... of a row."""
+    return dict(zip(LETTERS, options, strict=False))
+
+
+def write_tsv(path: Path, columns: Sequence[str], rows: Iterator[dict[str, object]]) -> None:
+    """Stream rows to a TSV; cells that a row lacks stay empty."""
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, restval="", delimiter="\t", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)

@@ -1,0 +1,1 @@
+"""What the miniature asks about its pictures."""

@@ -1,0 +1,273 @@
+"""Questions about scenes: attributes, counting, existence, relations, places, and expressions that refer to
+objects.
+
+Every question has one answer in the image: an object is named by attributes that no other object of the scene
+shares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import combinations, permutations
+
+import numpy as np
+
+from granvit.boxes import format_box, iou
+from granvit.miniature.questions import templates
+from granvit.miniature.questions.asking import Asked, among, pick, yes_no
+from granvit.miniature.questions.templates import SCENE_TEMPLATES
+from granvit.miniature.world.rendering import CANVAS
+from granvit.miniature.world.scenes import CELL, SceneObject
+from granvit.miniature.world.words import COLOURS, POSITIONS, SHAPES, SIZES, TEXTURES
+
+PLACES = tuple(place for row in POSITIONS for place in row)
+VALUES = {
+    "size": tuple(SIZES),
+    "texture": TEXTURES,
+    "colour": tuple(COLOURS),
+    "shape": SHAPES,
+    "place": PLACES,
+}
+EXPRESSION_KINDS = ("location", "attributes", "sentence")  # RefCOCO, RefCOCO+, RefCOCOg
+_SUBSETS = [frozenset(names) for count in range(1, 6) for names in combinations(VALUES, count)]
+
+Objects = Sequence[SceneObject]
+
+
+def value_of(thing: SceneObject, attribute: str) -> str:
+    """The word for ``attribute`` of an object; ``place`` is where it lies."""
+    return thing.position() if attribute == "place" else getattr(thing, attribute)
+
+
+def describe(thing: SceneObject, attributes: frozenset[str]) -> str:
+    """The object in words, by ``attributes`` only: ``striped red face``, ``large object at the top left``."""
+    words = [value_of(thing, name) for name in ("size", "texture", "colour") if name in attributes]
+    text = " ".join([*words, thing.shape if "shape" in attributes else "object"])
+    return (
+        templates.DESCRIPTIONS[0].format(thing=text, place=thing.position())
+        if "place" in attributes
+        else text
+    )
+
+
+def naming(
+    objects: Objects, thing: SceneObject, without: str = "", needs: frozenset[str] = frozenset()
+) -> list:
+    """The shortest sets of attributes that single ``thing`` out, and those one attribute longer.
+
+    ``without``: the attribute that must not be named (it is what the question asks); ``needs``: those that
+    must be.
+    """
+    shared = [
+        frozenset(n for n in VALUES if value_of(other, n) == value_of(thing, n))
+        for other in objects
+        if other is not thing
+    ]
+    allowed = [names for names in _SUBSETS if needs <= names and without not in names]
+    fitting = [names for names in allowed if not any(names <= common for common in shared)]
+    shortest = min((len(names) for names in fitting), default=0)
+    return [names for names in fitting if len(names) <= shortest + 1]
+
+
+def name(objects: Objects, thing: SceneObject, rng: np.random.Generator, without: str = "") -> str | None:
+    """A description of ``thing`` that fits no other object; None where ``without`` leaves none."""
+    choices = naming(objects, thing, without)
+    with_shape = [names for names in choices if "shape" in names]  # people name things first
+    choices = with_shape if with_shape and rng.random() < 0.75 else choices
+    return describe(thing, pick(rng, choices)) if choices else None
+
+
+def expression(objects: Objects, thing: SceneObject, kind: str, rng: np.random.Generator) -> str | None:
+    """A referring expression: ``location`` (RefCOCO), ``attributes`` (RefCOCO+: no location word),
+    ``sentence`` (RefCOCOg).
+
+    None where the objects allow none of that kind.
+    """
+    if kind == "sentence":
+        other = pick(rng, [o for o in objects if o is not thing])
+        relations = [word for word in templates.SENTENCES if holds(word, thing, other)]
+        word = pick(rng, relations) if relations else None
+        if word is None:
+            return templates.DESCRIPTIONS[0].format(thing=thing.caption(), place=thing.position())
+        return templates.SENTENCES[word].format(thing=thing.caption(), other=other.caption())
+    needs = frozenset({"shape", "place"}) if kind == "location" else frozenset({"shape"})
+    choices = naming(objects, thing, "" if kind == "location" else "place", needs)
+    return describe(thing, pick(rng, choices)) if choices else None
+
+
+def holds(relation: str, thing: SceneObject, other: SceneObject) -> bool:
+    """Whether ``thing`` lies left, right, above or below ``other`` with no overlap along that axis."""
+    axis = 0 if relation in ("left", "right") else 1
+    first, second = (thing, other) if relation in ("left", "above") else (other, thing)
+    return first.box[axis + 2] <= second.box[axis]
+
+
+def attribute_questions(objects: Objects, rng: np.random.Generator, asked_for: str) -> list[Asked]:
+    """What colour, shape, texture, size or place an object has."""
+    named = [(thing, name(objects, thing, rng, without=asked_for)) for thing in objects]
+    template = SCENE_TEMPLATES[asked_for]
+    return [
+        among(asked_for, template.format(thing=text), value_of(thing, asked_for), VALUES[asked_for])
+        for thing, text in named
+        if text
+    ]
+
+
+def identity_questions(objects: Objects, rng: np.random.Generator) -> list[Asked]:
+    """What lies at a place; offered instead: the scene's other objects and look-alikes."""
+    questions = []
+    for thing in objects:
+        if sum(o.position() == thing.position() for o in objects) == 1:
+            wrong = [o.caption() for o in objects if o is not thing]
+            wrong += [_look_alike(thing, attribute, rng) for attribute in ("colour", "shape", "texture")]
+            question = SCENE_TEMPLATES["identity"].format(thing=thing.position())
+            questions.append(among("identity", question, thing.caption(), dict.fromkeys(wrong)))
+    return questions
+
+
+def _look_alike(thing: SceneObject, attribute: str, rng: np.random.Generator) -> str:
+    """The caption of ``thing`` with another value of one attribute."""
+    words = {key: value_of(thing, key) for key in ("size", "texture", "colour", "shape")}
+    words[attribute] = pick(rng, [value for value in VALUES[attribute] if value != words[attribute]])
+    return "a " + " ".join(words.values())
+
+
+def count_questions(objects: Objects, rng: np.random.Generator) -> list[Asked]:
+    """How many objects there are with one attribute, or at all: zero to four."""
+    questions = [_count(len(objects), "objects")]
+    for attribute in ("size", "texture", "colour", "shape"):
+        for value in VALUES[attribute]:
+            number = sum(value_of(thing, attribute) == value for thing in objects)
+            questions.append(_count(number, _plural(value) if attribute == "shape" else f"{value} objects"))
+    return questions
+
+
+def _count(number: int, text: str) -> Asked:
+    return among("count", SCENE_TEMPLATES["count"].format(thing=text), str(number), "01234")
+
+
+def _plural(shape: str) -> str:
+    return shape + ("es" if shape.endswith("s") else "s")
+
+
+def exists_questions(objects: Objects, rng: np.random.Generator) -> list[Asked]:
+    """Whether some red face is there. Absent ones are made of words that fit the objects present."""
+    questions = []
+    for attribute in ("colour", "texture", "size"):
+        present = {(value_of(o, attribute), o.shape) for o in objects}
+        pairs = {(value, o.shape) for value in VALUES[attribute] for o in objects}
+        pairs |= {(value_of(o, attribute), shape) for o in objects for shape in SHAPES}
+        for pair in sorted(pairs):
+            question = SCENE_TEMPLATES["exists"].format(thing=" ".join(pair))
+            questions.append(yes_no("exists", question, pair in present))
+    return questions
+
+
+def check_questions(objects: Objects, rng: np.random.Generator) -> list[Asked]:
+    """Whether a named object has an attribute."""
+    questions = []
+    for thing in objects:
+        for attribute in ("colour", "texture", "size"):
+            text = name(objects, thing, rng, without=attribute)
+            if text:
+                wrong = pick(rng, [v for v in VALUES[attribute] if v != value_of(thing, attribute)])
+                for value in (value_of(thing, attribute), wrong):
+                    question = SCENE_TEMPLATES["attribute"].format(thing=text, value=value)
+                    questions.append(yes_no("attribute", question, value == value_of(thing, attribute)))
+    return questions
+
+
+def relation_questions(objects: Objects, rng: np.random.Generator) -> list[Asked]:
+    """Whether one object lies left, right, above or below another; asked where it is one or the opposite."""
+    opposite = {"left": "right", "right": "left", "above": "below", "below": "above"}
+    questions = []
+    for thing, other in permutations(objects, 2):
+        texts = [name(objects, o, rng, without="place") for o in (thing, other)]
+        for relation, contrary in opposite.items():
+            if all(texts) and (holds(relation, thing, other) or holds(contrary, thing, other)):
+                question = SCENE_TEMPLATES[relation].format(thing=texts[0], other=texts[1])
+                questions.append(yes_no("relation", question, holds(relation, thing, other)))
+    return questions
+
+
+def same_questions(objects: Objects, rng: np.random.Generator) -> list[Asked]:
+    """Whether two objects agree in an attribute."""
+    questions = []
+    for thing, other in combinations(objects, 2):
+        for attribute in ("colour", "shape", "texture", "size"):
+            texts = [name(objects, o, rng, without=attribute) for o in (thing, other)]
+            if all(texts):
+                question = SCENE_TEMPLATES["same"].format(thing=texts[0], other=texts[1], value=attribute)
+                questions.append(
+                    yes_no("same", question, value_of(thing, attribute) == value_of(other, attribute))
+                )
+    return questions
+
+
+def box_questions(objects: Objects, rng: np.random.Generator) -> list[Asked]:
+    """Which of two boxes holds an object; the wrong one is another object's or a displaced one (IoU below
+    0.5).
+    """
+    questions = []
+    for thing in objects:
+        displaced = _displaced(thing.box, rng)
+        wrong = pick(rng, [o.box for o in objects if o is not thing] + [displaced])
+        question = SCENE_TEMPLATES["box"].format(thing=name(objects, thing, rng))
+        questions.append(Asked("box", question, box_text(thing.box), (box_text(wrong),)))
+    return questions
+
+
+def _displaced(box: tuple[int, ...], rng: np.random.Generator) -> tuple[int, ...]:
+    side = box[2] - box[0]
+    starts = range(0, CANVAS - side + 1, CELL)
+    moved = [(x, y, x + side, y + side) for x in starts for y in starts]
+    return pick(rng, [other for other in moved if iou(other, box) < 0.5])
+
+
+def box_text(box: Sequence[float]) -> str:
+    """Box text of the paper's prompts for a box on the 512 px canvas."""
+    return format_box(box, CANVAS, CANVAS)
+
+
+def magnet_questions(objects: Objects, rng: np.random.Generator) -> list[Asked]:
+    """Questions that need the hint: it says which object is a magnet (the miniature's ScienceQA)."""
+    questions = []
+    for thing in objects:
+        for attribute in ("colour", "shape", "place"):
+            text = name(objects, thing, rng, without=attribute)
+            if text:
+                hint = templates.MAGNET_HINT.format(thing=text)
+                others = tuple(v for v in VALUES[attribute] if v != value_of(thing, attribute))
+                question = SCENE_TEMPLATES[f"magnet {attribute}"]
+                questions.append(Asked("magnet", question, value_of(thing, attribute), others, hint))
+    return questions
+
+
+def kind_questions(objects: Objects, rng: np.random.Generator) -> list[Asked]:
+    """That the image is a photo and no document."""
+    return [
+        among(
+            "kind",
+            templates.DOCUMENT_TEMPLATES["kind"],
+            "photo",
+            ["photo", *templates.DOCUMENT_NOUNS.values()],
+        )
+    ]
+
+
+def _attribute(asked_for: str) -> Callable[[Objects, np.random.Generator], list[Asked]]:
+    return lambda objects, rng: attribute_questions(objects, rng, asked_for)
+
+
+SCENE_FAMILIES: dict[str, Callable[[Objects, np.random.Generator], list[Asked]]] = {
+    **{attribute: _attribute(attribute) for attribute in VALUES},
+    "identity": identity_questions,
+    "count": count_questions,
+    "exists": exists_questions,
+    "attribute": check_questions,
+    "relation": relation_questions,
+    "same": same_questions,
+    "box": box_questions,
+    "magnet": magnet_questions,
+    "kind": kind_questions,
+}

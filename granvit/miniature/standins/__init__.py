@@ -1,0 +1,1 @@
+"""Small pretrained checkpoints in place of the published ones."""

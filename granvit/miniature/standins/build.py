@@ -1,0 +1,90 @@
+"""Builds the stand-ins for the published checkpoints (``snakemake standins``); `python -m
+granvit.miniature.standins.build` does one.
+
+Encoders go to ``{out}/encoders/{name}``, LLMs to ``{out}/llms/{name}``, all in Hugging Face layout with a
+``manifest.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from granvit.miniature.standins import encoders as standin_encoders
+from granvit.miniature.standins import llms as standin_llms
+from granvit.miniature.standins.align import pretrain_sailvit
+from granvit.miniature.standins.probe import probe
+from granvit.miniature.standins.tokenizer import build_tokenizer
+
+ENCODERS = tuple(standin_encoders.NORMS)
+LLMS = tuple(standin_llms.SHAPES)
+
+
+def build_encoder(
+    name: str, out_dir: Path, seed: int, pool: Path, llm_dir: Path | None = None, log: Path | None = None
+) -> None:
+    """Pretrain the stand-in of encoder ``name`` into ``out_dir``. ``pool``: where the pictures are kept
+    between builds;
+    ``llm_dir``: the LLM that SAILViT is aligned with (a stand-in folder), unused by the others."""
+    if name == "SAILViT":
+        tower, manifest = pretrain_sailvit(pool, seed, llm_dir, log)
+    else:
+        tower, manifest = standin_encoders.pretrain(name, pool, seed, standin_encoders.STEPS, log)
+    norm = standin_encoders.NORMS[name]
+    manifest["probe"] = probe(tower, pool, standin_encoders.POOL, norm)
+    standin_encoders.save_tower(name, tower, Path(out_dir), manifest)
+
+
+def build_llm(
+    name: str, out_dir: Path, seed: int, start: Path | None = None, log: Path | None = None
+) -> None:
+    """Pretrain the stand-in of LLM ``name`` into ``out_dir``, with its tokenizer. ``start``: the folder of
+    the smallest stand-in, from which the larger ones grow."""
+    llm, tokenizer, manifest = standin_llms.pretrain(name, seed, start, log)
+    standin_llms.save(llm, tokenizer, Path(out_dir), manifest)
+
+
+def write_untrained(out_dir: Path) -> None:
+    """All stand-ins with random weights: the layout without the knowledge, to try the graph's plumbing."""
+    torch.manual_seed(0)
+    for name in ENCODERS:
+        tower = standin_encoders.new_tower(name)
+        standin_encoders.save_tower(name, tower, out_dir / "encoders" / name, {"encoder": name, "images": 0})
+    for name, (family, *_) in standin_llms.SHAPES.items():
+        tokenizer = build_tokenizer(family)
+        llm = standin_llms.new_llm(name, tokenizer)
+        standin_llms.save(llm, tokenizer, out_dir / "llms" / name, {"llm": name, "images": 0})
+
+
+def main() -> None:
+    """Command line: one stand-in, or with ``--untrained`` all of them without training."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path, help="folder that gets encoders/ and llms/")
+    choice = parser.add_mutually_exclusive_group(required=True)
+    choice.add_argument("--encoder", choices=ENCODERS)
+    choice.add_argument("--llm", choices=LLMS)
+    choice.add_argument("--untrained", action="store_true")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    out = arguments.out
+    if arguments.untrained:
+        write_untrained(out)
+    elif arguments.llm:
+        smallest = out / "llms" / standin_llms.SMALLEST
+        start = None if arguments.llm == standin_llms.SMALLEST else smallest
+        build_llm(arguments.llm, out / "llms" / arguments.llm, arguments.seed, start)
+    else:
+        name = arguments.encoder
+        build_encoder(
+            name,
+            out / "encoders" / name,
+            arguments.seed,
+            out / "pool.npy",
+            out / "llms" / standin_llms.SMALLEST,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Asking servers of models over HTTP, and remembering what they said."""
