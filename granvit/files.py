@@ -8,7 +8,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -20,13 +20,32 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary name beside ``path``; move it there on success, remove it on failure."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _temporary(path)
     try:
         yield temporary
         os.replace(temporary, path)
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
+
+
+@contextmanager
+def whole_folder(path: str | Path) -> Iterator[Path]:
+    """Yield a new empty folder beside ``path``, which is moved there on success and removed on failure. What
+    was there before is for the caller to remove: a folder with anything in it is not replaced."""
+    path = Path(path)
+    temporary = _temporary(path)
+    shutil.rmtree(temporary, ignore_errors=True)  # of a killed process that had this number
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
 def remove_leftovers(*paths: str | Path) -> None:
@@ -52,15 +71,18 @@ def remove_surplus_shards(data: Path, source: str, kept: Collection[str]) -> Non
             path.unlink()
 
 
-def write_json(path: str | Path, value: object) -> None:
-    """Write indented JSON with sorted keys and a final newline."""
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text as UTF-8."""
     with replacing(path) as temporary:
-        temporary.write_text(
-            json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+        temporary.write_text(text, encoding="utf-8")
 
 
-def write_csv(path: str | Path, header: list[str], rows: Iterable[Iterable[object]]) -> None:
+def write_json(path: str | Path, value: object, sort_keys: bool = True) -> None:
+    """Write indented JSON with a final newline."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=sort_keys, ensure_ascii=False) + "\n")
+
+
+def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
     """Write a CSV with Unix line ends."""
     with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")

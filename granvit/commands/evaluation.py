@@ -97,8 +97,8 @@ def run_score(arguments: argparse.Namespace) -> int:
 
 def _score_folders(arguments: argparse.Namespace) -> int:
     from granvit.evaluation.benchmarks import slug
+    from granvit.files import write_json
     from granvit.reporting.recompute import scores_of_folder
-    from granvit.reporting.tables import write_text
 
     settings = _settings(arguments)
     judge, data = _judge(arguments, settings), _data(arguments, settings)
@@ -109,8 +109,7 @@ def _score_folders(arguments: argparse.Namespace) -> int:
         if not arguments.json:
             print(f"{folder}\n{_score_lines(scores)}")
         for name, score in scores.items() if arguments.out else ():
-            text = json.dumps(score, indent=2, ensure_ascii=False) + "\n"
-            write_text(Path(arguments.out) / f"{slug(name)}.json", text)
+            write_json(Path(arguments.out) / f"{slug(name)}.json", score, sort_keys=False)
     if arguments.json:
         print(json.dumps(content, indent=2, ensure_ascii=False))
     return 0

@@ -16,6 +16,7 @@ from typing import TextIO
 
 from granvit.errors import GranvitError
 from granvit.evaluation.asks import Ask
+from granvit.files import write_text
 
 
 class AnswerFiles:
@@ -77,10 +78,9 @@ class AnswerFiles:
                     f"{self.out_dir}: {len(missing)} of {len(indices)} questions of {slug} have no answer "
                     f"(such as {missing[0]}); run every shard to its end, then merge again"
                 )
-            finished[slug] = self.out_dir / f"{slug}.jsonl.tmp"
-            finished[slug].write_text("".join(_line(i, answers[i]) for i in indices), encoding="utf-8")
-        for slug, path in finished.items():
-            os.replace(path, self.out_dir / f"{slug}.jsonl")
+            finished[slug] = "".join(_line(i, answers[i]) for i in indices)
+        for slug, lines in finished.items():
+            write_text(self.out_dir / f"{slug}.jsonl", lines)
             for stale in self.out_dir.glob(f"{slug}.*.partial"):
                 stale.unlink()
 

@@ -9,13 +9,13 @@ MMMU's dev split) are left out, which the toolkit's scorers allow.
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from granvit.errors import GranvitError
 from granvit.evaluation.benchmarks import Benchmark, Question, read_rows, select
 from granvit.evaluation.score import join
+from granvit.files import replacing
 
 PICTURES = "image"
 
@@ -78,13 +78,10 @@ def _write_rows(out: Path, data: Path, rows: Sequence[Question], answers: dict[s
         columns = [
             name for name in next(csv.reader(file, delimiter="\t")) if name not in (PICTURES, "prediction")
         ]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(out.name + ".tmp")
-    with open(temporary, "w", encoding="utf-8", newline="") as file:
+    with replacing(out) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         # Quoted throughout and with plain line ends, as pandas writes the toolkit's own files.
         writer = csv.writer(file, delimiter="\t", quoting=csv.QUOTE_ALL, lineterminator="\n")
         writer.writerow([*columns, "prediction"])
         for row in rows:
             cells = {**row.cells, "index": row.index}
             writer.writerow([*(cells.get(name, "") for name in columns), answers[row.index]])
-    os.replace(temporary, out)

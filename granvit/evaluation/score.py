@@ -8,7 +8,6 @@ the share of answers (0-1) from which no option, yes or no, number or box could 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +22,7 @@ from granvit.evaluation.judge import Judge, Verdicts
 from granvit.evaluation.readings import GRADED, JUDGED, NO_JUDGE, NOT_NEEDED, ask_judge, failed_extractions
 from granvit.evaluation.scorers import SCORERS, Scored, full_score
 from granvit.evaluation.uncertainty import bootstrap_interval
+from granvit.files import write_json
 
 MD5_DIGITS = 8  # config/benchmarks.tsv holds at least so many of the official file's
 
@@ -120,11 +120,7 @@ def write_score(
 ) -> dict[str, Any]:
     """Score a benchmark and write its score file, whole or not at all; returns its content."""
     result = score(predictions, benchmark, data_dir, judge, say)
-    out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(out.name + ".tmp")
-    temporary.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, out)
+    write_json(out, result, sort_keys=False)
     return result
 
 

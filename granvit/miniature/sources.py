@@ -8,7 +8,6 @@ number only: a larger source begins with the images of a smaller one.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 from granvit.errors import GranvitError
+from granvit.files import whole_folder
 from granvit.miniature.questions import pairs as questions
 from granvit.miniature.questions.variants import make_crop, make_diagram, render_crop, render_diagram
 from granvit.miniature.world.documents import Document, make_document, render_document
@@ -58,16 +58,10 @@ def render_source(name: str, count: int, out_dir: str | Path) -> None:
         raise GranvitError(f"miniature source: {name!r} is unknown; choose one of {', '.join(_WRITERS)}")
     if count < 1:
         raise GranvitError(f"miniature source {name}: count is {count}; it must be at least 1")
-    out_dir = Path(out_dir)
-    temporary = out_dir.with_name(f".{out_dir.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    (temporary / "images").mkdir(parents=True)
-    try:
-        _WRITERS[name](temporary, count)
+    with whole_folder(out_dir) as folder:
+        (folder / "images").mkdir()
+        _WRITERS[name](folder, count)
         shutil.rmtree(out_dir, ignore_errors=True)
-        os.replace(temporary, out_dir)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _save(image: Image.Image, root: Path, key: str) -> str:

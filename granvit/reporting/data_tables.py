@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 
 from granvit.data.records.pack import REGION_COUNTS
 from granvit.errors import GranvitError
+from granvit.files import write_csv, write_text
 from granvit.progress import Progress
 from granvit.reporting import markdown
-from granvit.reporting.tables import csv_text, write_text
 
 TOTAL = "TOTAL"
 DATA_TYPES = {"natural": "Natural", "ocr": "OCR"}  # as Tables 6 and 7 print them
@@ -112,7 +112,7 @@ def make_table6(
         ours, theirs = _sum(own, group), _sum(reported, group)
         alike = {k for k in group if k in own} == {k for k in group if k in reported}
         rows.append([*key, *_pair(ours), *_pair(theirs), *_pair(ours - theirs if alike and ours else None)])
-    write_text(out_csv, csv_text([TABLE6_COLUMNS, *([*map(_plain, row), scale] for row in rows)]))
+    write_csv(out_csv, TABLE6_COLUMNS, ([*map(_plain, row), scale] for row in rows))
     header = ["Data type", "Source", "Images", "Regions", "Images (*reported*)", "Regions (*reported*)",
               "Images, difference", "Regions, difference"]  # fmt: skip
     parts = [
@@ -167,7 +167,7 @@ def make_table7(
         rows.append(row)
         cells = _shown(row, signed=(8, 9))
         shown.append([*cells[:4], texts["images"], texts["regions"], *cells[6:]])
-    write_text(out_csv, csv_text([TABLE7_COLUMNS, *([*map(_plain, row), scale] for row in rows)]))
+    write_csv(out_csv, TABLE7_COLUMNS, ([*map(_plain, row), scale] for row in rows))
     header = ["Data type", "Group", "Images", "Regions", "Images (*reported*)", "Regions (*reported*)",
               "Images, Table 6", "Regions, Table 6", "Images, gap", "Regions, gap"]  # fmt: skip
     names = {name for _, name in table6}

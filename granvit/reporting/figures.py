@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
 
 from granvit.errors import GranvitError
+from granvit.files import replacing
 from granvit.reporting import markdown
 from granvit.reporting.scores import AVERAGE
 
@@ -52,11 +52,9 @@ def radar(table1_csv: str | Path, out_png: str | Path) -> None:
 
 def save_figure(figure: plt.Figure, path: Path) -> None:
     """Write a PNG under a temporary name, without the time or the software that made it, and close it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    figure.savefig(temporary, format="png", dpi=150, metadata={"Software": None})
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=150, metadata={"Software": None})
     plt.close(figure)
-    os.replace(temporary, path)
 
 
 def _read(path: Path) -> tuple[list[tuple[str, str, list[float]]], list[str], str]:

@@ -16,7 +16,8 @@ from granvit.errors import GranvitError
 from granvit.evaluation.benchmarks import Benchmark
 from granvit.evaluation.judge import Judge
 from granvit.evaluation.score import Say, score, write_score
-from granvit.reporting.tables import make_table, write_text
+from granvit.files import write_text
+from granvit.reporting.tables import make_table
 
 TOLERANCE = 1e-9
 COMPARED = ("score", "n", "rule", "judge", "failed_extractions", "splits", "details")  # as first defined

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from granvit.config.tables import load_tables
+from granvit.files import write_csv, write_text
 from granvit.reporting import markdown
 from granvit.reporting.scores import AVERAGE, Scores
-from granvit.reporting.tables import csv_text, printed_rows, write_text
+from granvit.reporting.tables import printed_rows
 
 
 def make_seeds(
@@ -42,9 +43,7 @@ def make_seeds(
             [capability, name, *(f"{mean:.2f} ± {sd:.2f}" for mean, sd in pairs), f"{difference:+.2f}"]
         )
     header = [f"{names.get(recipe, recipe)} {what}" for recipe in recipes for what in ("mean", "sd")]
-    write_text(
-        out_csv, csv_text([["capability", "benchmark", *header, "difference", "seeds", "scale"], *rows])
-    )
+    write_csv(out_csv, ["capability", "benchmark", *header, "difference", "seeds", "scale"], rows)
     tag = markdown.scale_tag(scale)
     models = [markdown.marked(names.get(recipe, recipe), tag) for recipe in recipes]
     body = markdown.table(["Capability", "Benchmark", *models, "difference"], shown, left=2)

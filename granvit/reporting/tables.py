@@ -8,9 +8,7 @@ column a benchmark or a mean of several).
 from __future__ import annotations
 
 import csv
-import io
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from granvit.config.tables import (
@@ -23,6 +21,7 @@ from granvit.config.tables import (
     required_leaves,
 )
 from granvit.errors import GranvitError
+from granvit.files import write_csv, write_text
 from granvit.reporting import markdown
 from granvit.reporting.scores import AVERAGE, Scores, read_json
 
@@ -32,7 +31,6 @@ __all__ = [
     "required_benchmarks",
     "required_forward_runs",
     "required_leaves",
-    "write_text",
 ]
 
 Reported = Callable[[str | None, str, str, str], str]
@@ -75,24 +73,8 @@ def make_table(
         "## How the answers were read\n",
         _reading_body(table_spec, scores),
     ]
-    write_text(out_csv, csv_text([[*header, "scale"], *([*row, scale] for row in rows)]))
+    write_csv(out_csv, [*header, "scale"], ([*row, scale] for row in rows))
     write_text(out_md, "\n".join(parts))
-
-
-def write_text(path: str | Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-
-
-def csv_text(rows: Sequence[Sequence[str]]) -> str:
-    """Rows as CSV with plain line ends."""
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(rows)
-    return buffer.getvalue()
 
 
 def printed_rows(spec: TableSpec) -> list[tuple[str, str, list[str]]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 
 from granvit.errors import GranvitError
+from granvit.files import replacing
 from granvit.models.mllm import MLLM
 from granvit.models.packing import Segment
 
@@ -112,12 +112,9 @@ class Examples:
 def _write_arrow(source: Path, target: Path) -> None:
     """Copy a Parquet file, piece by piece, into Arrow's own format, whose rows can be found without reading
     the rest."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    staged = target.with_suffix(f".{os.getpid()}.tmp")
-    with parquet.ParquetFile(source) as file:
+    with replacing(target) as staged, parquet.ParquetFile(source) as file:
         pieces = file.iter_batches(columns=COLUMNS)
         first = next(pieces, None)
         with pa.ipc.new_file(staged, first.schema if first else file.schema_arrow) as writer:
             for piece in itertools.chain([first] if first else [], pieces):
                 writer.write_batch(piece)
-    os.replace(staged, target)

@@ -3,10 +3,7 @@ under temporary names."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import json
-import os
 import platform
 import shutil
 from pathlib import Path
@@ -16,6 +13,7 @@ import transformers
 
 from granvit.device import describe_device
 from granvit.errors import GranvitError
+from granvit.files import remove_leftovers, whole_folder, write_csv, write_json
 from granvit.models.mllm import MLLM, PARTS
 from granvit.training.cost import forward_cost
 from granvit.training.engine import Cluster, Engine
@@ -111,33 +109,17 @@ def write_outputs(
     weights = {part: engine.gathered(getattr(model, part)) for part in PARTS}
     if not engine.cluster.is_main:
         return
-    out_dir.mkdir(parents=True, exist_ok=True)
-    staged = out_dir / ".model.tmp"
-    shutil.rmtree(staged, ignore_errors=True)
-    model.save(staged, weights)
-    shutil.rmtree(out_dir / "model", ignore_errors=True)
-    os.replace(staged, out_dir / "model")
-    _write_log(out_dir / "training_log.csv", rows)
-    _write_json(out_dir / "timing.json", timing)
-    _write_json(out_dir / "manifest.json", manifest)
-
-
-def _write_log(path: Path, rows: list[dict]) -> None:
-    staged = path.with_name(f".{path.name}.tmp")
-    with open(staged, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(LOG_COLUMNS)
-        writer.writerows([_cell(row.get(name)) for name in LOG_COLUMNS] for row in rows)
-    os.replace(staged, path)
+    remove_leftovers(out_dir / "model")
+    with whole_folder(out_dir / "model") as folder:
+        model.save(folder, weights)
+        shutil.rmtree(out_dir / "model", ignore_errors=True)
+    cells = ([_cell(row.get(name)) for name in LOG_COLUMNS] for row in rows)
+    write_csv(out_dir / "training_log.csv", LOG_COLUMNS, cells)
+    write_json(out_dir / "timing.json", timing)
+    write_json(out_dir / "manifest.json", manifest)
 
 
 def _cell(value: float | int | None) -> str:
     if value is None or value != value:
         return ""
     return str(value) if isinstance(value, int) else f"{value:.6g}"
-
-
-def _write_json(path: Path, content: dict) -> None:
-    staged = path.with_name(f".{path.name}.tmp")
-    staged.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    os.replace(staged, path)

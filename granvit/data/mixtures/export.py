@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -22,6 +21,7 @@ from granvit.data.mixtures.prompts import caption2bbox_question
 from granvit.data.records.images import EXTENSIONS, open_image
 from granvit.data.records.shards import read_image_bytes
 from granvit.errors import GranvitError
+from granvit.files import whole_folder
 from granvit.progress import Progress
 
 FORMATS = ("llava", "coco")
@@ -52,17 +52,12 @@ def export(inputs: Sequence[str | Path], out: str | Path, form: str, log: str | 
 def _new_folder(out: Path) -> Iterator[Path]:
     if out.exists():
         raise GranvitError(f"{out}: exists already; remove it or name another folder")
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)  # of a killed process that had this number
-    try:
-        temporary.mkdir(parents=True)
-    except OSError as error:
-        raise GranvitError(f"{out}: cannot be made ({error.strerror}); name another folder") from error
-    try:
-        yield temporary
-        os.replace(temporary, out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(whole_folder(out))
+        except OSError as error:
+            raise GranvitError(f"{out}: cannot be made ({error.strerror}); name another folder") from error
+        yield folder
 
 
 def index_file(path: str | Path) -> Path:

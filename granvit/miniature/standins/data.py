@@ -6,7 +6,6 @@ Everything is drawn from the namespace ``standins``: no image of the paper's gra
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from granvit.files import replacing
 from granvit.miniature.world import plots
 from granvit.miniature.world.documents import Document, make_document, render_document
 from granvit.miniature.world.rendering import CELL, font
@@ -56,14 +56,12 @@ def image_pool(path: Path, count: int) -> np.ndarray:
     """The first ``count`` pictures at ``INPUT_SIZE``: uint8 (count, 3, 128, 128), kept in ``path`` for the
     next call."""
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}.npy")
-        pool = np.lib.format.open_memmap(temporary, "w+", np.uint8, (count, 3, INPUT_SIZE, INPUT_SIZE))
-        for index in range(count):
-            small = render(make_truth(index)).resize((INPUT_SIZE, INPUT_SIZE), Image.Resampling.BICUBIC)
-            pool[index] = np.asarray(small).transpose(2, 0, 1)
-        pool.flush()
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            pool = np.lib.format.open_memmap(temporary, "w+", np.uint8, (count, 3, INPUT_SIZE, INPUT_SIZE))
+            for index in range(count):
+                small = render(make_truth(index)).resize((INPUT_SIZE, INPUT_SIZE), Image.Resampling.BICUBIC)
+                pool[index] = np.asarray(small).transpose(2, 0, 1)
+            pool.flush()
     pool = np.load(path, mmap_mode="r")
     if len(pool) != count:
         raise ValueError(
