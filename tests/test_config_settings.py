@@ -10,7 +10,6 @@ import pytest
 import yaml
 
 from granvit.config import loading as config
-from granvit.config import steps
 from granvit.config.schema import json_schemas
 from granvit.errors import GranvitError
 from granvit.reporting.tables import load_tables, required_forward_runs, required_leaves
@@ -138,22 +137,6 @@ def test_json_schemas_are_those_of_the_models():
         assert json.loads((ROOT / "config/schemas" / name).read_text()) == schema, (
             "run: python -m granvit.config.schema"
         )
-
-
-def test_a_steps_code_does_not_change_unsaid():
-    assert steps.changed_steps() == [], "run: python -m granvit.config.steps"
-
-
-def test_every_module_that_makes_results_belongs_to_a_step():
-    covered = {path for step in steps.load_steps().values() for path in steps.covered_files(step["files"])}
-    rooms = [
-        ROOT / "granvit" / room
-        for room in ("data", "models", "training", "evaluation", "reporting", "miniature")
-    ]
-    modules = {path for room in [*rooms, ROOT / "workflow_scripts"] for path in room.rglob("*.py")}
-    uncovered = {path.name for path in modules - covered if path.name != "__init__.py"}
-    tools = {"check_cases.py", "agreement.py", "export.py", "vlmevalkit.py", "lmms_eval.py"}
-    assert uncovered == tools | {"_script.py", "copy_files.py"}  # what makes no result of the graph
 
 
 @pytest.mark.parametrize("profile", ["gpu", "npu"])

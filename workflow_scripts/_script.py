@@ -11,7 +11,6 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from granvit.errors import GranvitError
@@ -40,19 +39,6 @@ def run(snakemake, main: Callable[..., None]) -> None:
     except Exception:
         write_log(log, traceback.format_exc())
         raise
-
-
-def source_of(job):
-    """The row of the sources file that a job's wildcards name, its folder resolved for the scale.
-
-    The rule's params hold only what the job's output depends on; messages tell more.
-    """
-    from granvit.config.loading import load_config
-    from granvit.data.sources.table import read_sources
-
-    data = load_config(job.wildcards.scale, job.config["overrides"]).data
-    source = read_sources(data.sources)[job.wildcards.source]
-    return replace(source, path=job.params.source["path"])
 
 
 def _stop_with_snakemake() -> None:

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
-from _script import run, source_of
+from _script import run
 
 
 def main(job, log):
+    from _source import source_of
+
     from granvit.data.sources.catalogue import catalogue_source
     from granvit.files import remove_surplus_shards
 

@@ -1,9 +1,11 @@
 """Rule ingest_source: one shard of a raw source."""
 
-from _script import run, source_of
+from _script import run
 
 
 def main(job, log):
+    from _source import source_of
+
     from granvit.config.loading import load_config
     from granvit.data.sources.ingest import ingest_shard
 
