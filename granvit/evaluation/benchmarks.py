@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from granvit.errors import GranvitError
@@ -100,19 +101,25 @@ def find_benchmark(benchmarks: Sequence[Benchmark], name: str) -> Benchmark:
 
 
 def read_questions(benchmark: Benchmark, data_dir: str | Path) -> list[Question]:
-    """The benchmark's questions in file order.
+    """The benchmark's questions in file order; a file is read once for the views and models that follow each
+    other.
 
-    Raises GranvitError where the file, a column or a picture is missing.
+    Raises GranvitError where the file, a column or a picture is missing, or no row belongs to the benchmark.
     """
-    questions = select(benchmark, read_rows(Path(data_dir) / benchmark.tsv))
+    path = Path(data_dir) / benchmark.tsv
+    stat = path.stat() if path.is_file() else None
+    questions = select(benchmark, _rows(path, stat and (stat.st_size, stat.st_mtime_ns)))
     if not questions:
         raise GranvitError(
-            f"{Path(data_dir) / benchmark.tsv}: no question for {benchmark.name} (split "
-            f"'{benchmark.split_prefix}', "
-            f"categories {list(benchmark.categories)}); config/benchmarks.tsv and the file's split and "
-            "category disagree"
+            f"{path}: no question for {benchmark.name} (split '{benchmark.split_prefix}', categories "
+            f"{list(benchmark.categories)}); config/benchmarks.tsv and the file's split and category disagree"
         )
     return questions
+
+
+@lru_cache(maxsize=1)  # the largest file's rows fill memory once, not twenty times
+def _rows(path: Path, stamp: tuple[int, int] | None) -> list[Question]:
+    return read_rows(path)
 
 
 def select(benchmark: Benchmark, questions: Sequence[Question]) -> list[Question]:

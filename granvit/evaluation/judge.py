@@ -13,8 +13,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 from granvit.config.judge import JudgeSettings
+from granvit.evaluation.benchmarks import Question
+from granvit.evaluation.scoring import choices
 from granvit.servers.endpoint import Endpoint, Unanswered, shown
 from granvit.servers.reply_cache import Cache
 
@@ -72,6 +75,8 @@ No or Unknown, and nothing else. Do not judge whether it is right.
 Question: Is the door open? | Answer: One can see right through into the hall. | Meaning: Yes
 Question: Is the door open? | Answer: The picture is too dark. | Meaning: Unknown
 Question: {question} | Answer: {prediction} | Meaning:"""
+
+Case = Mapping[str, Any]
 
 _LEADING_NUMBER = re.compile(r"\s*([01](?:\.\d+)?)(?![\d.])")
 
@@ -156,34 +161,66 @@ def read_mark(reply: str) -> float | None:
     return mark if mark is not None and mark <= 1 else None
 
 
-def grading(index: str, question: str, answer: str, prediction: str) -> Task:
+@dataclass(frozen=True)
+class Asking:
+    """What a judge is asked for a rule: ``task``, of a question and its case (None: nothing).
+
+    ``marks``: it says marks (0-1), else texts that stand for the answers they were read out of;
+    ``optional``: it is asked only with the setting `choices`.
+    """
+
+    task: Callable[[Question, Case], Task | None]
+    marks: bool = False
+    optional: bool = False
+
+
+def grading(question: Question, case: Case) -> Task:
     """MMVet: a mark 0-1."""
-    spaced = answer.replace("<AND>", " <AND> ").replace("<OR>", " <OR> ")
-    prompt = GRADE.format(question=question, answer=spaced, prediction=prediction)
-    return Task(index, prompt, read_mark, GRADING_TRIES, GRADING_TOKENS)
+    spaced = question.cells["answer"].replace("<AND>", " <AND> ").replace("<OR>", " <OR> ")
+    prompt = GRADE.format(
+        question=question.cells["question"], answer=spaced, prediction=case["prediction"]
+    )
+    return Task(question.index, prompt, read_mark, GRADING_TRIES, GRADING_TOKENS)
 
 
-def extraction(index: str, question: str, prediction: str, readable: Callable[[str], bool]) -> Task:
-    """MathVista: the bare answer of a wordy one; a reply that the rules cannot read is of no use."""
-    prompt = EXTRACT.format(question=question, prediction=prediction)
-    return Task(index, prompt, lambda reply: reply if readable(reply) else None)
+def extraction(question: Question, case: Case) -> Task | None:
+    """MathVista: the bare answer of a wordy one; a reply that the rules cannot read is of no use.
+
+    A text or list answer cannot be right whatever a judge reads, so that none is asked about it.
+    """
+
+    def read(reply: str) -> str | None:
+        return reply if choices.mathvista_extracted({**case, "prediction": reply}) else None
+
+    can_count = case["question_type"] == "multi_choice" or case["answer_type"] in ("integer", "float")
+    if choices.mathvista_extracted(case) or not can_count:
+        return None
+    prompt = EXTRACT.format(question=question.cells["question"], prediction=case["prediction"])
+    return Task(question.index, prompt, read)
 
 
-def choosing(index: str, question: str, options: Mapping[str, str], prediction: str) -> Task:
-    """A multiple-choice question: the letter of an option, or Z."""
+def choosing(question: Question, case: Case) -> Task | None:
+    """A multiple-choice question: the letter of an option, or Z; an answer that declines has been read."""
+    options = choices.offered(case)
+    if choices.infer_choice(case["prediction"], options) is not None:
+        return None
     listed = "; ".join(f"{letter}. {text}" for letter, text in options.items())
-    prompt = CHOOSE.format(question=question, options=listed, prediction=prediction)
-    letters = {*options, "Z"}
+    prompt = CHOOSE.format(
+        question=question.cells["question"], options=listed, prediction=case["prediction"]
+    )
+    letters = {*options, choices.NO_OPTION}
 
     def read(reply: str) -> str | None:
         letter = reply.strip(" .()*:").upper()[:1] if len(reply.strip(" .()*:")) <= 1 else ""
         return letter if letter in letters else None
 
-    return Task(index, prompt, read, tries=3)  # as in the toolkit
+    return Task(question.index, prompt, read, tries=3)  # as in the toolkit
 
 
-def meaning(index: str, question: str, prediction: str) -> Task:
+def meaning(question: Question, case: Case) -> Task | None:
     """A yes-or-no question: Yes, No or Unknown."""
+    if choices.yes_or_no(case["prediction"]) != "Unknown":
+        return None
     said = {"yes": "Yes", "no": "No", "unknown": "Unknown"}
-    prompt = YES_NO.format(question=question, prediction=prediction)
-    return Task(index, prompt, lambda reply: said.get(reply.strip(" .*").lower()), tries=3)
+    prompt = YES_NO.format(question=question.cells["question"], prediction=case["prediction"])
+    return Task(question.index, prompt, lambda reply: said.get(reply.strip(" .*").lower()), tries=3)

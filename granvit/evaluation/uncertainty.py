@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
@@ -27,15 +26,17 @@ _NUMBERS_AT_ONCE = 200_000  # of a block of resamples: it stays in the cache
 _MULTINOMIAL_COST = 10  # times that of drawing one unit by its number, measured
 
 
-class Point(Protocol):
-    """One value of a score, the unit it is drawn with, and the part that it is averaged in."""
+@dataclass(frozen=True)
+class Point:
+    """One value (0-1) that a score is made of: the mean over parts of the means of their points.
 
-    @property
-    def unit(self) -> str: ...
-    @property
-    def part(self) -> str: ...
-    @property
-    def value(self) -> float: ...
+    ``unit``: what is drawn together when the score's uncertainty is estimated: questions on the same images,
+    a pair, a set.
+    """
+
+    unit: str
+    part: str
+    value: float
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,16 @@ def multiple_choice(prediction: str, choices: Choices, answer: str) -> int:
     return int((infer_choice(prediction, choices) or NO_OPTION) == answer)
 
 
+def offered(case: Mapping[str, Any]) -> Choices:
+    """The options of a case; an open one (MMMU) is a choice between its gold and anything else."""
+    return case["choices"] or {"A": case["answer"], "B": OTHER_ANSWERS}
+
+
+def choice_read(case: Mapping[str, Any]) -> bool:
+    """Whether an answer names an option; one that declines names none."""
+    return infer_choice(case["prediction"], offered(case)) not in (None, NO_OPTION)
+
+
 def open_gold(case: Mapping[str, Any]) -> str:
     """The gold cell of an open MMMU question as the TSV holds it: a list of golds stays one string."""
     if case.get("tsv_answer") is not None:
