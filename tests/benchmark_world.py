@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image
 
 from granvit.evaluation.benchmarks import Benchmark, load_benchmarks, read_questions
-from granvit.evaluation.cases import golds
+from granvit.evaluation.rules import golds
 
 ROOT = Path(__file__).resolve().parent.parent
 ROWS = 8

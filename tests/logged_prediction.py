@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from granvit.evaluation import launch
+from granvit.evaluation.asks import PredictionJob
 
 
 def write_down_what_is_asked() -> None:
@@ -32,7 +33,7 @@ if "RANK" in os.environ:
     write_down_what_is_asked()
     sys.exit(launch.main(sys.argv[1:]))
 launch.COMMAND = [sys.executable, __file__]
-job, processes = launch.PredictionJob.model_validate_json(Path(sys.argv[1]).read_text()), int(sys.argv[2])
+job, processes = PredictionJob.model_validate_json(Path(sys.argv[1]).read_text()), int(sys.argv[2])
 if processes == 1:
     write_down_what_is_asked()
 launch.predict_on_devices(job, processes)

@@ -9,8 +9,8 @@ from evaluation_world import base64_picture, toy_benchmark, write_tsv
 
 from granvit.errors import GranvitError
 from granvit.evaluation.benchmarks import file_md5, load_benchmarks, read_questions
+from granvit.evaluation.rules import RULES, golds
 from granvit.evaluation.score import score, write_score
-from granvit.evaluation.scorers import SCORERS, golds
 
 
 def benchmark(rule, **changes):
@@ -25,7 +25,7 @@ def answers(path, predictions):
 def test_the_twenty_benchmarks_are_all_there_with_rules_that_exist():
     benchmarks = load_benchmarks()
     assert len(benchmarks) == 20
-    assert {b.rule for b in benchmarks} <= set(SCORERS)
+    assert {b.rule for b in benchmarks} <= set(RULES)
     assert {b.slug for b in benchmarks if "+" in b.name} == {"RefCOCOplus"}
 
 

@@ -229,6 +229,7 @@ def test_the_answerer_gives_what_the_predictor_gives(tmp_path):
     import torch
     from factories import make_world
 
+    from granvit.evaluation.asks import PredictionJob
     from granvit.evaluation.predict import predict
     from granvit.evaluation.toolkits import Answerer
     from granvit.models.encoders import load_encoder
@@ -247,7 +248,10 @@ def test_the_answerer_gives_what_the_predictor_gives(tmp_path):
     ]
     write_rows(tmp_path / "GQA_TestDev_Balanced.tsv", rows)
     benchmark = find_benchmark(BENCHMARKS, "GQA")
-    predict(tmp_path / "model", [benchmark], tmp_path, tmp_path / "out", 2, "cpu")
+    predict(PredictionJob(
+        model_dir=str(tmp_path / "model"), benchmarks=[benchmark], data_dir=str(tmp_path),
+        out_dir=str(tmp_path / "out"), batch_size=2, device="cpu",
+    ))  # fmt: skip
     lines = (tmp_path / "out" / "GQA.jsonl").read_text().splitlines()
     predicted = {json.loads(line)["index"]: json.loads(line)["prediction"] for line in lines}
 

@@ -13,7 +13,7 @@ import string
 import pytest
 from evaluation_world import base64_picture, picture, save_model
 
-from granvit.evaluation.asks import collect_asks
+from granvit.evaluation.asks import PredictionJob, collect_asks
 from granvit.evaluation.benchmarks import load_benchmarks
 from granvit.evaluation.predict import predict
 from granvit.evaluation.score import score
@@ -121,7 +121,10 @@ def world(tmp_path_factory):
     """The files, and a model's answers to them."""
     folder = tmp_path_factory.mktemp("official")
     write_official(folder)
-    predict(save_model(folder), load_benchmarks(), folder, folder / "answers", 4, "cpu")
+    predict(PredictionJob(
+        model_dir=str(save_model(folder)), benchmarks=load_benchmarks(), data_dir=str(folder),
+        out_dir=str(folder / "answers"), batch_size=4, device="cpu",
+    ))  # fmt: skip
     return folder
 
 

@@ -13,9 +13,10 @@ from granvit.evaluation import predict as prediction
 from granvit.evaluation.agreement import differing
 from granvit.evaluation.agreement import main as agreement
 from granvit.evaluation.answer_files import AnswerFiles, drop_torn_line, read_answers
-from granvit.evaluation.asks import Ask, collect_asks, cut_batches, shard_of, shuffled
+from granvit.evaluation.asks import Ask, PredictionJob, collect_asks, cut_batches, shard_of, shuffled
 from granvit.evaluation.benchmarks import read_rows
-from granvit.evaluation.predict import merge, predict
+from granvit.evaluation.launch import merge
+from granvit.evaluation.predict import predict
 from granvit.evaluation.prompts import model_text
 
 ANSWERS = {"0": "0 q", "1": "1 qq", "2": "2 qqq", "3": "3 qqqq", "4": "0 again", "5": "1+2 both"}
@@ -47,6 +48,13 @@ class Echo(torch.nn.Module):
         return [None if closest and q in self.unsure else a for q, a in zip(questions, answers, strict=True)]
 
 
+def job(folder, out="out", shuffle_images=False):
+    return PredictionJob(
+        model_dir=str(folder / "model"), benchmarks=[toy_benchmark()], data_dir=str(folder),
+        out_dir=str(folder / out), batch_size=2, device="cpu", shuffle_images=shuffle_images,
+    )  # fmt: skip
+
+
 @pytest.fixture
 def toy(tmp_path, monkeypatch):
     """Six questions on four images, and a way to run a model over them."""
@@ -57,10 +65,9 @@ def toy(tmp_path, monkeypatch):
     rows += [{"index": 4, "image": 0, "question": "again"}, {"index": 5, "image": both, "question": "both"}]
     write_tsv(tmp_path / "Toy.tsv", rows)
 
-    def run(model, out="out", batch_size=2, **options):
+    def run(model, out="out", shuffle_images=False, **shards):
         monkeypatch.setattr(prediction.MLLM, "load", lambda folder: model)
-        benchmarks = [toy_benchmark()]
-        predict(tmp_path / "model", benchmarks, tmp_path, tmp_path / out, batch_size, "cpu", **options)
+        predict(job(tmp_path, out, shuffle_images), **shards)
         file = tmp_path / out / "Toy.jsonl"
         return file.read_text() if file.exists() else None
 
@@ -124,11 +131,10 @@ def test_shards_ask_different_questions_and_together_write_what_one_process_writ
     whole, models = toy(Echo(), out="whole"), [Echo(), Echo(), Echo()]
     for shard, model in enumerate(models[:2]):
         assert toy(model, shard=shard, shards=3) is None
-    place = (tmp_path / "model", [toy_benchmark()], tmp_path, tmp_path / "out")
     with pytest.raises(GranvitError, match=r"questions of Toy have no answer .* every shard"):
-        merge(*place)
+        merge(job(tmp_path))
     toy(models[2], shard=2, shards=3)
-    merge(*place)
+    merge(job(tmp_path))
     assert (tmp_path / "out" / "Toy.jsonl").read_text() == whole
     asked = [question for model in models for batch in model.asked for question in batch]
     assert len(asked) == len(set(asked)) == 6 and sum(bool(model.asked) for model in models) > 1
@@ -161,7 +167,7 @@ def test_batches_keep_an_images_questions_side_by_side():
 def test_a_torn_last_line_is_dropped(tmp_path):
     path = tmp_path / "x.partial"
     path.write_bytes(b'{"index": "1", "prediction": "a"}\n{"index"')
-    assert dict(read_answers(path)) == {"1": "a"}
+    assert read_answers(path, torn=True) == {"1": "a"}
     drop_torn_line(path)
     assert path.read_bytes().endswith(b"}\n")
 
@@ -173,7 +179,7 @@ def test_an_answer_may_hold_any_character(tmp_path):
     with files:
         files.append(asks, answers)
     files.merge(asks)
-    assert [answer for _, answer in read_answers(tmp_path / "Toy.jsonl")] == answers
+    assert list(read_answers(tmp_path / "Toy.jsonl").values()) == answers
 
 
 def test_an_image_that_cannot_be_read_is_named_by_its_question(toy, tmp_path):

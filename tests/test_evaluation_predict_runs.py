@@ -19,7 +19,8 @@ from evaluation_world import save_model, toy_benchmark, write_toy_questions
 
 from granvit.errors import GranvitError
 from granvit.evaluation import predict as prediction
-from granvit.evaluation.launch import PredictionJob, predict_on_devices, run_all
+from granvit.evaluation.asks import PredictionJob
+from granvit.evaluation.launch import predict_on_devices, run_all
 from granvit.evaluation.predict import predict
 from granvit.models.mllm import MLLM
 
@@ -81,7 +82,7 @@ def test_two_processes_give_the_file_of_one(world, whole, tmp_path):
 def test_asking_everything_alone_changes_no_answer(world, whole, tmp_path, monkeypatch):
     """What decides near ties is the same greedy answer; here it decides all of them."""
     monkeypatch.setattr(prediction, "TIE", 10.0)
-    predict(world / "model", BENCHMARKS, world / "data", tmp_path / "out", 8, "cpu")
+    predict(job(world, tmp_path / "out"))
     assert content(tmp_path / "out") == whole
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from granvit.evaluation.scoring import apply
+from granvit.evaluation.rules import apply
 from granvit.evaluation.scoring.choices import infer_choice
 
 ANIMALS = {"A": "cat", "B": "dog", "C": "a red bird", "D": "none of the above"}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from granvit.evaluation.scoring import apply
+from granvit.evaluation.rules import apply
 
 FORMULAS = "Handwritten Mathematical Expression Recognition"
 

@@ -13,7 +13,6 @@ from granvit.config.tables import load_tables
 from granvit.errors import GranvitError
 from granvit.evaluation.benchmarks import Benchmark, file_md5, find_benchmark, load_benchmarks
 from granvit.evaluation.score import evaluate, score
-from granvit.evaluation.scorers import full_score
 from granvit.evaluation.uncertainty import mean_score
 
 BENCHMARKS = load_benchmarks(ROOT / "config" / "benchmarks.tsv")
@@ -31,7 +30,7 @@ def world(tmp_path_factory):
 def test_a_score_is_what_its_points_say_and_lies_in_its_interval(benchmark, world):
     data, answers = world
     scored, _ = evaluate(answers / f"{benchmark.slug}.jsonl", benchmark, data)
-    assert scored.score == pytest.approx(full_score(benchmark) * mean_score(scored.points))
+    assert scored.score == pytest.approx(scored.full * mean_score(scored.points))
     low, high = score(answers / f"{benchmark.slug}.jsonl", benchmark, data)["interval"]
     assert low <= scored.score <= high and low < high
 

@@ -9,7 +9,7 @@ import pytest
 
 from granvit.errors import GranvitError
 from granvit.evaluation import check_cases
-from granvit.evaluation.scoring import apply
+from granvit.evaluation.rules import apply
 from granvit.evaluation.scoring.choices import infer_choice
 
 SAMPLES = Path("../shared/scoring_cases")

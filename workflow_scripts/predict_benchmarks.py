@@ -7,8 +7,9 @@ from _script import run
 
 def main(job, log):
     from granvit.config.loading import load_config
+    from granvit.evaluation.asks import PredictionJob
     from granvit.evaluation.benchmarks import load_benchmarks
-    from granvit.evaluation.launch import PredictionJob, predict_on_devices
+    from granvit.evaluation.launch import predict_on_devices
 
     # Not from the rule's params: an answer does not depend on the number of devices, so it reruns nothing.
     compute = load_config(job.wildcards.scale, job.config["overrides"]).compute

@@ -68,7 +68,8 @@ def _common(command: argparse.ArgumentParser) -> None:
 
 def run_predict(arguments: argparse.Namespace) -> int:
     """Ask a model; the one command here that needs torch."""
-    from granvit.evaluation.launch import PredictionJob, predict_on_devices
+    from granvit.evaluation.asks import PredictionJob
+    from granvit.evaluation.launch import predict_on_devices
 
     settings = _settings(arguments)
     job = PredictionJob(
@@ -157,7 +158,6 @@ def run_export(arguments: argparse.Namespace) -> int:
 def run_compare(arguments: argparse.Namespace) -> int:
     """Print a minus b per benchmark, with the paired bootstrap's 95 % interval."""
     from granvit.evaluation.score import evaluate
-    from granvit.evaluation.scorers import full_score
     from granvit.evaluation.uncertainty import paired_difference
 
     data, rows = _data(arguments, _settings(arguments)), []
@@ -166,7 +166,7 @@ def run_compare(arguments: argparse.Namespace) -> int:
         if not all(file.is_file() for file in files):
             continue
         a, b = (evaluate(file, benchmark, data)[0] for file in files)
-        found, full = paired_difference(a.points, b.points), full_score(benchmark)
+        found, full = paired_difference(a.points, b.points), a.full
         rows.append({
             "benchmark": benchmark.name, "a": a.score, "b": b.score, "difference": full * found.mean,
             "interval": [full * found.low, full * found.high], "clear": found.is_clear, "n": a.n,

@@ -26,7 +26,7 @@ def differing(first: Path, second: Path) -> dict[str, tuple[int, int]]:
         for folder in (first, second):
             if not (Path(folder) / name).is_file():
                 raise GranvitError(f"{folder}: there is no {name}, which the other folder has")
-        ours, theirs = (dict(read_answers(Path(folder) / name)) for folder in (first, second))
+        ours, theirs = (read_answers(Path(folder) / name) for folder in (first, second))
         if ours.keys() != theirs.keys():
             index = min(ours.keys() ^ theirs.keys())
             raise GranvitError(f"{name}: only one of the two folders answers question {index}")

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
 from granvit.errors import GranvitError
 from granvit.evaluation.asks import Ask
+from granvit.evaluation.benchmarks import Benchmark, Question
 from granvit.files import write_text
 
 
@@ -37,7 +38,7 @@ class AnswerFiles:
         }
         for path in self.own.values():
             drop_torn_line(path)
-        self.answered = {slug: {index for index, _ in self._read(slug)} for slug in self.own}
+        self.answered = {slug: set(self._read(slug)) for slug in self.own}
         self._open: dict[str, TextIO] = {}
 
     def __enter__(self) -> AnswerFiles:
@@ -71,7 +72,7 @@ class AnswerFiles:
             wanted[ask.slug].append(ask.index)
         finished = {}
         for slug, indices in wanted.items():
-            answers = dict(self._read(slug))
+            answers = self._read(slug)
             missing = [index for index in indices if index not in answers]
             if missing:
                 raise GranvitError(
@@ -84,18 +85,54 @@ class AnswerFiles:
             for stale in self.out_dir.glob(f"{slug}.*.partial"):
                 stale.unlink()
 
-    def _read(self, slug: str) -> Iterator[tuple[str, str]]:
+    def _read(self, slug: str) -> dict[str, str]:
+        answers: dict[str, str] = {}
         for path in sorted(self.out_dir.glob(f"{slug}.{self.fingerprints[slug]}.*partial")):
-            yield from read_answers(path)
+            answers |= read_answers(path, torn=True)
+        return answers
 
 
-def read_answers(path: Path) -> Iterator[tuple[str, str]]:
-    """Index and prediction of each whole line of an answer file; a line still being written is left out."""
-    with open(path, encoding="utf-8", newline="\n") as file:
-        for line in file:
-            if line.endswith("\n"):
-                row = json.loads(line)
-                yield row["index"], row["prediction"]
+def join(path: Path, benchmark: Benchmark, questions: Sequence[Question]) -> dict[str, str]:
+    """Index -> prediction, of just these questions.
+
+    Raises GranvitError where the file is missing, a line is not an answer, or it answers other questions.
+    """
+    if not path.is_file():
+        raise GranvitError(
+            f"{path}: no predictions of {benchmark.name} there; make them with `snakemake {path}`"
+        )
+    answers = read_answers(path)
+    missing = [question.index for question in questions if question.index not in answers]
+    if missing or len(answers) != len(questions):
+        raise GranvitError(
+            f"{path}: {len(answers)} answers for {len(questions)} questions of {benchmark.name}"
+            + (f" (none for {missing[0]})" if missing else "")
+            + "; the file belongs to other data: delete it and run again"
+        )
+    return answers
+
+
+def read_answers(path: Path, torn: bool = False) -> dict[str, str]:
+    """Index -> prediction; with ``torn``, without a last line that is still being written.
+
+    Raises GranvitError naming a line that holds no answer.
+    """
+    answers, content = {}, path.read_bytes()
+    if torn:
+        content = content[: content.rfind(b"\n") + 1]
+    # Not splitlines: answers may hold other line breaks.
+    for number, line in enumerate(content.decode("utf-8").split("\n"), start=1):
+        if not line:
+            continue
+        try:
+            row = json.loads(line)
+            answers[str(row["index"])] = str(row["prediction"])
+        except (json.JSONDecodeError, KeyError, TypeError):
+            raise GranvitError(
+                f"{path}: line {number}: expected a JSON object with index and prediction; delete the file "
+                "and run again"
+            ) from None
+    return answers
 
 
 def drop_torn_line(path: Path) -> None:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from granvit.config.base import Strict
 from granvit.errors import GranvitError
-from granvit.evaluation.benchmarks import Benchmark, select
+from granvit.evaluation.benchmarks import Benchmark, Question, read_questions
 from granvit.evaluation.prompts import model_text
-from granvit.evaluation.tsv_files import Question, read_rows
 
 
 @dataclass(frozen=True)
@@ -26,31 +26,46 @@ class Ask:
     max_new_tokens: int
 
 
+class PredictionJob(Strict):
+    """One model's answers to some benchmarks: what a process is told in a file.
+
+    ``model_dir``: a finished run's model folder; ``data_dir``: the TSV files; ``out_dir``: for
+    ``{slug}.jsonl``; ``shuffle_images``: show each question another image of its benchmark, so that what the
+    model scores is chance level; ``log``: a file for progress.
+    """
+
+    model_dir: str
+    benchmarks: list[Benchmark]
+    data_dir: str
+    out_dir: str
+    batch_size: int
+    device: str
+    shuffle_images: bool = False
+    log: str | None = None
+
+    def asks(self) -> dict[Path, list[Ask]]:
+        """All questions by TSV file. Raises GranvitError as `collect_asks` does."""
+        return collect_asks(self.benchmarks, self.data_dir, self.shuffle_images)
+
+
 def collect_asks(
     benchmarks: Sequence[Benchmark], data_dir: str | Path, shuffle_images: bool = False
 ) -> dict[Path, list[Ask]]:
     """All questions by TSV file, in file order. RefCOCO, RefCOCO+ and RefCOCOg are views of one file:
-    together, so that they share encoded images."""
-    files = {path: read_rows(path) for path in dict.fromkeys(Path(data_dir) / b.tsv for b in benchmarks)}
-    asks: dict[Path, list[Ask]] = {path: [] for path in files}
+    together, so that they share encoded images.
+
+    Raises GranvitError where a file cannot be read, has no question for its benchmark, or too few images to
+    shuffle.
+    """
+    asks: dict[Path, list[Ask]] = {}
     for benchmark in benchmarks:
-        path = Path(data_dir) / benchmark.tsv
-        asks[path] += _asks(path, benchmark, files[path], shuffle_images)
-    return asks
-
-
-def _asks(path: Path, benchmark: Benchmark, rows: Sequence[Question], shuffle_images: bool) -> list[Ask]:
-    questions = select(benchmark, rows)
-    if not questions:
-        raise GranvitError(
-            f"{path}: no question for {benchmark.name}; its splits or categories are not in the file"
-        )
-    other = shuffled(path, questions) if shuffle_images else {}
-    asks = []
-    for question in questions:
-        images = tuple(other.get(digest, digest) for digest in question.images)
-        text = model_text(_with_image_names(question), benchmark.prompt)
-        asks.append(Ask(benchmark.slug, question.index, text, images, benchmark.max_new_tokens))
+        path, questions = Path(data_dir) / benchmark.tsv, read_questions(benchmark, data_dir)
+        other = shuffled(path, questions) if shuffle_images else {}
+        for question in questions:
+            images = tuple(other.get(digest, digest) for digest in question.images)
+            text = model_text(_with_image_names(question), benchmark.prompt)
+            ask = Ask(benchmark.slug, question.index, text, images, benchmark.max_new_tokens)
+            asks.setdefault(path, []).append(ask)
     return asks
 
 
@@ -65,7 +80,7 @@ def _with_image_names(question: Question) -> dict[str, str]:
 
 def shuffled(path: Path, questions: Sequence[Question]) -> dict[str, str]:
     """Another image for each image of a benchmark: the next one on a ring in hash order, so none keeps its
-    own.
+    own. Raises GranvitError where there is one image only.
     """
     digests = {digest for question in questions for digest in question.images}
     if len(digests) < 2:

@@ -19,13 +19,11 @@ from typing import Any
 from granvit.errors import GranvitError
 from granvit.evaluation.benchmarks import load_benchmarks
 from granvit.evaluation.prompts import build_messages
-from granvit.evaluation.scoring import RULES, apply
+from granvit.evaluation.rules import PARTS, RULES, Case, apply
 from granvit.evaluation.tsv_files import MISSING
 
 TOLERANCE = 1e-6
 LARGEST_DEPARTED_SHARE = 0.05  # of a rule's cases: beyond it a departure is another rule
-
-Case = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -147,8 +145,9 @@ def check(
 
 def _said(place: str, case: Case, forms: Mapping[str, str]) -> Any:
     rule = case["rule"]
-    if rule != "prompt" and rule not in RULES:
-        raise GranvitError(f"{place}: there is no rule '{rule}'; the rules are {', '.join(sorted(RULES))}")
+    if rule not in ("prompt", *RULES, *PARTS):
+        known = ", ".join(sorted([*RULES, *PARTS]))
+        raise GranvitError(f"{place}: there is no rule '{rule}'; the rules are {known}")
     try:
         return verdict(case, forms)
     except KeyError as error:
@@ -183,9 +182,7 @@ def report(counts: Mapping[str, Count], complaints: Sequence[str]) -> int:
     for rule, count in sorted(counts.items()):
         print(_line(rule, count))
         if count.departs_too_often:
-            print(
-                f"{rule}: more than {LARGEST_DEPARTED_SHARE:.0%} of its cases are departures; mend the rule"
-            )
+            print(f"{rule}: more than {LARGEST_DEPARTED_SHARE:.0%} of its cases are departures; fix the rule")
         total.agree += count.agree
         total.disagree += count.disagree
         total.departures += count.departures

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from granvit.errors import GranvitError
+from granvit.evaluation.answer_files import join
 from granvit.evaluation.benchmarks import Benchmark, Question, read_rows, select
-from granvit.evaluation.score import join
 from granvit.files import replacing
 
 PICTURES = "image"
@@ -68,8 +68,7 @@ def _answered_rows(
     rows = read_rows(data)
     answers: dict[str, str] = {}
     for member in members:
-        joined = join(predictions / f"{member.slug}.jsonl", member, select(member, rows))
-        answers |= {question.index: text for question, text in joined}
+        answers |= join(predictions / f"{member.slug}.jsonl", member, select(member, rows))
     return [row for row in rows if row.index in answers], answers
 
 

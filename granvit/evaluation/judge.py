@@ -177,9 +177,7 @@ class Asking:
 def grading(question: Question, case: Case) -> Task:
     """MMVet: a mark 0-1."""
     spaced = question.cells["answer"].replace("<AND>", " <AND> ").replace("<OR>", " <OR> ")
-    prompt = GRADE.format(
-        question=question.cells["question"], answer=spaced, prediction=case["prediction"]
-    )
+    prompt = GRADE.format(question=question.cells["question"], answer=spaced, prediction=case["prediction"])
     return Task(question.index, prompt, read_mark, GRADING_TRIES, GRADING_TOKENS)
 
 
@@ -205,9 +203,7 @@ def choosing(question: Question, case: Case) -> Task | None:
     if choices.infer_choice(case["prediction"], options) is not None:
         return None
     listed = "; ".join(f"{letter}. {text}" for letter, text in options.items())
-    prompt = CHOOSE.format(
-        question=question.cells["question"], options=listed, prediction=case["prediction"]
-    )
+    prompt = CHOOSE.format(question=question.cells["question"], options=listed, prediction=case["prediction"])
     letters = {*options, choices.NO_OPTION}
 
     def read(reply: str) -> str | None:

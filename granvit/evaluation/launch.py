@@ -3,7 +3,7 @@
     python -m granvit.evaluation.launch JOB.json      # what every process runs
 
 The processes need nothing from each other, so any launcher that sets RANK, LOCAL_RANK and WORLD_SIZE may
-start them too (``predict.merge`` then ends the work); on one machine this module does.
+start them too (``merge`` then ends the work); on one machine this module does.
 """
 
 from __future__ import annotations
@@ -15,32 +15,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from granvit.config.base import Strict
 from granvit.errors import GranvitError
-from granvit.evaluation.benchmarks import Benchmark
+from granvit.evaluation.answer_files import AnswerFiles
+from granvit.evaluation.asks import PredictionJob, fingerprints
 from granvit.processes import end_with_parent, importing_environment
 
 COMMAND = [sys.executable, "-m", "granvit.evaluation.launch"]  # what a process runs, before its job file
-
-
-class PredictionJob(Strict):
-    """What ``granvit.evaluation.predict.predict`` takes, as a file can hold it."""
-
-    model_dir: str
-    benchmarks: list[Benchmark]
-    data_dir: str
-    out_dir: str
-    batch_size: int
-    device: str
-    shuffle_images: bool = False
-    log: str | None = None
-
-    def predict(self, shard: int = 0, shards: int = 1) -> None:
-        """Answer one shard in this process."""
-        from granvit.evaluation.predict import predict  # imports torch, which the parent can do without
-
-        arguments = {name: getattr(self, name) for name in type(self).model_fields}
-        predict(**arguments, shard=shard, shards=shards)
 
 
 def predict_on_devices(job: PredictionJob, processes: int) -> None:
@@ -49,14 +29,27 @@ def predict_on_devices(job: PredictionJob, processes: int) -> None:
     Raises GranvitError where one of them fails; what all have answered so far stays, and is not asked again.
     """
     if processes <= 1:
-        return job.predict()
+        return _predict(job)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "job.json"
         file.write_text(job.model_dump_json(), encoding="utf-8")
         run_all([_start(file, rank, processes) for rank in range(processes)])
-    from granvit.evaluation.predict import merge
+    merge(job)
 
-    merge(job.model_dir, job.benchmarks, job.data_dir, job.out_dir, job.shuffle_images)
+
+def merge(job: PredictionJob) -> None:
+    """Write the ``.jsonl`` files that the shards have answered together; needs no device.
+
+    Raises GranvitError while a shard has not come to its end.
+    """
+    asks = [ask for of_file in job.asks().values() for ask in of_file]
+    AnswerFiles(job.out_dir, fingerprints(job.model_dir, asks)).merge(asks)
+
+
+def _predict(job: PredictionJob, shard: int = 0, shards: int = 1) -> None:
+    from granvit.evaluation.predict import predict  # imports torch, which a parent can do without
+
+    predict(job, shard, shards)
 
 
 def _start(file: Path, rank: int, processes: int) -> subprocess.Popen:
@@ -69,7 +62,7 @@ def _start(file: Path, rank: int, processes: int) -> subprocess.Popen:
 
 
 def run_all(children: list[subprocess.Popen]) -> None:
-    """Wait for all; the first that fails ends the others, and is the one that is named."""
+    """Wait for all; the first that fails ends the others. Raises GranvitError that names it."""
     try:
         while running := [child for child in children if child.poll() is None]:
             if any(child.returncode for child in children):
@@ -87,7 +80,7 @@ def run_all(children: list[subprocess.Popen]) -> None:
         rank, code = failed[0]
         raise GranvitError(
             f"predict: process {rank} of {len(children)} ended with code {code}; its message is above. "
-            "Mend it and run again: what is answered is not asked again"
+            "Fix it and run again: what is answered is not asked again"
         )
 
 
@@ -99,7 +92,7 @@ def main(arguments: list[str]) -> int:
     try:
         if processes > 1:
             _take_device(job.device)
-        job.predict(rank, processes)
+        _predict(job, rank, processes)
     except GranvitError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return 1

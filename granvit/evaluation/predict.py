@@ -20,8 +20,7 @@ from granvit.data.records.images import decode_rgb
 from granvit.device import pick_device
 from granvit.errors import GranvitError
 from granvit.evaluation.answer_files import AnswerFiles
-from granvit.evaluation.asks import Ask, collect_asks, cut_batches, fingerprints, shard_of
-from granvit.evaluation.benchmarks import Benchmark
+from granvit.evaluation.asks import Ask, PredictionJob, cut_batches, fingerprints, shard_of
 from granvit.evaluation.tsv_files import read_images
 from granvit.models.mllm import MLLM
 from granvit.progress import Progress
@@ -31,60 +30,33 @@ WINDOW_BYTES = 256 << 20  # of image files that wait for company
 TIE = 1e-4  # of the largest logit; fp32 rounding moves the distance of two logits by about 1e-6 of it
 
 
-def predict(
-    model_dir: str | Path,
-    benchmarks: Sequence[Benchmark],
-    data_dir: str | Path,
-    out_dir: str | Path,
-    batch_size: int,
-    device: str,
-    shuffle_images: bool = False,
-    log: str | Path | None = None,
-    shard: int = 0,
-    shards: int = 1,
-) -> None:
-    """Write ``out_dir/{slug}.jsonl`` (``index``, ``prediction``) for every benchmark, in the files' order.
+def predict(job: PredictionJob, shard: int = 0, shards: int = 1) -> None:
+    """Write ``{slug}.jsonl`` (``index``, ``prediction``) for every benchmark of a job, in the files' order.
 
-    ``shuffle_images`` shows each question another image of its benchmark: what the model scores then is
-    chance level. ``shard`` of ``shards`` answers its part only; ``merge`` writes the files once all have.
+    ``shard`` of ``shards`` answers its part only; ``launch.merge`` writes the files once all have. Raises
+    GranvitError for questions or images that cannot be read.
     """
-    asks = collect_asks(benchmarks, data_dir, shuffle_images)
+    asks = job.asks()
     everything = list(itertools.chain.from_iterable(asks.values()))
-    files = AnswerFiles(out_dir, fingerprints(model_dir, everything), shard, shards)
+    files = AnswerFiles(job.out_dir, fingerprints(job.model_dir, everything), shard, shards)
     own = [ask for ask in everything if shard_of(ask, shards) == shard]
     todo = {ask for ask in own if not files.has(ask)}
     done, alone = len(own) - len(todo), 0
-    label = f"predict {Path(out_dir).parent.name} {Path(out_dir).name}"
+    label = f"predict {files.out_dir.parent.name} {files.out_dir.name}"
     label += f" shard {shard}/{shards}" if shards > 1 else ""
-    progress = Progress(len(own), label, "questions", log, start=done, quiet=shard > 0)
+    progress = Progress(len(own), label, "questions", job.log, start=done, quiet=shard > 0)
     if todo:
-        model = MLLM.load(Path(model_dir)).to(pick_device(device))
+        model = MLLM.load(Path(job.model_dir)).to(pick_device(job.device))
         with files:
             for path, questions in asks.items():
                 mine = [ask for ask in questions if ask in todo]
-                for batch, answers, again in answer_file(model, path, mine, batch_size):
+                for batch, answers, again in answer_file(model, path, mine, job.batch_size):
                     files.append(batch, answers)
                     done, alone = done + len(batch), alone + again
                     progress.update(done)
         progress.say(f"{label} | {alone} of {len(todo)} answers hung on a near tie and were asked for alone")
     if shards == 1:
         files.merge(everything)
-
-
-def merge(
-    model_dir: str | Path,
-    benchmarks: Sequence[Benchmark],
-    data_dir: str | Path,
-    out_dir: str | Path,
-    shuffle_images: bool = False,
-) -> None:
-    """Write the ``.jsonl`` files that the shards have answered together; needs no device.
-
-    Raises GranvitError while a shard has not come to its end.
-    """
-    asks = collect_asks(benchmarks, data_dir, shuffle_images)
-    everything = list(itertools.chain.from_iterable(asks.values()))
-    AnswerFiles(out_dir, fingerprints(model_dir, everything)).merge(everything)
 
 
 class Pictures:

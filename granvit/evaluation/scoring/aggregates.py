@@ -152,9 +152,7 @@ def rolled(benchmark: Benchmark, verdicts: Sequence[Verdict]) -> Scored:
     for verdict in verdicts:
         index = verdict.question.index
         if not index.isdigit():
-            raise GranvitError(
-                f"{benchmark.tsv}: index {index} is not a number; rollings are found by it"
-            )
+            raise GranvitError(f"{benchmark.tsv}: index {index} is not a number; rollings are found by it")
         groups[int(index) % ROLLING].append(verdict)
     points = [Point(str(name), "", circular([v.case for v in group])) for name, group in groups.items()]
     details = {"plain_accuracy": average(benchmark, verdicts).score, "rows": len(verdicts)}
