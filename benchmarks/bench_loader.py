@@ -36,7 +36,7 @@ from stage_model import SIZES, Size, build_model
 from torch.utils.data import DataLoader
 
 from granvit.data.mixtures.mixture import build_mixture
-from granvit.training.batches import Batches, Feed, Order
+from granvit.training.batches import Batches, Feed, Order, Samples
 from granvit.training.examples import Examples, Mixture
 from granvit.training.images import ImageStore
 
@@ -63,7 +63,8 @@ def training_loader(mixture: Mixture, model, workers: int) -> Iterator[torch.Ten
     """Pixels of every batch of one epoch, as a run's trainer gets them."""
     images = ImageStore(mixture, model, keep=False)
     order = Order(len(mixture), 1, BATCH, seed=0)
-    feed = Feed(Batches(Examples(mixture, model, TASKS, keep=False), images, order, model), workers)
+    samples = Samples(Examples(mixture, model, TASKS, keep=False), images)
+    feed = Feed(Batches(samples, order, model), workers)
     for step in range(order.steps):
         (micro,) = feed[step].micros
         yield micro.pixels

@@ -19,12 +19,12 @@ from granvit.data.mixtures.mixture_file import MIXTURE_SCHEMA
 from granvit.models.attention import choose_attention
 from granvit.models.mllm import MLLM
 from granvit.models.packing import row_length
-from granvit.training.batches import Batches, choose_regions
+from granvit.training.batches import Batches, Samples, Share, choose_regions
 from granvit.training.engine import Cluster
 from granvit.training.examples import Example, Examples, Mixture
 from granvit.training.images import ImageStore
-from granvit.training.loop import Trainer, freeze_all_but
-from granvit.training.stages import STAGES, learning_parts
+from granvit.training.loop import Trainer
+from granvit.training.stages import STAGES
 
 
 def write_mixture(folder: Path, samples: Iterable[tuple[Image.Image, list[dict]]]) -> Mixture:
@@ -82,7 +82,7 @@ class PairOrder(InOrder):
 
     def __init__(self, batches: Batches) -> None:
         super().__init__(batches.order.images, batches.order.batch_size, batches.order.seed)
-        self.mixture, self.distillation = batches.examples.mixture, batches.distillation
+        self.mixture, self.distillation = batches.samples.examples.mixture, batches.distillation
 
     def rows(self, step: int) -> list[PairRow]:
         rows = []
@@ -134,11 +134,11 @@ def apart(batches: Batches, token_budget: int | None) -> Batches:
     length, so little is padding.
     """
     order, chat, tokens = batches.order, batches.model.chat, batches.model.image_tokens
-    longest = max(row_length(batches.examples[row].segments, chat, tokens) for row in range(order.images))
-    return Batches(
-        PairExamples(batches.examples), PairImages(batches.images), PairOrder(batches), batches.model,
-        batches.distillation, token_budget=token_budget or longest * order.batch_size,
-    )  # fmt: skip
+    examples, images = batches.samples.examples, batches.samples.images
+    longest = max(row_length(examples[row].segments, chat, tokens) for row in range(order.images))
+    samples = Samples(PairExamples(examples), PairImages(images))
+    share = Share(token_budget=token_budget or longest * order.batch_size)
+    return Batches(samples, PairOrder(batches), batches.model, batches.distillation, share)
 
 
 def make_trainer(
@@ -157,11 +157,10 @@ def make_trainer(
     ``apart``.
     """
     examples = Examples(mixture, model, STAGES[recipe.stage].tasks, keep)
+    samples = Samples(examples, ImageStore(mixture, model, keep))
     order = InOrder(len(mixture), recipe.batch_size)
-    batches = Batches(examples, ImageStore(mixture, model, keep), order, model, recipe.distillation)
+    batches = Batches(samples, order, model, recipe.distillation)
     choose_attention(model.llm, compute.attention, device)
-    learning = freeze_all_but(model, learning_parts(recipe))
     cluster = Cluster(str(device), "ddp", recipe)
-    return Trainer(
-        model, recipe, learning, batches if packed else apart(batches, token_budget), None, cluster, compute
-    )
+    batches = batches if packed else apart(batches, token_budget)
+    return Trainer(model, recipe, batches, cluster, compute)

@@ -30,6 +30,7 @@ from transformers import (
 
 from granvit.boxes import format_box
 from granvit.config.schema import EncoderSpec, LLMSpec, Recipe
+from granvit.training.job import Job
 
 CHATML = (
     "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are helpful.<|im_end|>\n{% endif %}"
@@ -237,3 +238,13 @@ def make_world(folder: Path, vision: str = "siglip", language: str = "qwen2") ->
         mixture=make_mixture(folder / "mixture.parquet"),
         heldout=make_mixture(folder / "heldout.parquet", images=4, tasks=("bbox2caption", "caption2bbox")),
     )
+
+
+def make_job(world: SimpleNamespace, recipe: Recipe, folder: Path, **changes) -> Job:
+    """A run of ``recipe`` in ``world`` that writes into ``folder``/run, on the CPU and without held-out
+    images unless ``changes`` say otherwise."""
+    settings = {
+        "recipe": recipe, "seed": 0, "encoder": world.encoder, "llm": world.llm, "mixture": world.mixture,
+        "out_dir": folder / "run", "state_dir": folder / "state", "log": folder / "log.txt", "device": "cpu",
+    }  # fmt: skip
+    return Job(**(settings | changes))

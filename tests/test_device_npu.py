@@ -15,7 +15,7 @@ import npu_device
 import pytest
 import torch
 import torch.nn.functional as F
-from factories import STAGE_TASKS, make_mixtures, make_recipe, make_world
+from factories import STAGE_TASKS, make_job, make_mixtures, make_recipe, make_world
 from safetensors.torch import load_file
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
@@ -75,10 +75,8 @@ def start(world, recipe, folder, device):
         register_optimizer_step_pre_hook(look_at_gradients),
     ]
     try:
-        train(
-            recipe, 0, world.encoder, world.llm, None, None, world.mixtures[recipe.stage], world.heldout,
-            folder / "run", folder / "state", device, folder / "log.txt",
-        )  # fmt: skip
+        given = {"mixture": world.mixtures[recipe.stage], "heldout": world.heldout, "device": device}
+        train(make_job(world, recipe, folder, **given))
     finally:
         for hook in hooks:
             hook.remove()

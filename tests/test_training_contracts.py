@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from factories import make_mixture, make_mixtures, make_recipe, make_world
+from factories import make_job, make_mixture, make_mixtures, make_recipe, make_world
 from safetensors.torch import load_file
 
-from granvit.config.compute import RunCompute
 from granvit.training.engine import Cluster
-from granvit.training.examples import Mixture
 from granvit.training.run import assemble, make_trainer, train
-from granvit.training.stages import learning_parts
 
 PARTS = ("encoder", "projector", "llm")
 BEHIND_THE_FEATURES = ("encoder.layers.2", "post_layernorm", "head")
@@ -52,21 +49,10 @@ def test_stage_changes_exactly_the_parts_that_it_should(world, tmp_path, contrac
     stage, changes, learns = CONTRACTS[contract]
     recipe = make_recipe(stage, **changes)
     mixture = world.mixtures.get(recipe.mixture, world.mixtures[stage])
+    job = make_job(world, recipe, tmp_path, mixture=mixture)
     torch.manual_seed(0)  # as the run does: a fresh projector of the same bits
-    before = assemble(recipe, world.encoder, world.llm, None, None)
-    train(
-        recipe,
-        0,
-        world.encoder,
-        world.llm,
-        None,
-        None,
-        mixture,
-        None,
-        tmp_path / "run",
-        tmp_path / "s",
-        "cpu",
-    )
+    before = assemble(job)
+    train(job)
     starts = {
         "encoder": before.encoder.model.state_dict(),
         "projector": before.projector.state_dict(),
@@ -84,14 +70,13 @@ def test_stage_changes_exactly_the_parts_that_it_should(world, tmp_path, contrac
 
 
 @pytest.mark.parametrize("decay", [0.9, 0.99])
-def test_teacher_follows_its_formula_over_three_steps(world, decay):
+def test_teacher_follows_its_formula_over_three_steps(world, tmp_path, decay):
     recipe = make_recipe("stage1")
     distillation = recipe.distillation.model_copy(update={"ema_decay": decay})
     recipe = recipe.model_copy(update={"distillation": distillation})
-    cluster = Cluster("cpu", "ddp", recipe)
-    model = assemble(recipe, world.encoder, world.llm, None, None)
-    mixture = Mixture(world.mixtures["stage1"])
-    trainer = make_trainer(recipe, 0, model, learning_parts(recipe), mixture, cluster, RunCompute())
+    job = make_job(world, recipe, tmp_path, mixture=world.mixtures["stage1"])
+    model = assemble(job)
+    trainer = make_trainer(job, model, Cluster("cpu", "ddp", recipe))
     name = "model.encoder.layers.0.mlp.fc1.weight"
     expected = model.encoder.state_dict()[name].clone()
     for step in range(3):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from factories import make_mixture, make_recipe, make_world
+from factories import make_job, make_mixture, make_recipe, make_world
 from test_models_packing import PAIRS, losses_of, make_model
 
 from granvit.config.compute import RunCompute
@@ -17,7 +17,7 @@ from granvit.models.attention import choose_attention, flex_mask
 from granvit.models.mllm import MLLM
 from granvit.models.packing import segment_mask
 from granvit.training import examples
-from granvit.training.batches import Batches, Order
+from granvit.training.batches import Batches, Order, Samples, Share
 from granvit.training.examples import Examples, Mixture
 from granvit.training.images import ImageStore
 from granvit.training.run import train
@@ -35,11 +35,14 @@ def world(tmp_path_factory):
 def start(world, folder, stage="stage1", mixture=None, compute=None, **changes) -> dict:
     """Train; the manifest."""
     recipe = make_recipe(stage, epochs=2.0, **changes)
-    train(
-        recipe, 0, world.encoder, world.llm, None, None, mixture or world.mixture, None,
-        folder / "run", folder / "state", "cpu", folder / "log.txt", compute,
-    )  # fmt: skip
+    given = {"mixture": mixture or world.mixture, "compute": compute or RunCompute()}
+    train(make_job(world, recipe, folder, **given))
     return json.loads((folder / "run/manifest.json").read_text())
+
+
+def read_samples(mixture: Mixture, model) -> Samples:
+    tasks = ("global_caption", "bbox2caption")
+    return Samples(Examples(mixture, model, tasks, False), ImageStore(mixture, model, False))
 
 
 def spoil(mixture: Path, *numbers: int) -> Path:
@@ -79,11 +82,8 @@ def test_activations_of_learning_layers_are_computed_twice_where_asked(tmp_path)
 
 def test_micro_batches_hold_every_image_once_and_no_more_positions_than_allowed(tmp_path):
     model, mixture = make_model(tmp_path), Mixture(make_mixture(tmp_path / "m.parquet"))
-    read, images = (
-        Examples(mixture, model, ("global_caption", "bbox2caption"), False),
-        ImageStore(mixture, model, False),
-    )
-    micros = Batches(read, images, Order(10, 1, 10, 0), model, token_budget=500)[0].micros
+    share = Share(token_budget=500)
+    micros = Batches(read_samples(mixture, model), Order(10, 1, 10, 0), model, share=share)[0].micros
     assert len(micros) > 2
     assert sorted(row for micro in micros for row in micro.rows) == list(range(10))
     assert all(micro.packed.position_ids.numel() <= 500 for micro in micros)
@@ -91,13 +91,10 @@ def test_micro_batches_hold_every_image_once_and_no_more_positions_than_allowed(
 
 def test_ranks_share_a_step_without_leaving_or_doubling_an_image(tmp_path):
     model, mixture = make_model(tmp_path), Mixture(make_mixture(tmp_path / "m.parquet"))
-    read, images = (
-        Examples(mixture, model, ("global_caption", "bbox2caption"), False),
-        ImageStore(mixture, model, False),
-    )
+    samples = read_samples(mixture, model)
     order = Order(10, 1, 4, 0)
     for step in range(order.steps):
-        shares = [Batches(read, images, order, model, rank=rank, ranks=3)[step] for rank in range(3)]
+        shares = [Batches(samples, order, model, share=Share(rank, 3))[step] for rank in range(3)]
         rows = [row for share in shares for micro in share.micros for row in micro.rows]
         assert sorted(rows) == sorted(order.rows(step))
 

@@ -15,12 +15,12 @@ from test_models_packing import make_model
 from granvit.boxes import to_canvas
 from granvit.errors import GranvitError
 from granvit.models.encoders import load_encoder
-from granvit.training.batches import Batches, Order, Regions, choose_regions
+from granvit.training.batches import Batches, Order, Regions, Samples, choose_regions
 from granvit.training.distillation import Teacher
 from granvit.training.examples import Examples, Mixture
 from granvit.training.heldout import HeldOut
 from granvit.training.images import FeatureStore, ImageStore, decode_at_least
-from granvit.training.loop import rate_factor
+from granvit.training.optimizer import rate_factor
 from granvit.training.stages import REGION_TASKS, STAGES, learning_parts
 
 SETTINGS = make_recipe("stage1").distillation
@@ -61,13 +61,8 @@ def test_reduced_jpeg_is_the_image_at_a_size_still_large_enough():
 
 def test_remembered_features_have_the_same_bits_whoever_asks_first(tmp_path):
     model, mixture = make_model(tmp_path), Mixture(make_mixture(tmp_path / "m.parquet"))
-
-    @torch.no_grad()
-    def encode(pixels):
-        return model.join_views(model.encode_views(pixels))
-
     forwards, backwards = (
-        FeatureStore(ImageStore(mixture, model, keep=True), model, encode) for _ in range(2)
+        FeatureStore(ImageStore(mixture, model, keep=True), model, "fp32") for _ in range(2)
     )
     some = torch.cat([forwards([row]) for row in range(10)])
     assert torch.equal(some, backwards(list(range(9, -1, -1))).flip(0))
@@ -77,7 +72,7 @@ def test_regions_reach_the_encoder_moved_with_the_padding(tmp_path):
     model, mixture = make_model(tmp_path), Mixture(make_mixture(tmp_path / "m.parquet"))
     examples = Examples(mixture, model, STAGES["stage1"].tasks, keep=True)
     images = ImageStore(mixture, model, keep=True)
-    (batch,) = Batches(examples, images, Order(10, 1, 2, 0), model, SETTINGS)[0].micros
+    (batch,) = Batches(Samples(examples, images), Order(10, 1, 2, 0), model, SETTINGS)[0].micros
     assert batch.regions.views.tolist() == [0, 0, 1, 1]  # two an image, as the settings say
     for box, view in zip(batch.regions.boxes.tolist(), batch.regions.views.tolist(), strict=True):
         example = examples[batch.rows[view]]

@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+import factories
 import psutil
 import pytest
 import torch
@@ -21,8 +22,8 @@ from safetensors.torch import load_file
 
 from granvit.config.compute import RunCompute
 from granvit.errors import GranvitError
-from granvit.training.course import EXIT_SAVED
-from granvit.training.launch import Job, launch, launch_command
+from granvit.training.job import EXIT_SAVED, Job
+from granvit.training.launch import launch, launch_command
 
 TESTS = Path(__file__).parent
 PARTS = ("encoder", "projector", "llm")
@@ -50,12 +51,9 @@ def own_interpreter(monkeypatch):
 
 def make_job(world, stage: str, folder: Path, sharding: str = "ddp", **recipe) -> Job:
     settings = {"save_every": 1, **recipe}
-    return Job(
-        recipe=make_recipe(stage, **settings), seed=0, encoder=world.encoder, llm=world.llm,
-        parent_dir=None, encoder_dir=None, mixture=str(world.mixtures[stage]),
-        heldout=str(world.heldout), out_dir=str(folder / "run"), state_dir=str(folder / "state"),
-        device="cpu", log=None, compute=RunCompute(sharding=sharding, keep_states=2),
-    )  # fmt: skip
+    compute = RunCompute(sharding=sharding, keep_states=2)
+    given = {"mixture": world.mixtures[stage], "heldout": world.heldout, "log": None, "compute": compute}
+    return factories.make_job(world, make_recipe(stage, **settings), folder, **given)
 
 
 def weights(folder: Path) -> dict[str, dict]:
@@ -85,7 +83,7 @@ def importing() -> dict[str, str]:
 
 def run_troubled(job: Job, launcher: list[str], trouble: str, step: int, rank: int) -> int:
     """Run a job with trouble on one rank (troubled_rank.py); the exit code."""
-    file = Path(job.state_dir) / "job.json"
+    file = job.state_dir / "job.json"
     file.parent.mkdir(parents=True)
     file.write_text(job.model_dump_json())
     witness = str(file.parent.with_name("witness"))
@@ -99,7 +97,7 @@ def run_troubled(job: Job, launcher: list[str], trouble: str, step: int, rank: i
 def die(job: Job, launcher: list[str], step: int, rank: int = 0) -> None:
     """Run a job whose rank is killed (SIGKILL) after the optimizer step `step`, before its state is saved."""
     assert run_troubled(job, launcher, "die", step, rank) != 0
-    assert not Path(job.out_dir).exists()
+    assert not job.out_dir.exists()
 
 
 @pytest.mark.ranks
@@ -152,7 +150,7 @@ def test_two_ranks_give_the_losses_and_weights_of_one(world, tmp_path, sharding)
 def test_loss_that_is_no_number_on_one_rank_changes_nothing_on_any(world, tmp_path, sharding):
     job = make_job(world, "stage1", tmp_path / "troubled", sharding)
     compute = job.compute.model_copy(update={"max_bad_steps": 2})
-    job = job.model_copy(update={"compute": compute, "log": str(tmp_path / "log.txt")})
+    job = job.model_copy(update={"compute": compute, "log": tmp_path / "log.txt"})
     assert run_troubled(job, TWO_RANKS, "nan", step=2, rank=1) == 0
     log = (tmp_path / "log.txt").read_text()
     assert "loss is nan at step 3; this step changed nothing. Images of the batch: stage1-" in log
@@ -177,7 +175,7 @@ def test_signal_to_the_launching_process_saves_on_all_ranks_and_exits_with_its_c
     process.send_signal(signal.SIGUSR2)
     assert process.wait(120) == EXIT_SAVED
     assert not psutil.wait_procs(ranks, 30)[1]
-    states = sorted(Path(job.state_dir).glob("step-*"))
+    states = sorted(job.state_dir.glob("step-*"))
     assert len(states) == 2  # the last two stay, as keep_states says
     assert sorted(path.name for path in states[-1].iterdir()) == [
         "fingerprint.json", "rank0.pt", "rank1.pt", "shared.pt",
@@ -199,7 +197,7 @@ def start_in_a_process(job: Job, folder: Path) -> tuple[subprocess.Popen, list[p
     (folder / "job.json").write_text(job.model_dump_json())
     process = subprocess.Popen([sys.executable, "-c", script, folder / "job.json"], env=importing())
     end = time.monotonic() + 120
-    while not list(Path(job.state_dir).glob("step-*")):
+    while not list(job.state_dir.glob("step-*")):
         assert process.poll() is None and time.monotonic() < end, "no state was saved in time"
         time.sleep(0.1)
     return process, psutil.Process(process.pid).children(recursive=True)
@@ -208,7 +206,7 @@ def start_in_a_process(job: Job, folder: Path) -> tuple[subprocess.Popen, list[p
 def test_state_of_another_number_of_ranks_is_refused(world, tmp_path):
     job = make_job(world, "stage1", tmp_path)
     die(job, [sys.executable], 1)
-    file = next(Path(job.state_dir).glob("step-*/fingerprint.json"))
+    file = next(job.state_dir.glob("step-*/fingerprint.json"))
     file.write_text(file.read_text().replace('"ranks": 1', '"ranks": 8'))
     with pytest.raises(GranvitError, match="with ranks 8, this run has 1"):
         launch(job, None, 1, 1)

@@ -9,14 +9,14 @@ import signal
 
 import pytest
 import torch
-from factories import make_mixture, make_recipe, make_world
+from factories import make_job, make_mixture, make_recipe, make_world
 from safetensors.torch import load_file
 
 from granvit.errors import GranvitError
 from granvit.models.encoders import load_encoder
 from granvit.models.mllm import MLLM
 from granvit.training import run as run_module
-from granvit.training.course import EXIT_SAVED
+from granvit.training.job import EXIT_SAVED
 from granvit.training.loop import Trainer
 from granvit.training.run import train
 
@@ -36,10 +36,8 @@ def world(tmp_path_factory):
 
 
 def start(world, recipe, folder, seed=0, parent=None, mixture=None, device="cpu"):
-    train(
-        recipe, seed, world.encoder, world.llm, parent, None, mixture or world.mixture, world.heldout,
-        folder / "run", folder / "state", device, folder / "log.txt",
-    )  # fmt: skip
+    given = {"mixture": mixture or world.mixture, "heldout": world.heldout, "parent_dir": parent}
+    train(make_job(world, recipe, folder, seed=seed, device=device, **given))
     return folder / "run"
 
 
@@ -212,10 +210,8 @@ def test_tiled_run_trains_and_its_child_must_be_tiled_too(world, tmp_path):
 
 def test_encoder_of_another_run_replaces_the_published_one(world, tmp_path):
     captions = make_mixture(tmp_path / "captions.parquet", tasks=("global_caption",))
-    train(
-        make_recipe("projector"), 0, world.encoder, world.llm, None, world.finished / "run", captions, None,
-        tmp_path / "run", tmp_path / "state", "cpu", None,
-    )  # fmt: skip
+    given = {"mixture": captions, "encoder_dir": world.finished / "run"}
+    train(make_job(world, make_recipe("projector"), tmp_path, **given))
     expected = weights(world.finished / "run", "encoder")
     assert all(
         torch.equal(value, expected[name]) for name, value in weights(tmp_path / "run", "encoder").items()

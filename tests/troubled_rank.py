@@ -14,7 +14,8 @@ import sys
 from pathlib import Path
 
 from granvit.training import launch
-from granvit.training.loop import Objective, Trainer
+from granvit.training.loop import Trainer
+from granvit.training.objective import Objective
 
 TROUBLE, AT, RANK = os.environ["TROUBLE"], int(os.environ["AT"]), int(os.environ["ON_RANK"])
 step, forward = Trainer.step, Objective.forward

@@ -7,36 +7,33 @@ from _script import run
 
 def main(job, log):
     from granvit.config.loading import load_config
-    from granvit.config.schema import EncoderSpec, LLMSpec, Recipe
-    from granvit.training.launch import Job, launch
+    from granvit.config.schema import Recipe
+    from granvit.training.job import Job
+    from granvit.training.launch import launch
 
-    def run_folder(name):
-        manifest = job.input.get(name)
-        return str(Path(manifest).parent) if manifest else None
+    def path(name, folder=False):
+        file = job.input.get(name)
+        return file and (Path(file).parent if folder else Path(file))
 
-    recipe = Recipe(**job.params.run["recipe"])
+    settings = dict(job.params.run)  # recipe, encoder, llm
+    recipe = Recipe(**settings.pop("recipe"))
     # Not from the rule's params: how a run is laid out changes nothing that it learns, so it reruns nothing.
     compute = load_config(job.wildcards.scale, job.config["overrides"]).compute
-    launch(
-        Job(
-            recipe=recipe,
-            seed=int(job.wildcards.seed),
-            encoder=EncoderSpec(**job.params.run["encoder"]),
-            llm=LLMSpec(**job.params.run["llm"]),
-            parent_dir=run_folder("parent"),
-            encoder_dir=run_folder("encoder_from"),
-            mixture=job.input.mixture,
-            heldout=job.input.get("heldout"),
-            out_dir=str(Path(job.output.manifest).parent),
-            state_dir=job.params.state,
-            device=job.params.device,
-            log=str(log),
-            compute=compute.for_run(recipe),
-        ),
-        compute.launcher,
-        compute.train_devices,
-        compute.train_nodes,
+    task = Job(
+        **settings,
+        recipe=recipe,
+        seed=int(job.wildcards.seed),
+        mixture=path("mixture"),
+        heldout=path("heldout"),
+        parent_dir=path("parent", folder=True),
+        encoder_dir=path("encoder_from", folder=True),
+        out_dir=Path(job.output.manifest).parent,
+        state_dir=Path(job.params.state),
+        device=job.params.device,
+        log=log,
+        compute=compute.for_run(recipe),
     )
+    launch(task, compute.launcher, compute.train_devices, compute.train_nodes)
 
 
 run(snakemake, main)

@@ -3,6 +3,7 @@ answers."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -68,6 +69,15 @@ class MLLM(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.encoder.mean.device
+
+    def parameters_of(self, parts: Iterable[str]) -> dict[str, list[nn.Parameter]]:
+        """What learns where ``parts`` do; of the encoder, only what its features depend on."""
+        return {
+            part: self.encoder.feature_parameters()
+            if part == "encoder"
+            else [*getattr(self, part).parameters()]
+            for part in parts
+        }
 
     def preprocess(self, image: Image.Image) -> torch.Tensor:
         """RGB image -> uint8 (3, S, S), or (views, 3, S, S): global view first."""

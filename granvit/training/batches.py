@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -96,33 +97,19 @@ class Batch:
     skipped: list[tuple[str, str]]
 
 
-class Batches:
-    """Makes a rank's part of the batch of any step, cut into micro-batches of at most ``token_budget``
-    positions.
+@dataclass(frozen=True)
+class Samples:
+    """Rows of a mixture, read: their text, and their pixels; with ``features`` of a frozen encoder, which
+    are remembered, images are left out."""
 
-    ``features``: the store of a frozen encoder's features, where they are remembered; images are then left
-    out. ``rank`` of ``ranks``: each takes every ``ranks``-th image of a step.
-    """
+    examples: Examples
+    images: ImageStore
+    features: FeatureStore | None = None
 
-    def __init__(
-        self,
-        examples: Examples,
-        images: ImageStore,
-        order: Order,
-        model: MLLM,
-        distillation=None,
-        features: FeatureStore | None = None,
-        token_budget: int = 1 << 30,
-        rank: int = 0,
-        ranks: int = 1,
-    ) -> None:
-        self.examples, self.images, self.order, self.model = examples, images, order, model
-        self.distillation, self.features = distillation, features
-        self.token_budget, self.rank, self.ranks = token_budget, rank, ranks
-
-    def __getitem__(self, step: int) -> Batch:
+    def read(self, rows: Iterable[int]) -> tuple[list[Sample], list[tuple[str, str]]]:
+        """The rows that can be read, and the keys of those that cannot, with the cause."""
         samples, skipped = [], []
-        for row in self.order.rows(step)[self.rank :: self.ranks]:
+        for row in rows:
             example = self.examples[row]
             try:
                 pixels = self.features.require(row) if self.features else self.images[row]
@@ -130,6 +117,32 @@ class Batches:
                 skipped.append((example.key, str(error)))
             else:
                 samples.append(Sample(row, example, pixels))
+        return samples, skipped
+
+
+@dataclass(frozen=True)
+class Share:
+    """A rank's part of every step: each ``ranks``-th image of it, in micro-batches of at most
+    ``token_budget`` positions."""
+
+    rank: int = 0
+    ranks: int = 1
+    token_budget: int = 1 << 30
+
+
+class Batches:
+    """Makes a rank's part of the batch of any step. ``distillation``: the recipe's, where regions are
+    distilled."""
+
+    def __init__(
+        self, samples: Samples, order: Order, model: MLLM, distillation=None, share: Share | None = None
+    ) -> None:
+        self.samples, self.order, self.model, self.distillation = samples, order, model, distillation
+        self.share = share or Share()
+
+    def __getitem__(self, step: int) -> Batch:
+        rows = self.order.rows(step)[self.share.rank :: self.share.ranks]
+        samples, skipped = self.samples.read(rows)
         micros = [self._micro(part, step) for part in self._split(samples)]
         return Batch([sample.example.key for sample in samples], micros, skipped)
 
@@ -147,12 +160,12 @@ class Batches:
         def length(sample: Sample) -> int:
             return row_length(sample.example.segments, self.model.chat, self.model.image_tokens)
 
-        if len(samples) * max(map(length, samples), default=0) <= self.token_budget:
+        if len(samples) * max(map(length, samples), default=0) <= self.share.token_budget:
             return [samples] if samples else []
         parts: list[list[Sample]] = []
         for sample in sorted(samples, key=length, reverse=True):
             # The first sample of a part is its longest.
-            if parts and (len(parts[-1]) + 1) * length(parts[-1][0]) <= self.token_budget:
+            if parts and (len(parts[-1]) + 1) * length(parts[-1][0]) <= self.share.token_budget:
                 parts[-1].append(sample)
             else:
                 parts.append([sample])
@@ -162,7 +175,7 @@ class Batches:
         examples = [sample.example for sample in part]
         return MicroBatch(
             rows=[sample.row for sample in part],
-            pixels=None if self.features else torch.stack([sample.pixels for sample in part]),
+            pixels=None if self.samples.features else torch.stack([sample.pixels for sample in part]),
             packed=pack([example.segments for example in examples], self.model.chat, self.model.image_tokens),
             regions=self._regions(examples, step) if self.distillation else None,
         )

@@ -1,19 +1,24 @@
-"""The resumable state of a run: atomic folders, the last few kept, refused when they belong to another."""
+"""The resumable state of a run: atomic folders, the last few kept, refused when they belong to another; and
+the request to save one and stop."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 
 from granvit.errors import GranvitError
+from granvit.training.engine import Cluster
+from granvit.training.job import STOP_SIGNALS
 
 FINGERPRINT = "fingerprint.json"  # written last: a state that has it is whole
-STOP = "stop"  # a file that asks a run to save and exit, where a signal would not reach every rank
 
 
 class States:
@@ -24,8 +29,8 @@ class States:
     ``keep``: how many of the last ones stay. ``cluster``: its main rank removes, renames and prints.
     """
 
-    def __init__(self, folder: Path, fingerprint: dict, keep: int, cluster) -> None:
-        self.folder, self.fingerprint, self.keep, self.cluster = Path(folder), fingerprint, keep, cluster
+    def __init__(self, folder: Path, fingerprint: dict, keep: int, cluster: Cluster) -> None:
+        self.folder, self.fingerprint, self.keep, self.cluster = folder, fingerprint, keep, cluster
 
     def save(self, step: int, write: Callable[[Path], tuple[dict, dict]]) -> None:
         """Write the state after ``step``. ``write(folder)`` puts sharded parts there and returns what all
@@ -37,12 +42,13 @@ class States:
             staged.mkdir(parents=True)
         self.cluster.wait()
         shared, own = write(staged)
-        _save(own, staged / f"rank{self.cluster.rank}.pt")
+        _save(partial(torch.save, own), staged / f"rank{self.cluster.rank}.pt")
         if self.cluster.is_main:
-            _save(shared, staged / "shared.pt")
+            _save(partial(torch.save, shared), staged / "shared.pt")
         self.cluster.wait()
         if self.cluster.is_main:
-            _save_text(json.dumps(self.fingerprint, indent=2, sort_keys=True), staged / FINGERPRINT)
+            text = json.dumps(self.fingerprint, indent=2, sort_keys=True)
+            _save(lambda file: file.write(text.encode()), staged / FINGERPRINT)
             shutil.rmtree(final, ignore_errors=True)
             os.replace(staged, final)
             for old in self._whole()[: -self.keep]:
@@ -69,11 +75,6 @@ class States:
         if self.cluster.is_main:
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    @property
-    def stop_file(self) -> Path:
-        """Whoever writes this file asks the run to save and exit."""
-        return self.folder / STOP
-
     def _whole(self) -> list[Path]:
         return sorted(path.parent for path in self.folder.glob(f"step-*/{FINGERPRINT}"))
 
@@ -88,15 +89,35 @@ class States:
                 )
 
 
-def _save(content: dict, path: Path) -> None:
+class StopRequest:
+    """Whether to save and exit, asked between steps: after SIGTERM, SIGUSR1 or SIGUSR2 to any rank
+    (schedulers warn before they kill), or once the job's stop file is there."""
+
+    def __init__(self, file: Path, cluster: Cluster) -> None:
+        self.file, self.cluster, self.signalled = file, cluster, False
+
+    def __enter__(self) -> StopRequest:
+        if self.cluster.is_main:
+            self.file.unlink(missing_ok=True)
+        self.previous = {number: signal.signal(number, self._note) for number in STOP_SIGNALS}
+        return self
+
+    def requested(self) -> bool:
+        """The same answer on every rank."""
+        asked = self.signalled or (self.cluster.is_main and self.file.exists())
+        return bool(self.cluster.max(int(asked)))
+
+    def _note(self, *_: object) -> None:
+        self.signalled = True
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+
+
+def _save(write: Callable[[BinaryIO], object], path: Path) -> None:
+    """Write a file and wait until it is on the disk."""
     with open(path, "wb") as file:
-        torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _save_text(text: str, path: Path) -> None:
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text)
+        write(file)
         file.flush()
         os.fsync(file.fileno())

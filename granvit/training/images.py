@@ -11,6 +11,7 @@ from PIL import Image
 from granvit.boxes import pad_offsets
 from granvit.data.records.images import UnreadableImage, as_shown, decode_rgb, open_image
 from granvit.data.records.shards import read_image_bytes
+from granvit.device import autocast
 from granvit.errors import GranvitError
 from granvit.models.mllm import MLLM
 
@@ -104,8 +105,8 @@ class FeatureStore:
     one had.
     """
 
-    def __init__(self, images: ImageStore, model: MLLM, encode) -> None:
-        self.images, self.model, self.encode = images, model, encode
+    def __init__(self, images: ImageStore, model: MLLM, precision: str) -> None:
+        self.images, self.model, self.precision = images, model, precision
         self.kept: dict[int, torch.Tensor] = {}
         self.unreadable: dict[int, UnreadableImage] = {}
 
@@ -135,5 +136,9 @@ class FeatureStore:
             except UnreadableImage as error:
                 self.unreadable[row] = error
         if pixels:
-            features = self.encode(torch.stack(list(pixels.values())))
-            self.kept.update(zip(pixels, features.detach(), strict=True))
+            self.kept.update(zip(pixels, self._encode(torch.stack(list(pixels.values()))), strict=True))
+
+    @torch.no_grad()
+    def _encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        with autocast(self.model.device, self.precision):
+            return self.model.join_views(self.model.encode_views(pixels))

@@ -17,38 +17,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from granvit.config.base import Strict
-from granvit.config.compute import RunCompute
-from granvit.config.schema import EncoderSpec, LLMSpec, Recipe
 from granvit.errors import GranvitError
 from granvit.processes import end_with_parent, importing_environment
+from granvit.training.job import EXIT_SAVED, STOP_SIGNALS, Job
 
-STOPPING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
 PLACES = ("{devices}", "{nodes}", "{host}", "{port}")
-
-
-class Job(Strict):
-    """What ``granvit.training.run.train`` takes, as a file can hold it."""
-
-    recipe: Recipe
-    seed: int
-    encoder: EncoderSpec
-    llm: LLMSpec
-    parent_dir: str | None
-    encoder_dir: str | None
-    mixture: str
-    heldout: str | None
-    out_dir: str
-    state_dir: str
-    device: str
-    log: str | None
-    compute: RunCompute
-
-    def train(self) -> None:
-        """Run it in this process; under a launcher, as one of its ranks."""
-        from granvit.training.run import train  # imports torch, which the launching process can do without
-
-        train(**{name: getattr(self, name) for name in type(self).model_fields})
 
 
 def launch(job: Job, launcher: str | None, devices: int, nodes: int) -> None:
@@ -56,7 +29,7 @@ def launch(job: Job, launcher: str | None, devices: int, nodes: int) -> None:
 
     A signal to this process asks the ranks, through a file in the state folder that all of them see, to save
     and exit; this process then exits with code 85 too (EXIT_SAVED). Raises GranvitError where the launcher is
-    not there or fails.
+    not there or fails, and, without one, what ``train`` raises.
     """
     if launcher is None:
         if max(devices, 1) * nodes > 1:
@@ -64,20 +37,17 @@ def launch(job: Job, launcher: str | None, devices: int, nodes: int) -> None:
                 f"compute.launcher: null, but compute asks for {nodes} x {devices} devices; name a launcher, "
                 f"e.g. 'torchrun --standalone --nproc-per-node {{devices}}'"
             )
-        return job.train()
-    state = Path(job.state_dir)
-    state.mkdir(parents=True, exist_ok=True)
-    job_file = state / "job.json"
+        return _train(job)
+    job.state_dir.mkdir(parents=True, exist_ok=True)
+    job_file = job.state_dir / "job.json"
     job_file.write_text(job.model_dump_json(indent=2), encoding="utf-8")
     command = launch_command(launcher, max(devices, 1), nodes, job_file)
-    stopped = _run(command, state)
-    if stopped.requested and not (Path(job.out_dir) / "manifest.json").is_file():
-        from granvit.training.course import EXIT_SAVED
-
+    code, asked = _run(command, job.stop_file)
+    if asked and not job.manifest.is_file():
         raise SystemExit(EXIT_SAVED)
-    if stopped.code:
+    if code:
         raise GranvitError(
-            f"{job.recipe.name}: the launcher ended with code {stopped.code}; the ranks' messages are above. "
+            f"{job.recipe.name}: the launcher ended with code {code}; the ranks' messages are above. "
             f"Command: {shlex.join(command)}"
         )
 
@@ -86,6 +56,7 @@ def launch_command(launcher: str, devices: int, nodes: int, job_file: Path) -> l
     """The command line of ``launcher`` with its places filled.
 
     ``{host}`` is this machine's name and ``{port}`` follows from the job, so that two jobs do not meet.
+    Raises GranvitError where a place is unknown or the command is not on PATH.
     """
     values = {
         "devices": devices, "nodes": nodes, "host": socket.gethostname(), "port": _port(job_file),
@@ -102,35 +73,33 @@ def launch_command(launcher: str, devices: int, nodes: int, job_file: Path) -> l
     return [*words, module, "granvit.training.launch", str(job_file)]
 
 
-class _Stopped:
-    """How a launcher ended, and whether it was asked to."""
+def _train(job: Job) -> None:
+    from granvit.training.run import train  # imports torch, which the launching process can do without
 
-    def __init__(self) -> None:
-        self.requested, self.code = False, 0
+    train(job)
 
 
-def _run(command: list[str], state: Path) -> _Stopped:
-    from granvit.training.checkpoint import STOP
-
-    stopped = _Stopped()
+def _run(command: list[str], stop_file: Path) -> tuple[int, bool]:
+    """How ``command`` ended, and whether a signal asked it to."""
+    asked = False
 
     def ask(*_: object) -> None:
-        stopped.requested = True
-        (state / STOP).touch()
+        nonlocal asked
+        asked = True
+        stop_file.touch()
 
     # A session of its own: a signal to this process group is answered here, not by half of the ranks.
     process = subprocess.Popen(
         command, start_new_session=True, env=importing_environment(), preexec_fn=end_with_parent
     )
-    previous = {number: signal.signal(number, ask) for number in STOPPING}
+    previous = {number: signal.signal(number, ask) for number in (*STOP_SIGNALS, signal.SIGINT)}
     try:
-        stopped.code = process.wait()
+        return process.wait(), asked
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-    return stopped
 
 
 def _port(job_file: Path) -> int:
@@ -143,7 +112,7 @@ def main(arguments: list[str]) -> int:
     end_with_parent()
     job = Job.model_validate_json(Path(arguments[-1]).read_text(encoding="utf-8"))
     try:
-        job.train()
+        _train(job)
     except GranvitError as error:
         if os.environ.get("RANK", "0") == "0":
             print(f"error: {error}", file=sys.stderr, flush=True)

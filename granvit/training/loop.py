@@ -1,153 +1,56 @@
-"""The one training loop of all stages: L = L_caption + lambda L_distill (Sec. 4.3), AdamW, cosine
-schedule, exact resume, on any number of ranks."""
+"""The one training loop of all stages: steps, held-out evaluations, log rows, saved states, stopping and
+exact resume, on any number of ranks."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from pathlib import Path
 
 import torch
-from torch import nn
 
 from granvit.config.compute import RunCompute
-from granvit.device import autocast, use_fused_optimizer
+from granvit.device import rng_state, set_rng_state
 from granvit.errors import GranvitError
 from granvit.models.mllm import MLLM
-from granvit.training.batches import Batch, Batches, Feed, MicroBatch
-from granvit.training.distillation import Teacher
+from granvit.progress import Progress
+from granvit.training.batches import Batch, Batches, Feed
+from granvit.training.checkpoint import States, StopRequest
 from granvit.training.engine import Cluster, Engine
-from granvit.training.images import FeatureStore
+from granvit.training.heldout import HeldOut
+from granvit.training.job import EXIT_SAVED, Job
+from granvit.training.log import TrainingLog
+from granvit.training.objective import IDLE, Objective, Totals
+from granvit.training.optimizer import freeze_all_but, make_optimizer, rate_factor
+from granvit.training.stages import learning_parts
 
-
-def freeze_all_but(model: MLLM, parts: tuple[str, ...]) -> dict[str, list[nn.Parameter]]:
-    """Let only ``parts`` learn; returns the learning parameters of each part.
-
-    Of the encoder only what its features depend on learns: layers behind the feature layer never get a
-    gradient.
-    """
-    model.requires_grad_(False).eval()
-    learning = {}
-    for part in parts:
-        module = getattr(model, part).train()
-        learning[part] = module.feature_parameters() if part == "encoder" else list(module.parameters())
-        for parameter in learning[part]:
-            parameter.requires_grad_(True)
-    return learning
-
-
-def make_optimizer(
-    learning: dict[str, list[nn.Parameter]], recipe, device: torch.device
-) -> torch.optim.AdamW:
-    """AdamW with a learning rate a part; weight decay on matrices only (norms and biases have no scale to
-    shrink)."""
-    groups = []
-    for part, parameters in learning.items():
-        for decay, chosen in (
-            (recipe.weight_decay, [p for p in parameters if p.ndim >= 2]),
-            (0.0, [p for p in parameters if p.ndim < 2]),
-        ):
-            rate = getattr(recipe.learning_rate, part)
-            groups.append({"params": chosen, "part": part, "lr": rate, "peak": rate, "weight_decay": decay})
-    fused = use_fused_optimizer(device)
-    return torch.optim.AdamW(groups, fused=fused, foreach=not fused)
-
-
-def rate_factor(step: int, steps: int, warmup_ratio: float) -> float:
-    """Linear warm-up over ``warmup_ratio`` of the steps, then cosine to zero; ``step`` counts from 0."""
-    warmup = math.ceil(steps * warmup_ratio)
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
-
-
-@dataclass(frozen=True)
-class Totals:
-    """Supervised tokens, regions and images of a step, on all ranks together: a micro-batch weighs its
-    part of them."""
-
-    tokens: float
-    regions: float
-    images: float
-
-
-IDLE = Totals(math.inf, math.inf, math.inf)  # of a micro-batch that weighs nothing, to keep ranks in step
-
-
-class Objective(nn.Module):
-    """A micro-batch's share of L = L_caption + lambda L_distill, as one forward pass."""
-
-    def __init__(
-        self,
-        model: MLLM,
-        teacher: Teacher | None,
-        recipe,
-        encoder_learns: bool,
-        features: FeatureStore | None,
-        device: torch.device,
-    ) -> None:
-        super().__init__()
-        self.model, self.teacher, self.recipe, self.device = model, teacher, recipe, device
-        self.encoder_learns, self.features = encoder_learns, features
-
-    def forward(self, micro: MicroBatch, totals: Totals) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """The part of the loss, and of each column to log, that this micro-batch adds to its step."""
-        with autocast(self.device, self.recipe.precision):
-            views, encoded, features = self._see(micro)
-            losses = self.model.token_losses(self.model.projector(features), micro.packed.to(self.device))
-            caption = losses.sum() / totals.tokens
-            norm = features.detach().float().norm(dim=-1).mean() * (len(features) / totals.images)
-            if not self.teacher:
-                return caption, {"loss": caption, "loss_caption": caption, "feature_norm": norm}
-            distill, cosine = self.teacher.loss(encoded, views, micro.regions.to(self.device))
-            part = len(micro.regions.boxes) / totals.regions
-            distill, cosine = distill * part, cosine * part
-            loss = caption + self.recipe.distillation.weight * distill
-            metrics = {"loss": loss, "loss_caption": caption, "feature_norm": norm}
-            return loss, {**metrics, "loss_distill": distill, "cosine": cosine}
-
-    def _see(self, micro: MicroBatch) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor]:
-        """Normalised views, the encoder's features of each, and those of each image joined."""
-        if micro.pixels is None:
-            return None, None, self.features(micro.rows)
-        views = self.model.encoder.normalise(micro.pixels.to(self.device, non_blocking=True).flatten(0, -4))
-        with torch.set_grad_enabled(self.encoder_learns):
-            encoded = self.model.encoder(views)
-        return views, encoded, self.model.join_views(encoded)
+LOG_ROWS = 100  # rows of training_log.csv, besides those with held-out metrics
 
 
 class Trainer:
-    """Model, teacher, optimizer and batches of one run; ``step(n)`` does training step n (from 0)."""
+    """Model, teacher, optimizer and batches of one run: ``step(n)`` does training step n (from 0).
 
-    def __init__(
-        self,
-        model: MLLM,
-        recipe,
-        learning: dict[str, list[nn.Parameter]],
-        batches: Batches,
-        features: FeatureStore | None,
-        cluster: Cluster,
-        compute: RunCompute,
-    ) -> None:
-        self.model, self.recipe, self.cluster = model, recipe, cluster
-        self.batches = batches
+    Of the last step: ``skipped``, its unreadable images on all ranks, with causes; ``bad_batch``, what to say
+    of a step that changed nothing.
+    """
+
+    def __init__(self, model: MLLM, recipe, batches: Batches, cluster: Cluster, compute: RunCompute) -> None:
+        self.model, self.recipe, self.batches, self.cluster = model, recipe, batches, cluster
+        features = batches.samples.features
         self.feed = Feed(batches, 0 if features else compute.data_workers)
-        self.max_bad_steps = compute.max_bad_steps
-        self.steps = batches.order.steps
-        encoder_learns = "encoder" in learning
-        self.teacher = Teacher(model.encoder, recipe.distillation) if recipe.distillation else None
-        objective = Objective(model, self.teacher, recipe, encoder_learns, features, cluster.device)
+        self.max_bad_steps, self.steps = compute.max_bad_steps, batches.order.steps
+        learning = freeze_all_but(model, learning_parts(recipe))
+        objective = Objective(model, recipe, features)
+        self.teacher = objective.teacher
         optimizer = make_optimizer(learning, recipe, cluster.device)
         parameters = [parameter for part in learning.values() for parameter in part]
         self.engine = Engine(cluster, objective, parameters, optimizer, recipe.max_grad_norm)
         self.bad_steps, self.bad_batch = 0, ""
-        self.skipped: list[
-            tuple[str, str]
-        ] = []  # the last step's unreadable images of all ranks, with causes
+        self.skipped: list[tuple[str, str]] = []
 
     def step(self, number: int) -> dict[str, float]:
         """One optimizer step; returns what to log, the same on every rank.
 
-        A loss or gradient that is no number changes nothing: ``loss`` is then NaN and ``self.bad_batch``
+        A loss or gradient that is NaN or infinite changes nothing: ``loss`` is then NaN and ``bad_batch``
         names the images. Raises GranvitError after ``max_bad_steps`` such steps in a row.
         """
         batch = self.feed[number]
@@ -163,13 +66,17 @@ class Trainer:
             for name, value in metrics.items():
                 sums[name] = sums.get(name, 0) + value.detach()
         norm = self.engine.step()
-        if self.teacher and norm == norm:
+        if self.teacher and math.isfinite(norm):
             with self.engine.whole(self.teacher.pairs[1]):
                 self.teacher.update()
         values = self.cluster.sum(torch.stack([value.float() for value in sums.values()])).tolist()
         metrics = {**dict(zip(sums, values, strict=True)), "grad_norm": norm}
         self._count_bad(metrics, number, batch)
         return metrics
+
+    def rates(self) -> dict[str, float]:
+        """The learning rate of each part in the last step, by its column of the log."""
+        return {f"lr_{group['part']}": group["lr"] for group in self.engine.optimizer.param_groups}
 
     def _agree(self, batch: Batch) -> tuple[Totals, int]:
         """The step's totals over all ranks, and how many micro-batches every rank goes through."""
@@ -195,7 +102,7 @@ class Trainer:
                 f"learning_rate, or look at these images"
             )
 
-    def state(self, folder) -> dict:
+    def state(self, folder: Path) -> dict:
         """All that a resumed run needs from here; sharded parts are written under ``folder``."""
         return {
             **self.engine.save(folder),
@@ -203,7 +110,7 @@ class Trainer:
             "bad_steps": self.bad_steps,
         }
 
-    def load(self, folder, state: dict) -> None:
+    def load(self, folder: Path, state: dict) -> None:
         """Take over what ``state`` gave."""
         self.engine.load(folder, state)
         if self.teacher:
@@ -211,12 +118,77 @@ class Trainer:
         self.bad_steps = state["bad_steps"]
 
 
-def keep_encoding(model: MLLM, device: torch.device, precision: str):
-    """The frozen encoder as a function from stacked pixels to (B, image_tokens, C) features."""
+class Loop:
+    """The steps of ``job`` that are left. ``log``: what they gave, and those of earlier attempts."""
 
-    @torch.no_grad()
-    def encode(pixels: torch.Tensor) -> torch.Tensor:
-        with autocast(device, precision):
-            return model.join_views(model.encode_views(pixels))
+    def __init__(self, job: Job, trainer: Trainer, heldout: HeldOut | None, states: States) -> None:
+        self.job, self.trainer, self.heldout, self.states = job, trainer, heldout, states
+        self.order, self.steps, self.log = trainer.batches.order, trainer.steps, TrainingLog()
+        saved = states.load()
+        if saved:
+            folder, shared, own = saved
+            trainer.load(folder, shared)
+            self.log.load(shared)
+            set_rng_state(trainer.cluster.device, own["rng"])
 
-    return encode
+    def run(self) -> TrainingLog:
+        """Train to the end, saving every ``save_every`` steps and before an exit on a signal.
+
+        Raises GranvitError as ``Trainer.step`` does, and where more than ``compute.max_skipped_share`` of the
+        images cannot be read; SystemExit with EXIT_SAVED once asked to stop.
+        """
+        recipe, cluster, log = self.job.recipe, self.trainer.cluster, self.log
+        progress = Progress(
+            self.steps, self.job.label, "images", self.job.log,
+            per_step=recipe.batch_size, start=log.done, quiet=not cluster.is_main,
+        )  # fmt: skip
+        if not log.done and self.heldout:
+            log.end_row(0, {}, self.heldout.evaluate())
+        with StopRequest(self.job.stop_file, cluster) as stop:
+            while log.done < self.steps:
+                metrics = self.trainer.step(log.done)
+                log.done += 1
+                self._report(progress)
+                self._account(metrics)
+                progress.update(log.done, loss=metrics["loss"])
+                asked = stop.requested()
+                if asked or log.done % recipe.save_every == 0 or log.done == self.steps:
+                    self.states.save(log.done, self._state)
+                if asked:
+                    progress.say(
+                        f"{self.job.label} | stopped at step {log.done}, state saved; start it again to go on"
+                    )
+                    cluster.close()
+                    raise SystemExit(EXIT_SAVED)
+        return log
+
+    def _report(self, progress: Progress) -> None:
+        """Name the images that were skipped and a batch that changed nothing; stop where too many are
+        skipped."""
+        if self.trainer.bad_steps:
+            progress.say(self.trainer.bad_batch)
+        for key, cause in self.trainer.skipped:
+            progress.say(f"{self.job.label} | image {key} skipped: {cause}")
+            self.log.skipped[cause] += 1
+        skipped, allowed = self.log.skipped.total(), self.job.compute.max_skipped_share
+        if skipped > allowed * self.order.total:
+            raise GranvitError(
+                f"{self.job.recipe.name}: {skipped} images could not be read by step {self.log.done}, more "
+                f"than compute.max_skipped_share ({allowed:g}) of the run's {self.order.total}; pack their "
+                f"shards again (the log names each image)"
+            )
+
+    def _account(self, metrics: dict[str, float]) -> None:
+        log, recipe = self.log, self.job.recipe
+        if not self.trainer.bad_steps:
+            log.add(metrics)
+        last = log.done == self.steps
+        evaluates = self.heldout and (last or log.done % recipe.eval_every == 0)
+        if last or evaluates or log.done % max(1, self.steps // LOG_ROWS) == 0:
+            images = min(log.done * recipe.batch_size, self.order.total)
+            log.end_row(images, self.trainer.rates(), self.heldout.evaluate() if evaluates else {})
+
+    def _state(self, folder: Path) -> tuple[dict, dict]:
+        """Everything that decides what comes next: what all ranks share, and what is this rank's own."""
+        shared = {**self.trainer.state(folder), **self.log.state()}
+        return shared, {"rng": rng_state(self.trainer.cluster.device)}

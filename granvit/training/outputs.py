@@ -13,36 +13,31 @@ import transformers
 
 from granvit.device import describe_device
 from granvit.errors import GranvitError
-from granvit.files import remove_leftovers, whole_folder, write_csv, write_json
+from granvit.files import remove_leftovers, whole_folder, write_json
 from granvit.models.mllm import MLLM, PARTS
 from granvit.training.cost import forward_cost
 from granvit.training.engine import Cluster, Engine
-from granvit.training.heldout import METRICS
-
-LOG_COLUMNS = (
-    "step", "images", "loss", "loss_caption", "loss_distill", "grad_norm", "feature_norm", "cosine",
-    "lr_encoder", "lr_projector", "lr_llm", *METRICS,
-)  # fmt: skip
+from granvit.training.job import Job
+from granvit.training.log import TrainingLog
 
 
-def hash_inputs(encoder, llm, parent_dir, encoder_dir, mixture, heldout) -> dict[str, str]:
+def hash_inputs(job: Job) -> dict[str, str]:
     """sha256 of everything the run reads: a finished run counts by its manifest, a published model by its
-    files."""
-    files = {"mixture": [mixture]}
-    if heldout:
-        files["heldout"] = [heldout]
-    if parent_dir:
-        files["parent"] = [Path(parent_dir) / "manifest.json"]
-    if encoder_dir:
-        files["encoder_from"] = [Path(encoder_dir) / "manifest.json"]
-    hashes = {name: hash_files(paths) for name, paths in files.items()}
-    if not parent_dir:
-        hashes |= {name: hash_model(spec.path) for name, spec in (("encoder", encoder), ("llm", llm))}
+    files. Raises GranvitError where a file is missing."""
+    files = {
+        "mixture": job.mixture,
+        "heldout": job.heldout,
+        "parent": job.parent_dir and job.parent_dir / "manifest.json",
+        "encoder_from": job.encoder_dir and job.encoder_dir / "manifest.json",
+    }
+    hashes = {name: hash_files([path]) for name, path in files.items() if path}
+    if not job.parent_dir:
+        hashes |= {"encoder": hash_model(job.encoder.path), "llm": hash_model(job.llm.path)}
     return hashes
 
 
 def hash_files(paths: list) -> str:
-    """One sha256 over the files' contents in the order given."""
+    """One sha256 over the files' contents in the order given. Raises GranvitError where one is missing."""
     digest = hashlib.sha256()
     for path in paths:
         if not Path(path).is_file():
@@ -64,12 +59,7 @@ def hash_model(path: str) -> str:
 def describe_model(model: MLLM, parts: tuple[str, ...]) -> dict:
     """Sizes and forward cost for the manifest, taken before ranks share the weights among them."""
     counts = {part: sum(p.numel() for p in getattr(model, part).parameters()) for part in PARTS}
-    learning = {part: getattr(model, part) for part in parts}
-    trained = [
-        module.feature_parameters() if part == "encoder" else module.parameters()
-        for part, module in learning.items()
-    ]
-    trained = sum(parameter.numel() for parameters in trained for parameter in parameters)
+    trained = sum(p.numel() for learning in model.parameters_of(parts).values() for p in learning)
     return {
         "parameters": {**counts, "total": sum(counts.values()), "trained": trained},
         "image_tokens": model.image_tokens,
@@ -77,49 +67,39 @@ def describe_model(model: MLLM, parts: tuple[str, ...]) -> dict:
     }
 
 
-def make_manifest(recipe, seed: int, inputs: dict, described: dict, cluster: Cluster, summary: dict) -> dict:
+def make_manifest(job: Job, inputs: dict, described: dict, cluster: Cluster, summary: dict) -> dict:
     """What the run was: no times and no paths, so that equal runs have equal manifests."""
-    metrics = {name: None if value != value else value for name, value in summary["metrics"].items()}
     return {
-        "recipe": recipe.model_dump(),
-        "recipe_hash": recipe.hash,
-        "seed": seed,
+        "recipe": job.recipe.model_dump(),
+        "recipe_hash": job.recipe.hash,
+        "seed": job.seed,
         "inputs": inputs,
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
             "transformers": transformers.__version__,
-            "step": recipe.step_version,
+            "step": job.recipe.step_version,
         },
         "device": describe_device(cluster.device),
         "ranks": cluster.size,
         "sharding": cluster.sharding,
         "threads": torch.get_num_threads(),
         **described,
-        "metrics": metrics,
-        "skipped": summary["skipped"],
+        **summary,
     }
 
 
-def write_outputs(
-    out_dir: Path, engine: Engine, model: MLLM, manifest: dict, rows: list[dict], timing: dict
-) -> None:
+def write_outputs(job: Job, engine: Engine, model: MLLM, log: TrainingLog, manifest: dict) -> None:
     """Write the run's folder (the main rank does); manifest.json comes last and says that the others are
     whole."""
     weights = {part: engine.gathered(getattr(model, part)) for part in PARTS}
     if not engine.cluster.is_main:
         return
-    remove_leftovers(out_dir / "model")
-    with whole_folder(out_dir / "model") as folder:
+    final = job.out_dir / "model"
+    remove_leftovers(final)
+    with whole_folder(final) as folder:
         model.save(folder, weights)
-        shutil.rmtree(out_dir / "model", ignore_errors=True)
-    cells = ([_cell(row.get(name)) for name in LOG_COLUMNS] for row in rows)
-    write_csv(out_dir / "training_log.csv", LOG_COLUMNS, cells)
-    write_json(out_dir / "timing.json", timing)
-    write_json(out_dir / "manifest.json", manifest)
-
-
-def _cell(value: float | int | None) -> str:
-    if value is None or value != value:
-        return ""
-    return str(value) if isinstance(value, int) else f"{value:.6g}"
+        shutil.rmtree(final, ignore_errors=True)
+    log.write(job.out_dir / "training_log.csv")
+    write_json(job.out_dir / "timing.json", log.timing())
+    write_json(job.manifest, manifest)

@@ -4,9 +4,8 @@ everything last."""
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
-from granvit.config.compute import RunCompute
+from granvit.config.schema import LLMSpec
 from granvit.device import seed_everything
 from granvit.errors import GranvitError
 from granvit.models.attention import choose_attention
@@ -14,130 +13,105 @@ from granvit.models.encoders import load_encoder, load_saved_encoder
 from granvit.models.llms import load_llm, load_tokenizer
 from granvit.models.mllm import MLLM, feature_width
 from granvit.models.projector import Projector, load_projector
-from granvit.training.batches import Batches, Order
+from granvit.training.batches import Batches, Order, Samples, Share
 from granvit.training.checkpoint import States
-from granvit.training.course import Course
 from granvit.training.engine import Cluster
 from granvit.training.examples import Examples, Mixture
 from granvit.training.heldout import HeldOut
 from granvit.training.images import FeatureStore, ImageStore
-from granvit.training.loop import Trainer, freeze_all_but, keep_encoding
+from granvit.training.job import Job
+from granvit.training.loop import Loop, Trainer
 from granvit.training.outputs import describe_model, hash_inputs, make_manifest, write_outputs
 from granvit.training.stages import STAGES, learning_parts
 
 
-def train(
-    recipe,
-    seed: int,
-    encoder,
-    llm,
-    parent_dir: Path | None,
-    encoder_dir: Path | None,
-    mixture: Path,
-    heldout: Path | None,
-    out_dir: Path,
-    state_dir: Path,
-    device: str = "auto",
-    log: Path | None = None,
-    compute: RunCompute | None = None,
-) -> None:
-    """Train ``recipe`` and write manifest.json, timing.json, training_log.csv and model/ into ``out_dir``.
+def train(job: Job) -> None:
+    """Train ``job.recipe`` and write manifest.json, timing.json, training_log.csv and model/ into
+    ``job.out_dir``; one of many ranks calls this too (granvit.training.launch).
 
-    ``encoder``, ``llm``: specs (config/encoders.yaml, llms.yaml) that a run without parent starts from;
-    ``parent_dir``: run folder of the recipe's parent; ``encoder_dir``: run folder whose encoder replaces
-    the one above;
-    ``state_dir``: where the resumable state lives, removed at the end; ``compute``: how the work is laid out
-    (one of many ranks calls this too: granvit.training.launch). On SIGTERM, SIGUSR1 or SIGUSR2 the state is
-    saved and the process exits with code 85 (EXIT_SAVED). Raises GranvitError on anything that does not
-    fit together.
+    On SIGTERM, SIGUSR1 or SIGUSR2 the state is saved and the process exits with code 85 (EXIT_SAVED). Raises
+    GranvitError on anything that does not fit together.
     """
-    compute, parts = compute or RunCompute(), learning_parts(recipe)
-    cluster = Cluster(device, compute.sharding, recipe)
-    seed_everything(seed)
-    inputs = hash_inputs(encoder, llm, parent_dir, encoder_dir, mixture, heldout)
-    model = assemble(recipe, encoder, llm, parent_dir, encoder_dir).to(cluster.device)
+    recipe, parts = job.recipe, learning_parts(job.recipe)
+    cluster = Cluster(job.device, job.compute.sharding, recipe)
+    seed_everything(job.seed)
+    inputs = hash_inputs(job)
+    model = assemble(job).to(cluster.device)
     described = describe_model(model, parts)
     fingerprint = {
-        "recipe_hash": recipe.hash, "seed": seed, "inputs": inputs,
+        "recipe_hash": recipe.hash, "seed": job.seed, "inputs": inputs,
         "ranks": cluster.size, "sharding": cluster.sharding,
     }  # fmt: skip
-    states = States(state_dir, fingerprint, compute.keep_states, cluster)
-    mixture = load_mixture(Path(mixture), Path(state_dir), cluster)
-    trainer = make_trainer(recipe, seed, model, parts, mixture, cluster, compute)
-    evaluates = recipe.eval_every and heldout
-    questions = HeldOut(heldout, model, recipe.eval_images) if evaluates else None
-    course = Course(recipe, seed, trainer, questions, states, compute.max_skipped_share, log)
-    course.train()
-    manifest = make_manifest(recipe, seed, inputs, described, cluster, course.summary())
-    write_outputs(Path(out_dir), trainer.engine, model, manifest, course.rows, course.timing())
+    states = States(job.state_dir, fingerprint, job.compute.keep_states, cluster)
+    trainer = make_trainer(job, model, cluster)
+    evaluates = recipe.eval_every and job.heldout
+    heldout = HeldOut(job.heldout, model, recipe.eval_images) if evaluates else None
+    log = Loop(job, trainer, heldout, states).run()
+    manifest = make_manifest(job, inputs, described, cluster, log.summary())
+    write_outputs(job, trainer.engine, model, log, manifest)
     states.remove()
     cluster.close()
 
 
-def load_mixture(path: Path, cache: Path, cluster: Cluster) -> Mixture:
-    """The mixture; where it has to be copied into ``cache`` first, the main rank does it for all."""
-    if cluster.is_main:
-        Mixture(path, cache)
-    cluster.wait()
-    return Mixture(path, cache)
-
-
-def make_trainer(
-    recipe, seed: int, model: MLLM, parts: tuple, mixture: Mixture, cluster: Cluster, compute: RunCompute
-) -> Trainer:
+def make_trainer(job: Job, model: MLLM, cluster: Cluster) -> Trainer:
     """The trainer of a run, with the batches that it asks for.
 
     Features of a frozen encoder are remembered where several epochs will ask for them and memory lasts.
+    Raises GranvitError where the mixture does not fit the recipe's stage.
     """
-    order = Order(len(mixture), recipe.epochs, recipe.batch_size, seed)
+    recipe, compute = job.recipe, job.compute
+    mixture = load_mixture(job, cluster)
+    order = Order(len(mixture), recipe.epochs, recipe.batch_size, job.seed)
     again = recipe.epochs > 1
-    remembers = again and "encoder" not in parts and FeatureStore.fits(len(mixture), model)
+    remembers = again and not recipe.trains.encoder and FeatureStore.fits(len(mixture), model)
     images = ImageStore(mixture, model, keep=again and not remembers)
-    features = None
-    if remembers:
-        features = FeatureStore(images, model, keep_encoding(model, cluster.device, recipe.precision))
+    features = FeatureStore(images, model, recipe.precision) if remembers else None
     examples = Examples(mixture, model, STAGES[recipe.stage].tasks, keep=again)
-    batches = Batches(
-        examples, images, order, model, recipe.distillation, features,
-        compute.tokens_per_batch, cluster.rank, cluster.size,
-    )  # fmt: skip
+    share = Share(cluster.rank, cluster.size, compute.tokens_per_batch)
+    batches = Batches(Samples(examples, images, features), order, model, recipe.distillation, share)
     choose_attention(model.llm, compute.attention, cluster.device)
     if compute.gradient_checkpointing:
         model.enable_gradient_checkpointing()
-    return Trainer(model, recipe, freeze_all_but(model, parts), batches, features, cluster, compute)
+    return Trainer(model, recipe, batches, cluster, compute)
 
 
-def assemble(recipe, encoder, llm, parent_dir: Path | None, encoder_dir: Path | None) -> MLLM:
+def load_mixture(job: Job, cluster: Cluster) -> Mixture:
+    """The mixture; where it has to be copied into the state folder first, the main rank does it for all."""
+    if cluster.is_main:
+        Mixture(job.mixture, job.state_dir)
+    cluster.wait()
+    return Mixture(job.mixture, job.state_dir)
+
+
+def assemble(job: Job) -> MLLM:
     """The model that a run starts with: its parent's, or published encoder and LLM with a fresh projector.
 
-    ``encoder_dir``: the encoder of that run instead (Table 2: an encoder that was pretrained with another
-    LLM).
+    Raises GranvitError where the parent has not finished or was trained with another tiling.
     """
-    parent = model_folder(parent_dir) if parent_dir else None
-    if encoder_dir:
-        vision = load_saved_encoder(model_folder(encoder_dir) / "encoder")
+    recipe = job.recipe
+    parent = model_folder(job.parent_dir) if job.parent_dir else None
+    if job.encoder_dir:
+        encoder = load_saved_encoder(model_folder(job.encoder_dir) / "encoder")
     else:
-        vision = load_saved_encoder(parent / "encoder") if parent else load_encoder(encoder)
-    language = SimpleNamespace(path=str(parent / "llm")) if parent else llm
-    language_model = load_llm(language)
+        encoder = load_saved_encoder(parent / "encoder") if parent else load_encoder(job.encoder)
+    spec = LLMSpec(path=str(parent / "llm")) if parent else job.llm
+    llm = load_llm(spec)
     if parent:
         projector = load_projector(parent / "projector")
         if projector.tiles != recipe.tiles:
             raise GranvitError(
                 f"recipe {recipe.name}: tiles is {recipe.tiles}, its parent {recipe.parent} was trained "
-                f"with {projector.tiles}; "
-                "name a parent with the same tiling"
+                f"with {projector.tiles}; name a parent with the same tiling"
             )
     else:
-        projector = Projector(
-            feature_width(vision, recipe.tiles), language_model.config.hidden_size, recipe.tiles
-        )
-    return MLLM(vision, projector, language_model, load_tokenizer(language))
+        width = feature_width(encoder, recipe.tiles)
+        projector = Projector(width, llm.config.hidden_size, recipe.tiles)
+    return MLLM(encoder, projector, llm, load_tokenizer(spec))
 
 
 def model_folder(run_dir: Path) -> Path:
     """``model/`` of a run's folder; raises GranvitError where that run has not finished."""
-    folder = Path(run_dir) / "model"
+    folder = run_dir / "model"
     if not folder.is_dir():
         raise GranvitError(
             f"run: {folder} does not exist; finish that run first (`snakemake {run_dir}/manifest.json`)"
