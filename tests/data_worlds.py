@@ -19,9 +19,9 @@ from granvit.data.annotators.annotate import annotate_shard
 from granvit.data.records.filters import FilterRules, filter_shard
 from granvit.data.records.pack import pack_shard
 from granvit.data.sources.adapters import ADAPTERS
-from granvit.data.sources.adapters.items import RawItem
 from granvit.data.sources.catalogue import catalogue_source
 from granvit.data.sources.ingest import ingest_shard
+from granvit.data.sources.items import RawItem
 from granvit.data.sources.table import SourceSpec
 
 MAX_PIXELS = 100_000_000

@@ -20,7 +20,7 @@ from granvit.data.annotators.annotate import Annotated, annotate_shard
 from granvit.data.annotators.choose import annotation_settings, build_annotators
 from granvit.data.records.records import Record, Region, read_records
 from granvit.data.records.shards import Sample, ShardWriter
-from granvit.data.sources.adapters.items import Reject
+from granvit.data.sources.items import Reject
 from granvit.data.sources.table import SourceSpec
 
 ROOT = Path(__file__).resolve().parent.parent

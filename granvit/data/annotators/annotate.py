@@ -21,7 +21,7 @@ from typing import Protocol, Self, TextIO
 from granvit.data.records.filters import COUNT_COLUMNS
 from granvit.data.records.records import Record
 from granvit.data.records.shards import Sample, count_samples, read_shard
-from granvit.data.sources.adapters.items import Reject
+from granvit.data.sources.items import Reject
 from granvit.data.sources.rejects import REJECT_COLUMNS
 from granvit.files import remove_leftovers, replacing, write_csv
 from granvit.progress import Progress

@@ -24,7 +24,7 @@ from granvit.data.mixtures.prompts import GLOBAL_CAPTION_QUESTION
 from granvit.data.records.filters import FilterRules, what_passes
 from granvit.data.records.records import Record, Region
 from granvit.data.records.shards import Sample
-from granvit.data.sources.adapters.items import Reject
+from granvit.data.sources.items import Reject
 from granvit.servers.endpoint import NotAsked, Refused, Unanswered
 from granvit.servers.reply_cache import Cache, Reply
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from granvit.config.compute import Compute
 from granvit.config.data import Data
 from granvit.data.annotators.annotate import Annotator
 from granvit.data.records.filters import FilterRules
-from granvit.data.sources.table import SourceSpec
+
+if TYPE_CHECKING:
+    from granvit.data.sources.table import SourceSpec
 
 # Where and how fast an annotator runs, and how it deals with a server: none of it changes what it writes.
 _DETECTOR_RUNS = {"batch_size"}

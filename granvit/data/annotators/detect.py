@@ -17,7 +17,7 @@ from granvit.data.records.filters import FilterRules
 from granvit.data.records.images import decode_rgb
 from granvit.data.records.records import Region
 from granvit.data.records.shards import Sample
-from granvit.data.sources.adapters.items import Reject
+from granvit.data.sources.items import Reject
 from granvit.errors import GranvitError
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from granvit.data.records.fingerprints import perceptual_hash
 from granvit.data.records.images import ImageFacts, UnreadableImage, inspect_image
 from granvit.data.records.records import Record, Region
 from granvit.data.records.shards import Sample, ShardWriter
-from granvit.data.sources.adapters.items import RawItem, Reject
 from granvit.data.sources.catalogue import count_items, read_catalogue
+from granvit.data.sources.items import RawItem, Reject
 from granvit.data.sources.places import ImagePlaces, Unreadable
 from granvit.data.sources.rejects import Ledger
 from granvit.data.sources.table import SourceSpec

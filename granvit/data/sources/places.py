@@ -12,8 +12,8 @@ from typing import Any, BinaryIO, Self
 
 import pyarrow as pa
 
-from granvit.data.sources.adapters.items import Place
 from granvit.data.sources.adapters.parquet import IMAGE_ROWS, column_of, open_folder, parquet_file
+from granvit.data.sources.items import Place
 from granvit.errors import GranvitError
 
 # Far above any image, and still in memory: above it lies a disk image or a link to something without an end.

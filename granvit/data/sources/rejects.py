@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TextIO
 
-from granvit.data.sources.adapters.items import Reject
+from granvit.data.sources.items import Reject
 from granvit.errors import GranvitError
 from granvit.progress import write_log
 

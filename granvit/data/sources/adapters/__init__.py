@@ -21,7 +21,7 @@ from granvit.data.sources.adapters import (
     urls,
     visual_genome,
 )
-from granvit.data.sources.adapters.items import Place, RawItem, Reject
+from granvit.data.sources.items import Place, RawItem, Reject
 
 __all__ = ["ADAPTERS", "OPTIONS", "Place", "REQUIRED", "RawItem", "Reject"]
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from granvit.data.records.records import Region
-from granvit.data.sources.adapters.items import Place, RawItem, Reject
 from granvit.data.sources.adapters.json_stream import read_arrays
 from granvit.data.sources.adapters.values import Broken, box, identifier, loose_image, score, size, text
+from granvit.data.sources.items import Place, RawItem, Reject
 from granvit.errors import GranvitError
 
 OPTIONS = {

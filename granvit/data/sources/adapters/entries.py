@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator
 
 from granvit.data.records.records import Conversation, Region
-from granvit.data.sources.adapters.items import RawItem, Reject
 from granvit.data.sources.adapters.values import Broken, box, score, size, text, turns
+from granvit.data.sources.items import RawItem, Reject
 
 OPTIONS = {
     "caption": "the field of the global caption (caption)",

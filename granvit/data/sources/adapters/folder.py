@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
-from granvit.data.sources.adapters.items import Place, RawItem
+from granvit.data.sources.items import Place, RawItem
 from granvit.errors import GranvitError
 
 OPTIONS = {"images": "the folder of images (images where there is one, otherwise the source's folder itself)"}

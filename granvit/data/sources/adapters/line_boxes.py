@@ -8,9 +8,9 @@ from pathlib import Path
 
 from granvit.data.records.records import Region
 from granvit.data.sources.adapters.folder import below, image_files, walk
-from granvit.data.sources.adapters.items import Place, RawItem, Reject
 from granvit.data.sources.adapters.json_stream import open_text
 from granvit.data.sources.adapters.values import Broken, box, corners, is_number, text
+from granvit.data.sources.items import Place, RawItem, Reject
 from granvit.errors import GranvitError
 
 OPTIONS = {

@@ -11,8 +11,8 @@ from pathlib import Path
 from granvit.data.sources.adapters.entries import LARGEST_ENTRY, describe, parse_entry
 from granvit.data.sources.adapters.entries import OPTIONS as ENTRY_OPTIONS
 from granvit.data.sources.adapters.folder import container_files, is_image, walk
-from granvit.data.sources.adapters.items import Place, RawItem, Reject
 from granvit.data.sources.adapters.values import Broken, text
+from granvit.data.sources.items import Place, RawItem, Reject
 from granvit.errors import GranvitError
 
 OPTIONS = {"files": "which tars, as a pattern (**/*.tar)"} | ENTRY_OPTIONS

@@ -13,9 +13,9 @@ from pathlib import Path
 from granvit.data.sources.adapters.entries import LARGEST_ENTRY, describe, parse_entry
 from granvit.data.sources.adapters.entries import OPTIONS as ENTRY_OPTIONS
 from granvit.data.sources.adapters.folder import below, is_image, walk
-from granvit.data.sources.adapters.items import Place, RawItem
 from granvit.data.sources.adapters.json_stream import open_text
 from granvit.data.sources.adapters.values import Broken, loose_image
+from granvit.data.sources.items import Place, RawItem
 
 OPTIONS = {
     "annotations": "one file of JSON lines with `image` in each, instead of a JSON file beside each image",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from granvit.data.sources.adapters.items import RawItem
 from granvit.data.sources.adapters.tars import read_tars
+from granvit.data.sources.items import RawItem
 
 OPTIONS = {
     "list": "the URLs: a txt, csv, tsv, json, jsonl or parquet file, or a folder of one kind; needed",

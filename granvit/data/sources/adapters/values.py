@@ -7,7 +7,7 @@ import posixpath
 import re
 
 from granvit.data.records.records import Conversation
-from granvit.data.sources.adapters.items import Place
+from granvit.data.sources.items import Place
 
 
 class Broken(ValueError):

@@ -1,4 +1,7 @@
-"""What an adapter yields: one item an image, as the source states it, before anything is opened or judged."""
+"""What an adapter yields: one item an image, as the source states it, before anything is opened or judged.
+
+Not among the adapters: whoever counts rejects would import them all.
+"""
 
 from __future__ import annotations
 
