@@ -129,6 +129,7 @@ def test_mmbench_holds_every_rolling_of_a_question(folder):
 
 def test_mmvp_pairs_share_the_question_and_differ_in_image_and_answer(folder):
     questions = read_questions(named("MMVP"), folder)
+    assert len(questions) == QUESTIONS
     for first, second in zip(questions[::2], questions[1::2], strict=True):
         assert all(first.cells[key] == second.cells[key] for key in ("question", "A", "B"))
         assert {first.cells["answer"], second.cells["answer"]} == {"A", "B"}
@@ -144,6 +145,7 @@ def test_hallusionbench_sets_swap_answers_between_figures(folder):
             question.cells["answer"],
             question.images,
         )
+    assert {kind for kind, _ in sets} == {("d", "VD", "figure"), ("d", "VD", "chart")}
     for rows in sets.values():
         assert len(rows) == 4
         for which in "01":
@@ -159,14 +161,18 @@ def test_the_right_letter_is_even_for_every_number_of_options(folder, name):
         options = sum(letter in question.cells for letter in "ABCD")
         if options:
             letters[options][question.cells["answer"]] += 1
+    assert sum(counts.total() for counts in letters.values()) >= QUESTIONS - 1  # one of MMMU's is open
     for options, counts in letters.items():
         assert max(counts.values()) <= counts.total() / options + 2
 
 
 def test_yes_and_no_are_balanced(folder):
+    asked = Counter()
     for benchmark in BENCHMARKS:
         answers = Counter(gold(benchmark, q.cells).lower() for q in read_questions(benchmark, folder))
         assert abs(answers["yes"] - answers["no"]) <= 2, benchmark.name
+        asked[benchmark.name] = answers["yes"] + answers["no"]
+    assert asked["HallusionBench"] >= QUESTIONS and asked["GQA"] > 0
 
 
 def test_mmmu_asks_open_questions_and_shows_several_images(folder):
@@ -187,20 +193,22 @@ def form(prompt: str) -> str:
 
 @pytest.mark.parametrize("benchmark", BENCHMARKS, ids=lambda benchmark: benchmark.slug)
 def test_prompts_are_made_of_known_chunks_and_words(benchmark, folder):
-    for question in read_questions(benchmark, folder):
-        assert leftover_words(model_text(question.cells, benchmark.prompt)) == set()
+    prompts = [model_text(question.cells, benchmark.prompt) for question in read_questions(benchmark, folder)]
+    assert len(prompts) >= QUESTIONS and all(prompts)
+    assert set().union(*map(leftover_words, prompts)) == set()
 
 
 def test_prompt_forms_of_the_benchmarks_occur_in_training(folder):
     """All but MMMU's pairs of images, which a source with one image a record cannot ask about."""
 
-    trained = {form(question) for question, _ in all_pairs()}
+    trained, looked = {form(question) for question, _ in all_pairs()}, 0
     for benchmark in BENCHMARKS:
         for question in read_questions(benchmark, folder):
             if len(question.images) == 1:
-                assert form(model_text(question.cells, benchmark.prompt)) in trained, question.cells[
-                    "question"
-                ]
+                asked = question.cells["question"]
+                assert form(model_text(question.cells, benchmark.prompt)) in trained, asked
+                looked += 1
+    assert looked >= QUESTIONS * len(BENCHMARKS) - 1
 
 
 def test_rows_about_one_image_hold_it_once(folder):
@@ -208,7 +216,7 @@ def test_rows_about_one_image_hold_it_once(folder):
         if not benchmark.name.startswith("RefCOCO"):
             digests = [digest for digest, _ in read_images(folder / benchmark.tsv)]
             shown = {image for question in read_questions(benchmark, folder) for image in question.images}
-            assert shown <= set(digests)
+            assert shown and shown <= set(digests) and len(set(digests)) == len(digests)
             size = (folder / benchmark.tsv).stat().st_size
             assert size < 150_000 * len(digests)
 

@@ -85,10 +85,8 @@ def expression(objects: Objects, thing: SceneObject, kind: str, rng: np.random.G
     """
     if kind == "sentence":
         other = pick(rng, [o for o in objects if o is not thing])
-        relations = [word for word in templates.SENTENCES if holds(word, thing, other)]
-        word = pick(rng, relations) if relations else None
-        if word is None:
-            return templates.DESCRIPTIONS[0].format(thing=thing.caption(), place=thing.position())
+        # Objects do not overlap, so at least one relation holds.
+        word = pick(rng, [word for word in templates.SENTENCES if holds(word, thing, other)])
         return templates.SENTENCES[word].format(thing=thing.caption(), other=other.caption())
     needs = frozenset({"shape", "place"}) if kind == "location" else frozenset({"shape"})
     choices = naming(objects, thing, "" if kind == "location" else "place", needs)

@@ -1,0 +1,85 @@
+"""Regions that a step distils: which of an image's boxes, and how much around them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from factories import make_encoder, make_mixture, make_recipe
+from test_models_packing import make_model
+
+from granvit.models.encoders import load_encoder
+from granvit.training import distillation
+from granvit.training.batches import Batches, Order, Regions
+from granvit.training.distillation import Teacher
+from granvit.training.examples import Examples, Mixture
+from granvit.training.images import ImageStore
+from granvit.training.stages import STAGES
+
+IMAGES, SIDE = 10, 32
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A model that sees 32 px, and images with more boxes than a step distils."""
+    folder = tmp_path_factory.mktemp("regions")
+    model = make_model(folder)
+    mixture = Mixture(make_mixture(folder / "m.parquet", IMAGES, regions=6))
+    examples = Examples(mixture, model, STAGES["stage1"].tasks, keep=True)
+    return model, examples, ImageStore(mixture, model, keep=True)
+
+
+def regions_of(world, step: int, seed: int = 0, **settings) -> dict[str, list[list[float]]]:
+    """image -> the boxes that a step distils, in pixels of what the encoder sees; a step is an epoch."""
+    model, examples, images = world
+    settings = make_recipe("stage1").distillation.model_copy(update=settings)
+    batches = Batches(examples, images, Order(IMAGES, 3, IMAGES, seed), model, settings)
+    (micro,) = batches[step].micros
+    keys = [examples[row].key for row in micro.rows]
+    chosen = {key: [] for key in keys}
+    for box, view in zip(micro.regions.boxes.tolist(), micro.regions.views.tolist(), strict=True):
+        chosen[keys[view]].append(box)
+    return chosen
+
+
+def test_every_image_has_as_many_regions_as_the_settings_say(world):
+    for count in (1, 4):
+        chosen = regions_of(world, 0, regions_per_image=count)
+        assert len(chosen) == IMAGES and {len(boxes) for boxes in chosen.values()} == {count}
+
+
+def test_another_epoch_and_another_seed_distil_other_regions_of_an_image(world):
+    epochs = [regions_of(world, step) for step in range(3)]
+    for one, other in [(epochs[0], epochs[1]), (epochs[1], epochs[2]), (epochs[0], regions_of(world, 0, 1))]:
+        assert one.keys() == other.keys()
+        assert sum(one[key] != other[key] for key in one) > IMAGES / 2
+    assert regions_of(world, 1) == epochs[1]
+
+
+@pytest.mark.parametrize("context", [0.25, 0.5])
+def test_context_widens_a_region_on_every_side_by_a_share_of_its_own(world, context):
+    plain, wide = regions_of(world, 0), regions_of(world, 0, context=context)
+    assert len(plain) == IMAGES and plain.keys() == wide.keys()
+    for key, boxes in plain.items():
+        for (x1, y1, x2, y2), widened in zip(boxes, wide[key], strict=True):
+            dx, dy = context * (x2 - x1), context * (y2 - y1)
+            assert widened == pytest.approx([x1 - dx, y1 - dy, x2 + dx, y2 + dy], abs=1e-3)
+            assert dx > 1 and dy > 1
+
+
+def test_the_teachers_crop_and_the_students_region_are_the_same_part_of_the_image(tmp_path, monkeypatch):
+    """Widened or not: ROIAlign cuts the crop out of the pixels and the region out of the feature map."""
+    seen, cut = [], distillation.roi_align
+
+    def watched(features, boxes, views, size, scale=1.0):
+        seen.append((boxes * scale / features.shape[-1], views.tolist()))
+        return cut(features, boxes, views, size, scale)
+
+    monkeypatch.setattr(distillation, "roi_align", watched)
+    encoder = load_encoder(make_encoder(tmp_path, size=SIDE))
+    pixels = torch.randn(2, 3, SIDE, SIDE)
+    regions = Regions(torch.tensor([[4.0, 2, 20, 24], [-3.0, 5, 9, 40]]), torch.tensor([1, 0]))
+    Teacher(encoder, make_recipe("stage1").distillation).loss(encoder(pixels), pixels, regions)
+    (crop, crop_views), (region, region_views) = seen
+    torch.testing.assert_close(crop, region)
+    torch.testing.assert_close(crop, regions.boxes / SIDE)
+    assert crop_views == region_views == [1, 0]
