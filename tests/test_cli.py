@@ -172,7 +172,7 @@ def test_predict_hands_its_arguments_to_the_predictor(made, monkeypatch):
         (["score", "nowhere"], "nowhere: no predictions there"),
         (["score", "--table", "table7"], "there is no table 'table7'; it has table1"),
         (["score", "x", "--benchmarks", "MMStarr"], "there is no benchmark 'MMStarr'; it has RefCOCO"),
-        (["score", "x", "--judge-url", "http://h/v1"], "needs a model.*--judge-model"),
+        (["score", "x", "--judge-url", "http://h/v1"], "--judge-model: .*needs a model"),
         (["score", "x", "--scale", "huge"], "'huge' is not a scale"),
         (["compare", "a", "b"], "no benchmark has predictions in both"),
         (["export", "a", "b", "--format", "vlmevalkit"], "a: no predictions there"),

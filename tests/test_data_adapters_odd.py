@@ -241,11 +241,11 @@ def test_a_pipe_called_like_a_json_file_is_not_waited_for(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "told"),
     [
-        ([ROW.replace("Mine\t", "Total\t")], "line 2: name 'Total' stands for something else"),
-        ([ROW.replace("Mine\t", "ALL\t")], "line 2: name 'ALL' stands"),
-        ([ROW.replace("Mine\t", "none\t")], "line 2: name 'none' stands"),
+        ([ROW.replace("Mine\t", "Total\t")], "line 2: name: 'Total' stands for something else"),
+        ([ROW.replace("Mine\t", "ALL\t")], "line 2: name: 'ALL' stands"),
+        ([ROW.replace("Mine\t", "none\t")], "line 2: name: 'none' stands"),
         ([ROW, ROW.replace("Mine\t", "MINE\t")], "line 3: names 'Mine' and 'MINE' differ in case only"),
-        ([ROW.replace("\t2\t", "\t100001\t")], "line 2: shards is '100001'; expected at most 100,000"),
+        ([ROW.replace("\t2\t", "\t100001\t")], "line 2: shards: '100001' should be less than .* 100000"),
         ([ROW + "images=/data/x"], "images is '/data/x', outside the row's path 'data/Mine'.*relative"),
         ([ROW.replace("coco", "folder") + "images=a/../../x"], "images is 'a/../../x', outside"),
         ([ROW.replace("coco", "visual_genome") + "images=a, /b"], "images is 'a, /b', outside"),

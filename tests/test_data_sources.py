@@ -96,14 +96,14 @@ def test_every_adapter_says_what_options_it_takes():
     [
         (
             ROW.replace("coco", "voc"),
-            ["line 2", "adapter", "'voc'", "coco, folder, llava", "parquet, tars, urls"],
+            ["line 2: adapter: 'voc'", "'coco', 'folder', 'llava'", "'parquet', 'tars' or 'urls'"],
         ),
         (ROW.replace("natural", "photo"), ["data_type", "'photo'"]),
         (ROW.replace("\t2", "\tmany"), ["shards", "'many'"]),
         (ROW.replace("\t2", "\t0"), ["shards", "'0'"]),
-        (ROW.replace("data/Mine", ""), ["path is empty"]),
+        (ROW.replace("data/Mine", ""), ["path: empty"]),
         (ROW.replace("Mine\tn", "My source\tn"), ["name", "'My source'"]),
-        (ROW.replace("captioner", "model"), ["captions", "'model'", "given, captioner, none"]),
+        (ROW.replace("captioner", "model"), ["captions", "'model'", "'given', 'captioner' or 'none'"]),
         (
             ROW.replace("given\tcaptioner", "ocr\tcaptioner"),
             ["text is 'given'", "boxes is 'ocr'", "one of ocr"],
@@ -159,7 +159,7 @@ def test_wrong_columns_are_named(tmp_path):
         read_sources(_write(tmp_path, HEADER + "\tcolour", ROW + "\tred"))
     with pytest.raises(GranvitError, match="column 'text' is there twice"):
         read_sources(_write(tmp_path, HEADER + "\ttext", ROW + "\tgiven"))
-    with pytest.raises(GranvitError, match="no such sources file"):
+    with pytest.raises(GranvitError, match="absent.tsv: no such file; set data.sources"):
         read_sources(tmp_path / "absent.tsv")
-    with pytest.raises(GranvitError, match="no sources"):
+    with pytest.raises(GranvitError, match="no rows"):
         read_sources(_write(tmp_path, HEADER))

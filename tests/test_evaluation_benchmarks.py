@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from conftest import ROOT
 from evaluation_world import base64_picture, toy_benchmark, write_tsv
 
 from granvit.errors import GranvitError
@@ -27,6 +28,23 @@ def test_the_twenty_benchmarks_are_all_there_with_rules_that_exist():
     assert len(benchmarks) == 20
     assert {b.rule for b in benchmarks} <= set(RULES)
     assert {b.slug for b in benchmarks if "+" in b.name} == {"RefCOCOplus"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("plain", "polite", r"b\.tsv, line 2: prompt: 'polite' should be "),
+        ("64", "many", "line 2: max_new_tokens: 'many' should be a whole number of at least 1; change"),
+        ("prompt", "promt", "column 'prompt' is missing; expected name, tsv, "),
+        ("RefCOCO.tsv", "", "line 2: tsv: empty; fill it in"),
+        ("RefCOCO+", "refcoco", "line 3: names 'RefCOCO' and 'refcoco' differ in case only"),
+    ],
+)
+def test_a_wrong_line_of_the_list_is_named(tmp_path, old, new, told):
+    lines = (ROOT / "config" / "benchmarks.tsv").read_text()
+    (tmp_path / "b.tsv").write_text(lines.replace(old, new, 1))
+    with pytest.raises(GranvitError, match=told):
+        load_benchmarks(tmp_path / "b.tsv")
 
 
 def test_a_missing_benchmark_file_is_named(tmp_path):

@@ -24,7 +24,8 @@ from transformers import (
     SiglipModel,
 )
 
-from granvit.config.loading import ENCODERS_FILE, LLMS_FILE, read_yaml
+from granvit.config.loading import ENCODERS_FILE, LLMS_FILE
+from granvit.config.reading import read_yaml
 from granvit.config.schema import EncoderSpec, LLMSpec
 from granvit.models.encoders import FAMILIES, Encoder, load_encoder
 from granvit.models.key_layouts import find_layout, native_config, native_weights

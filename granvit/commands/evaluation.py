@@ -202,9 +202,10 @@ def _score_lines(scores: dict[str, dict[str, Any]]) -> str:
 
 
 def _settings(arguments: argparse.Namespace) -> Any:
-    from granvit.config.loading import CONFIG_FILE, load_config, read_yaml
+    from granvit.config.loading import CONFIG_FILE, load_config
+    from granvit.config.reading import read_yaml
 
-    return load_config(arguments.scale or read_yaml(Path(CONFIG_FILE))["scale"])
+    return load_config(arguments.scale or read_yaml(CONFIG_FILE)["scale"])
 
 
 def _data(arguments: argparse.Namespace, settings: Any) -> str:
@@ -221,17 +222,13 @@ def _benchmarks(arguments: argparse.Namespace) -> list[Benchmark]:
 
 
 def _judge(arguments: argparse.Namespace, settings: Any) -> Judge | None:
-    from pydantic import ValidationError
-
     from granvit.config.judge import JudgeSettings
+    from granvit.config.reading import check
     from granvit.evaluation.judge import make_judge
 
     asked = {"url": arguments.judge_url, "model": arguments.judge_model}
     values = settings.evaluation.judge.model_dump() | {key: value for key, value in asked.items() if value}
-    try:
-        return make_judge(JudgeSettings(**values))
-    except ValidationError as error:
-        raise GranvitError(f"judge: {error.errors()[0]['msg']}; give --judge-url and --judge-model") from None
+    return make_judge(check(JudgeSettings, values, "--judge-url and --judge-model"))
 
 
 def _say(line: str) -> None:

@@ -7,16 +7,14 @@ file, key and value.
 
 from __future__ import annotations
 
-import difflib
 from functools import cache
 from pathlib import Path
-from types import UnionType
-from typing import Any, get_args
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
 
 from granvit.config import steps
+from granvit.config.reading import check, nearest, read_yaml
 from granvit.config.schema import Config, EncoderSpec, LLMSpec, Recipe, RecipeEntry
 from granvit.errors import GranvitError
 
@@ -67,7 +65,19 @@ def load_config(scale: str, overrides: dict | None = None, root: str | Path = ".
         lists = read_yaml(root / file)
         layers.append((file, {key: lists.get(choice)}))
         merged.setdefault(key, lists.get(choice, {}))
-    return _validate(Config, merged, layers)
+
+    def place(path: list[str]) -> str:
+        return next((file for file, layer in reversed(layers) if _holds(layer, path)), CONFIG_FILE)
+
+    return check(Config, merged, place)
+
+
+def _holds(layer: Any, path: list[str]) -> bool:
+    for part in path:
+        if not isinstance(layer, dict) or part not in layer:
+            return False
+        layer = layer[part]
+    return True
 
 
 def recipe_names(root: str | Path = ".") -> list[str]:
@@ -126,26 +136,9 @@ def read_words(override: Any) -> Any:
     return value if value is None or isinstance(value, (bool, int, float)) else override
 
 
-def read_yaml(path: Path) -> dict:
-    """A YAML file's mapping. Raises GranvitError where the file is missing or is no YAML mapping."""
-    try:
-        content = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise GranvitError(f"{path}: no such file; restore it with `git checkout {path}`") from None
-    except yaml.YAMLError as error:
-        raise GranvitError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise GranvitError(f"{path}: expected `key: value` lines, found {type(content).__name__}")
-    return content
-
-
 @cache
 def _entries(root: Path) -> dict[str, RecipeEntry]:
-    lines = read_yaml(root / RECIPES_FILE)
-    return {
-        name: _validate(RecipeEntry, line, [(RECIPES_FILE, line)], prefix=name)
-        for name, line in lines.items()
-    }
+    return check(dict[str, RecipeEntry], read_yaml(root / RECIPES_FILE), RECIPES_FILE)
 
 
 def _resolve(config: Config, name: str, entries: dict[str, RecipeEntry], below: tuple[str, ...]) -> Recipe:
@@ -157,7 +150,7 @@ def _resolve(config: Config, name: str, entries: dict[str, RecipeEntry], below: 
     entry = entries.get(name)
     if entry is None:
         where = f"{RECIPES_FILE}: {below[-1]}: parent" if below else "recipe"
-        raise GranvitError(f"{where}: '{name}' is not a recipe of {RECIPES_FILE}{_nearest(name, entries)}")
+        raise GranvitError(f"{where}: '{name}' is not a recipe of {RECIPES_FILE}{nearest(name, entries)}")
     parent = _resolve(config, entry.parent, entries, (*below, name)) if entry.parent else None
     donor = _resolve(config, entry.encoder_from, entries, (*below, name)) if entry.encoder_from else None
     _check_parent(name, entry, parent)
@@ -221,67 +214,6 @@ def _check_known(recipe: str, key: str, value: str, known: dict[str, Any], file:
         )
     if value not in known:
         raise GranvitError(
-            f"{RECIPES_FILE}: {recipe}: {key}: '{value}' is not in {file}{_nearest(value, known)}; "
+            f"{RECIPES_FILE}: {recipe}: {key}: '{value}' is not in {file}{nearest(value, known)}; "
             f"known: {', '.join(known)}"
         )
-
-
-def _validate(model: type[BaseModel], content: dict, layers: list[tuple[str, dict]], prefix: str = "") -> Any:
-    """`content` as a `model`; the first mistake becomes a GranvitError that names the layer (file) it stands
-    in.
-    """
-    if not isinstance(content, dict):
-        raise GranvitError(f"{layers[0][0]}: {prefix}: expected a mapping, found {content!r}")
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        # An unknown key is told first: it is what makes a required one look missing.
-        first = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
-    loc = [str(part) for part in first["loc"]]
-    key = ".".join([prefix, *loc] if prefix else loc)
-    file = next((name for name, layer in reversed(layers) if _holds(layer, loc)), layers[0][0])
-    if first["type"] == "extra_forbidden":
-        known = _fields(model, loc[:-1])
-        hint = f"known keys: {', '.join(known)}" if known else "remove it"
-        raise GranvitError(
-            f"{file}: {key}: unknown key (value {first['input']!r}){_nearest(loc[-1], known)}; {hint}"
-        )
-    if first["type"] == "missing":
-        raise GranvitError(f"{file}: {key}: missing; add it, with a value as in {CONFIG_FILE}")
-    hint = ""
-    if isinstance(first["input"], str) and _is_number(first["input"]):
-        hint = " (YAML reads a number only without quotes and with a point before e: 1.0e-5)"
-    message = first["msg"].removeprefix("Input ").replace("valid ", "")
-    raise GranvitError(f"{file}: {key}: {first['input']!r} {message}{hint}; change the value")
-
-
-def _holds(layer: Any, loc: list[str]) -> bool:
-    for part in loc:
-        if not isinstance(layer, dict) or part not in layer:
-            return False
-        layer = layer[part]
-    return True
-
-
-def _fields(model: type[BaseModel], loc: list[str]) -> list[str]:
-    for part in loc:
-        field = model.model_fields.get(part)
-        kinds = get_args(field.annotation) if field and isinstance(field.annotation, UnionType) else ()
-        kinds = kinds or ((field.annotation,) if field else ())
-        model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
-        if model is None:
-            return []
-    return [field.alias or name for name, field in model.model_fields.items()]
-
-
-def _nearest(word: str, known: Any) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean '{close[0]}'?" if close else ""
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

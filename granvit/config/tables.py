@@ -5,16 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
-
+from granvit.config.base import Strict
+from granvit.config.reading import check, read_yaml
 from granvit.errors import GranvitError
-
-
-class Strict(BaseModel):
-    """No unknown keys, no silent conversions."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class Cell(Strict):
@@ -77,14 +70,7 @@ FORWARD_COLUMNS = {"FLOPs": "flops", "MACs": "macs"}  # measured, in a run's man
 
 def load_tables(path: str | Path = "config/tables.yaml") -> dict[str, TableSpec]:
     """All tables by name (``table1``, ...). Raises GranvitError naming the key that is wrong."""
-    try:
-        content = TablesFile.model_validate(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        raise GranvitError(
-            f"{path}: {key}: {first['msg']} (got {first['input']!r}); correct the key or value"
-        ) from None
+    content = check(TablesFile, read_yaml(path), str(path))
     for name, members in [*content.capabilities.items(), *content.columns.items()]:
         for member in members:
             if member not in content.benchmarks:

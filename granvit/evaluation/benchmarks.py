@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Annotated, Literal
 
+from pydantic import BeforeValidator
+from pydantic.dataclasses import dataclass
+
+from granvit.config.reading import Count, Filled, Row, read_table
 from granvit.errors import GranvitError
 from granvit.evaluation.prompts import FORMS
 from granvit.evaluation.tsv_files import Question, file_md5, read_images, read_rows
@@ -25,35 +28,26 @@ __all__ = [
     "slug",
 ]
 
-_COLUMNS = (
-    "benchmark",
-    "tsv",
-    "split_prefix",
-    "categories",
-    "rule",
-    "prompt",
-    "capability",
-    "max_new_tokens",
-    "md5",
-)
+def _split(cell: object) -> object:
+    return tuple(filter(None, cell.split(","))) if isinstance(cell, str) else cell
 
 
 @dataclass(frozen=True)
-class Benchmark:
+class Benchmark(Row):
     """One line of config/benchmarks.tsv: a view of a TSV file, and how it is asked and scored.
 
     ``split_prefix``: only rows whose `split` starts so; ``categories``: only rows of these; ``md5``: first
     eight digits of the official file's.
     """
 
-    name: str
-    tsv: str
+    name: Filled
+    tsv: Filled
     split_prefix: str
-    categories: tuple[str, ...]
-    rule: str
-    prompt: str
-    capability: str
-    max_new_tokens: int
+    categories: Annotated[tuple[str, ...], BeforeValidator(_split)]
+    rule: Filled
+    prompt: Literal[*FORMS]
+    capability: Filled
+    max_new_tokens: Count
     md5: str
 
     @property
@@ -68,27 +62,8 @@ def slug(name: str) -> str:
 
 
 def load_benchmarks(path: str | Path = "config/benchmarks.tsv") -> list[Benchmark]:
-    """All benchmarks in the file's order. Raises GranvitError for a wrong column, prompt form or number."""
-    with open(path, encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file, delimiter="\t")
-        if tuple(reader.fieldnames or ()) != _COLUMNS:
-            raise GranvitError(f"{path}: columns are {reader.fieldnames}; expected {list(_COLUMNS)}")
-        return [_benchmark(path, row) for row in reader]
-
-
-def _benchmark(path: str | Path, row: dict[str, str]) -> Benchmark:
-    name = row["benchmark"]
-    if row["prompt"] not in FORMS:
-        raise GranvitError(f"{path}: {name}: prompt is '{row['prompt']}'; expected one of {sorted(FORMS)}")
-    if not row["max_new_tokens"].isdigit():
-        raise GranvitError(
-            f"{path}: {name}: max_new_tokens is '{row['max_new_tokens']}'; expected a whole number"
-        )
-    categories = tuple(filter(None, row["categories"].split(",")))
-    return Benchmark(
-        name, row["tsv"], row["split_prefix"], categories, row["rule"], row["prompt"], row["capability"],
-        int(row["max_new_tokens"]), row["md5"],
-    )  # fmt: skip
+    """All benchmarks in the file's order. Raises GranvitError as `read_table` does."""
+    return list(read_table(path, Benchmark, f"restore it with `git checkout {path}`").values())
 
 
 def find_benchmark(benchmarks: Sequence[Benchmark], name: str) -> Benchmark:
