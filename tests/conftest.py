@@ -29,9 +29,15 @@ def copy_repository(target: Path) -> Path:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """The test's own interpreter, importing the copy's package instead of the installed one."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+    """The test's own interpreter, importing the copy's package instead of the installed one; which modules
+    the workflow's jobs import is written down (tests/recorder)."""
+    return {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": f"{folder}{os.pathsep}{folder / 'tests/recorder'}",
+        "RECORDED": str(folder / ".snakemake/recorded"),
+        "OMP_NUM_THREADS": "1",
+    }
 
 
 def call(folder: Path, *command: str, fails: bool = False) -> str:
