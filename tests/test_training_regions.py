@@ -9,7 +9,7 @@ from test_models_packing import make_model
 
 from granvit.models.encoders import load_encoder
 from granvit.training import distillation
-from granvit.training.batches import Batches, Order, Regions
+from granvit.training.batches import Batches, Order, Regions, Samples
 from granvit.training.distillation import Teacher
 from granvit.training.examples import Examples, Mixture
 from granvit.training.images import ImageStore
@@ -25,16 +25,16 @@ def world(tmp_path_factory):
     model = make_model(folder)
     mixture = Mixture(make_mixture(folder / "m.parquet", IMAGES, regions=6))
     examples = Examples(mixture, model, STAGES["stage1"].tasks, keep=True)
-    return model, examples, ImageStore(mixture, model, keep=True)
+    return model, Samples(examples, ImageStore(mixture, model, keep=True))
 
 
 def regions_of(world, step: int, seed: int = 0, **settings) -> dict[str, list[list[float]]]:
     """image -> the boxes that a step distils, in pixels of what the encoder sees; a step is an epoch."""
-    model, examples, images = world
+    model, samples = world
     settings = make_recipe("stage1").distillation.model_copy(update=settings)
-    batches = Batches(examples, images, Order(IMAGES, 3, IMAGES, seed), model, settings)
+    batches = Batches(samples, Order(IMAGES, 3, IMAGES, seed), model, settings)
     (micro,) = batches[step].micros
-    keys = [examples[row].key for row in micro.rows]
+    keys = [samples.examples[row].key for row in micro.rows]
     chosen = {key: [] for key in keys}
     for box, view in zip(micro.regions.boxes.tolist(), micro.regions.views.tolist(), strict=True):
         chosen[keys[view]].append(box)
