@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from granvit.config.data import FilterRules
 from granvit.data.annotators.annotate import Annotated, annotate_shard
-from granvit.data.records.filters import FilterRules, filter_shard
+from granvit.data.records.filters import filter_shard
 from granvit.data.records.pack import pack_shard
 from granvit.data.records.shards import Sample
 from granvit.data.sources.catalogue import catalogue_source

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from granvit.config.data import FilterRules
 from granvit.data.annotators.annotate import annotate_shard
-from granvit.data.records.filters import FilterRules, filter_shard
+from granvit.data.records.filters import filter_shard
 from granvit.data.records.pack import pack_shard
 from granvit.data.sources.adapters import ADAPTERS
 from granvit.data.sources.catalogue import catalogue_source

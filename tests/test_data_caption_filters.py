@@ -8,8 +8,9 @@ import pytest
 from caption_server import about_region, captioner, playing, sample, text_of, write_shard
 from data_worlds import read_csv
 
+from granvit.config.data import FilterRules
 from granvit.data.annotators.annotate import annotate_shard
-from granvit.data.records.filters import FilterRules, filter_shard
+from granvit.data.records.filters import filter_shard
 from granvit.data.records.records import read_records
 from granvit.errors import GranvitError
 

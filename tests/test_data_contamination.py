@@ -160,7 +160,7 @@ def test_near_pairs_are_those_of_comparing_all_with_all(seed, max_distance):
 
 @pytest.mark.skipif(not (REAL / "coco128").is_dir(), reason="needs shared/real")
 def test_resized_copies_of_real_photographs_are_all_found_and_no_two_photographs_match(tmp_path):
-    from granvit.data.records.filters import FilterRules
+    from granvit.config.data import FilterRules
 
     rules = FilterRules(min_image_side=None, image_aspect=None, box_aspect=None, min_box_area=None)
     indexes = prepare(spec(REAL / "coco128", name="coco128"), tmp_path, rules)

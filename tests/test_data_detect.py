@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from granvit.boxes import iou
+from granvit.config.data import FilterRules
 from granvit.data.annotators.detect import Detector, nms
-from granvit.data.records.filters import FilterRules
 from granvit.data.records.images import decode_rgb
 from granvit.data.records.records import Record, Region
 from granvit.data.records.shards import Sample

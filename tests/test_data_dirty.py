@@ -15,7 +15,7 @@ from data_worlds import FOUND, add_member, encode, ingest, prepare, read_csv, sp
 from dirty_boxes import BROKEN_UTF8, DIRTY_BOXES, dump
 from dirty_corpus import MARK, MAX_PIXELS, SIZE, dirty_images, picture, write_files
 
-from granvit.data.records.filters import FilterRules
+from granvit.config.data import FilterRules
 from granvit.data.records.fingerprints import perceptual_hash
 from granvit.data.records.images import decode_rgb
 from granvit.data.records.records import make_key

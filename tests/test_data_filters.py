@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from data_worlds import read_csv
 
-from granvit.data.records.filters import FilterRules, filter_shard
+from granvit.config.data import FilterRules
+from granvit.data.records.filters import filter_shard
 from granvit.data.records.records import Record, Region, read_records, write_records
 
 OCR_RULES = FilterRules(box_rules=False)

@@ -12,9 +12,9 @@ from data_worlds import encode, needs_ocr
 from PIL import Image, ImageDraw, ImageFont
 
 from granvit.boxes import iou
+from granvit.config.data import FilterRules
 from granvit.data.annotators.ocr import OcrEngine, OcrReader
 from granvit.data.annotators.ocr_models import model_folder
-from granvit.data.records.filters import FilterRules
 from granvit.data.records.records import Record, Region
 from granvit.data.records.shards import Sample
 from granvit.errors import GranvitError

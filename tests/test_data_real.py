@@ -8,10 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 from data_worlds import FOUND, REAL, image_bytes, ingest, needs_ocr, prepare, read_csv, spec
 
+from granvit.config.data import FilterRules
 from granvit.data.annotators.annotate import annotate_shard
 from granvit.data.annotators.ocr import OcrEngine, OcrReader
 from granvit.data.mixtures.mixture import build_mixture
-from granvit.data.records.filters import FilterRules, filter_shard
+from granvit.data.records.filters import filter_shard
 from granvit.data.records.images import decode_rgb
 from granvit.data.records.pack import pack_shard
 from granvit.data.records.records import read_records

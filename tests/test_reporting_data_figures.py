@@ -15,7 +15,8 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from granvit.boxes import exif_to_display
-from granvit.data.records.filters import FilterRules, filter_shard
+from granvit.config.data import FilterRules
+from granvit.data.records.filters import filter_shard
 from granvit.data.records.records import Record, Region, read_records
 from granvit.errors import GranvitError
 from granvit.reporting.annotation_figure import annotation_page, draw_annotation

@@ -4,7 +4,7 @@ from _script import run
 
 
 def main(job, log):
-    from granvit.data.records.filters import FilterRules
+    from granvit.config.data import FilterRules
     from granvit.reporting.annotation_figure import draw_annotation
     from granvit.reporting.data_samples import first_with_images
 

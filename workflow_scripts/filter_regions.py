@@ -4,7 +4,8 @@ from _script import run
 
 
 def main(job, log):
-    from granvit.data.records.filters import FilterRules, filter_shard
+    from granvit.config.data import FilterRules
+    from granvit.data.records.filters import filter_shard
 
     filter_shard(job.input.records, job.output.records, job.output.counts, FilterRules(**job.params.rules))
 

@@ -11,15 +11,20 @@ from granvit.config.base import NonNegative, NonNegativeInt, Positive, PositiveI
 
 
 class FilterRules(Strict):
-    """The paper's filters for one kind of data; `null` switches a rule off. `box_rules` false does so to
-    the two on boxes, which the filter report counts all the same."""
+    """The filters of Sec. 3 for one kind of data, by default the paper's; None (`null`) switches a rule off.
 
-    min_image_side: PositiveInt | None
-    image_aspect: Positive | None
-    box_aspect: Positive | None
-    min_box_area: Positive | None
-    box_rules: bool
-    min_regions: NonNegativeInt
+    An image's shorter side must be greater than ``min_image_side`` pixels; the longer side of an image or box
+    is at most ``image_aspect`` or ``box_aspect`` times the shorter; a box's area must be greater than
+    ``min_box_area`` square pixels; an image must keep ``min_regions`` regions. ``box_rules`` False: the two
+    rules on boxes drop nothing, but are counted.
+    """
+
+    min_image_side: PositiveInt | None = 448
+    image_aspect: Positive | None = 3.0
+    box_aspect: Positive | None = 3.0
+    min_box_area: Positive | None = 100.0**2
+    box_rules: bool = True
+    min_regions: NonNegativeInt = 1
 
 
 class Filters(Strict):

@@ -9,12 +9,13 @@ from pathlib import Path
 from PIL import Image
 
 from granvit.boxes import clip_box, format_box
+from granvit.config.data import FilterRules
 from granvit.data.mixtures.prompts import (
     GLOBAL_CAPTION_QUESTION,
     bbox2caption_question,
     caption2bbox_question,
 )
-from granvit.data.records.filters import FilterRules
+from granvit.data.records.filters import in_order
 from granvit.data.records.records import Record, Region
 from granvit.reporting.data_figures import colour_of, counted, decoded, label_boxes, numbered_boxes, outline
 from granvit.reporting.data_samples import Annotation, choose_annotation, listed_regions
@@ -217,7 +218,7 @@ def _rule_lines(chosen: Annotation, rules: FilterRules) -> list[Block]:
         "regions": f"at least {counted(rules.min_regions, 'box')} left",
     }
     blocks = []
-    for rule in rules.in_order():
+    for rule in in_order(rules):
         dropped = chosen.dropped_by.count(rule.name)
         outcome = f"drops {counted(dropped, 'box')}" if dropped else "passed"
         text = f"{rule.name}: {wants.get(rule.name) or 'on'} – {outcome}"

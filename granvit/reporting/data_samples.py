@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from granvit.data.records.filters import BoxRule, FilterRules
+from granvit.config.data import FilterRules
+from granvit.data.records.filters import BoxRule, in_order
 from granvit.data.records.pack import REGION_COUNTS
 from granvit.data.records.records import Record, Region, hash_key, read_records
 from granvit.data.records.shards import read_image_bytes
@@ -119,7 +120,7 @@ def explain(record: Record, rules: FilterRules) -> list[str | None] | None:
     """The first rule that drops each box, None for a box that stays; None for an image that is dropped."""
     dropped_by: list[str | None] = [None] * len(record.regions)
     current = record
-    for rule in rules.in_order():
+    for rule in in_order(rules):
         if isinstance(rule, BoxRule):
             for at, region in enumerate(record.regions):
                 if dropped_by[at] is None and not rule.keeps(region.box):

@@ -11,17 +11,17 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from granvit.config.data import CaptionerSettings
+from granvit.config.data import CaptionerSettings, FilterRules
 from granvit.data.annotators.annotate import Annotated
 from granvit.data.annotators.caption_answers import CAUSES, NoCaption, clean_caption, clean_region
 from granvit.data.annotators.caption_backends import Backend, Question, ServerBackend, TransformersBackend
 from granvit.data.annotators.caption_failures import FailureLimit
 from granvit.data.annotators.caption_pictures import Picture, stated_box, too_long, window_of
 from granvit.data.mixtures.prompts import GLOBAL_CAPTION_QUESTION
-from granvit.data.records.filters import FilterRules, what_passes
+from granvit.data.records.filters import what_passes
 from granvit.data.records.records import Record, Region
 from granvit.data.records.shards import Sample
 from granvit.data.sources.items import Reject
@@ -98,7 +98,7 @@ class Captioner:
         words = f"{self.settings.max_region_words} words"
         named = [self.settings.model, f"back end {self.settings.backend}", VERSION]
         if self.filters:
-            named.append("of what passes " + "/".join(map(str, astuple(self.filters))))
+            named.append("of what passes " + "/".join(map(str, self.filters.model_dump().values())))
         return {"captioner": ", ".join([*named, "+".join(parts), words, limits])}
 
     def annotate(self, samples: list[Sample]) -> list[Annotated]:

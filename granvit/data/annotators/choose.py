@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from granvit.config.compute import Compute
-from granvit.config.data import Data
+from granvit.config.data import Data, FilterRules
 from granvit.data.annotators.annotate import Annotator
-from granvit.data.records.filters import FilterRules
 
 if TYPE_CHECKING:
     from granvit.data.sources.table import SourceSpec

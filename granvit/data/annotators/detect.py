@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Protocol
 from PIL import Image
 
 from granvit.boxes import clip_box
+from granvit.config.data import FilterRules
 from granvit.data.annotators.annotate import REPLACED, Annotated
-from granvit.data.records.filters import FilterRules
+from granvit.data.records.filters import describe_image_rules, let_in
 from granvit.data.records.images import decode_rgb
 from granvit.data.records.records import Region
 from granvit.data.records.shards import Sample
@@ -91,13 +92,13 @@ class Detector:
         weights = f" {self.weights}" if self.weights else ""
         nms = "no nms" if self.nms_iou is None else f"nms {self.nms_iou}"
         limits = f"score>={self.min_score} {nms} max {self.max_boxes}"
-        limits += self.filters.describe_images() if self.filters else ""
+        limits += describe_image_rules(self.filters) if self.filters else ""
         return {"detector": f"{self.backend} {self.model}{weights} {limits}"}
 
     def annotate(self, samples: list[Sample]) -> list[Annotated]:
         if self._loaded is None:
             self._loaded = self._load()
-        passing = [not self.filters or self.filters.let_in(sample.record) for sample in samples]
+        passing = [not self.filters or let_in(sample.record, self.filters) for sample in samples]
         found = iter(self._detect([sample.image for sample in compress(samples, passing)]))
         results = []
         for sample, passes in zip(samples, passing, strict=True):

@@ -17,9 +17,10 @@ import numpy as np
 from PIL import Image
 
 from granvit.boxes import clip_box
+from granvit.config.data import FilterRules
 from granvit.data.annotators.annotate import REPLACED, Annotated
 from granvit.data.annotators.ocr_models import model_folder
-from granvit.data.records.filters import FilterRules
+from granvit.data.records.filters import describe_image_rules, let_in
 from granvit.data.records.images import decode_rgb
 from granvit.data.records.records import Region
 from granvit.data.records.shards import Sample
@@ -106,7 +107,7 @@ class OcrReader:
 
     def describe(self) -> dict[str, str]:
         said = f"{self.engine.describe()} score>={self.min_score}"
-        return {"ocr": said + (self.filters.describe_images() if self.filters else "")}
+        return {"ocr": said + (describe_image_rules(self.filters) if self.filters else "")}
 
     def annotate(self, samples: list[Sample]) -> list[Annotated]:
         if self._pipeline is None:
@@ -117,7 +118,7 @@ class OcrReader:
         self._pipeline = None
 
     def _annotate(self, sample: Sample) -> Annotated:
-        passes = not self.filters or self.filters.let_in(sample.record)
+        passes = not self.filters or let_in(sample.record, self.filters)
         lines = read_lines(self._pipeline, decode_rgb(sample.image)) if passes else []
         kept = [line for line in lines if line.score >= self.min_score]
         rejects = [Reject("region", REPLACED, 1)] * len(sample.record.regions)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from granvit.boxes import Box
+from granvit.config.data import FilterRules
 from granvit.data.records.records import Record, read_records, write_records
 from granvit.errors import GranvitError
 from granvit.files import remove_leftovers, write_csv
@@ -19,65 +20,45 @@ from granvit.files import remove_leftovers, write_csv
 COUNT_COLUMNS = ["source", "mode", "rule", "images_in", "images_out", "regions_in", "regions_out"]
 
 
-@dataclass(frozen=True)
-class FilterRules:
-    """Thresholds of Sec. 3 for one type of data; None switches a rule off.
+def in_order(rules: FilterRules) -> list[Rule]:
+    """The rules that are on, in the order in which they apply."""
+    last = ImageRule("regions", lambda r: len(r.regions) >= rules.min_regions)
+    return [*_on_images(rules), *(_on_boxes(rules) if rules.box_rules else []), last]
 
-    An image's shorter side must be greater than ``min_image_side`` pixels; the longer side of an image or box
-    is at most ``image_aspect`` or ``box_aspect`` times the shorter; a box's area must be greater than
-    ``min_box_area`` square pixels; an image must keep ``min_regions`` regions. ``box_rules`` False: the two
-    rules on boxes drop nothing, but are counted.
-    """
 
-    min_image_side: float | None = 448
-    image_aspect: float | None = 3.0
-    box_aspect: float | None = 3.0
-    min_box_area: float | None = 100**2
-    box_rules: bool = True
-    min_regions: int = 1
+def let_in(record: Record, rules: FilterRules) -> bool:
+    """Whether the image passes the rules on its size and shape, whatever boxes it will have."""
+    return all(rule.apply(record) for rule in _on_images(rules))
 
-    def in_order(self) -> list[Rule]:
-        """The rules that are on, in the order in which they apply."""
-        on_boxes = self._on_boxes() if self.box_rules else []
-        last = ImageRule("regions", lambda r: len(r.regions) >= self.min_regions)
-        return [*self._on_images(), *on_boxes, last]
 
-    def let_in(self, record: Record) -> bool:
-        """Whether the image passes the rules on its size and shape, whatever boxes it will have."""
-        return all(rule.apply(record) for rule in self._on_images())
+def describe_image_rules(rules: FilterRules) -> str:
+    """What ``let_in`` depends on, to go behind an annotator's own settings."""
+    return f" in images of side>{rules.min_image_side} aspect<={rules.image_aspect}"
 
-    def switched_off(self) -> list[Rule]:
-        """The rules that are only counted."""
-        return [] if self.box_rules else self._on_boxes()
 
-    def describe_images(self) -> str:
-        """What ``let_in`` depends on, to go behind an annotator's own settings."""
-        return f" in images of side>{self.min_image_side} aspect<={self.image_aspect}"
+def _on_images(rules: FilterRules) -> list[Rule]:
+    side, aspect = rules.min_image_side, rules.image_aspect
+    on: list[Rule] = []
+    if side is not None:
+        on.append(ImageRule("image_side", lambda r: min(r.width, r.height) > side))
+    if aspect is not None:
+        on.append(ImageRule("image_aspect", lambda r: _aspect_fits(r.width, r.height, aspect)))
+    return on
 
-    def _on_images(self) -> list[Rule]:
-        rules: list[Rule] = []
-        if self.min_image_side is not None:
-            rules.append(ImageRule("image_side", lambda r: min(r.width, r.height) > self.min_image_side))
-        if self.image_aspect is not None:
-            rules.append(
-                ImageRule("image_aspect", lambda r: _aspect_fits(r.width, r.height, self.image_aspect))
-            )
-        return rules
 
-    def _on_boxes(self) -> list[Rule]:
-        rules: list[Rule] = []
-        if self.box_aspect is not None:
-            rules.append(
-                BoxRule("box_aspect", lambda b: _aspect_fits(b[2] - b[0], b[3] - b[1], self.box_aspect))
-            )
-        if self.min_box_area is not None:
-            rules.append(BoxRule("box_area", lambda b: (b[2] - b[0]) * (b[3] - b[1]) > self.min_box_area))
-        return rules
+def _on_boxes(rules: FilterRules) -> list[Rule]:
+    aspect, area = rules.box_aspect, rules.min_box_area
+    on: list[Rule] = []
+    if aspect is not None:
+        on.append(BoxRule("box_aspect", lambda b: _aspect_fits(b[2] - b[0], b[3] - b[1], aspect)))
+    if area is not None:
+        on.append(BoxRule("box_area", lambda b: (b[2] - b[0]) * (b[3] - b[1]) > area))
+    return on
 
 
 def rules_for(record: Record, rules: FilterRules) -> list[Rule]:
     """The rules that apply to a record, in order."""
-    return [] if record.data_type == "instruction" else rules.in_order()
+    return [] if record.data_type == "instruction" else in_order(rules)
 
 
 def what_passes(record: Record, rules: FilterRules) -> Record | None:
@@ -171,7 +152,7 @@ def _passing(
             if kept is not None:
                 before, kept = kept, rule.apply(kept)
                 count.add(before, kept)
-        for rule in rules.switched_off():
+        for rule in [] if rules.box_rules else _on_boxes(rules):  # those that are only counted
             counts.setdefault((record.source, "off", rule.name), Count()).add(record, rule.apply(record))
         counts.setdefault((record.source, "sequence", "all"), Count()).add(record, kept)
         if kept is not None:
