@@ -50,11 +50,12 @@ def parse_box(text: str) -> list[float] | None:
 def iou(a: Box, b: Box) -> float:
     """Intersection over union of two boxes in the same frame; 0 where neither has an area."""
     overlap = max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
-    union = _area(a) + _area(b) - overlap
+    union = area(a) + area(b) - overlap
     return overlap / union if union > 0 else 0.0
 
 
-def _area(box: Box) -> float:
+def area(box: Box) -> float:
+    """Square pixels (or of whatever unit the box has); 0 where its corners are out of order."""
     return max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
 
 

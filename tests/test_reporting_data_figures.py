@@ -12,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.colors import to_rgba
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 from PIL import Image
 
 from granvit.boxes import exif_to_display
@@ -19,29 +21,56 @@ from granvit.config.data import FilterRules
 from granvit.data.records.filters import filter_shard
 from granvit.data.records.records import Record, Region, read_records
 from granvit.errors import GranvitError
-from granvit.reporting.annotation_figure import annotation_page, draw_annotation
-from granvit.reporting.data_figures import colour_of, draw_samples, layout, samples_page
+from granvit.reporting.annotation_figure import annotation_page
+from granvit.reporting.data_figures import layout, samples_page
 from granvit.reporting.data_samples import choose_annotation, choose_samples, explain, listed_regions
-from granvit.reporting.lettering import overlap, place_labels, printable, text_width, wrap
+from granvit.reporting.drawing import colour_of, save_figure
+from granvit.reporting.lettering import printable, text_width, wrap
+from granvit.reporting.pictures import Picture, place_labels
 
 GIVEN = {"boxes": "given", "captions": "given", "text": "given"}
 
 
 def extents(page):
     """Where each text of a page is, in pixels, as drawn."""
-    renderer = page.figure.canvas.get_renderer()
-    return [(text.get_text(), text.get_window_extent(renderer).extents) for text in page.figure.texts]
+    page.canvas.draw()
+    return [(text.get_text(), text.get_window_extent()) for text in page.findobj(Text) if text.get_text()]
+
+
+def words_of(page):
+    """All that a page says: each text on one line."""
+    return [text.replace("\n", " ") for text, _ in extents(page)]
 
 
 def assert_legible(page):
-    """Every text lies inside the page, and none on another."""
-    width, height = page.figure.bbox.size
-    texts = [(text, place) for text, place in extents(page) if text]
-    for text, (x1, y1, x2, y2) in texts:
-        assert x1 >= 0 and y1 >= 0 and x2 <= width and y2 <= height, f"{text!r} leaves the page"
-    for (a, at), (b, bt) in itertools.combinations(texts, 2):
-        shrunk = (at[0] + 0.5, at[1] + 0.5, at[2] - 0.5, at[3] - 0.5)  # antialiased edges may touch
-        assert not overlap(shrunk, tuple(bt)), f"{a!r} lies on {b!r}"
+    """Every text and picture lies inside the page, no text on another, and none on a picture's edge."""
+    texts = extents(page)
+    pictures = [
+        (f"picture {number}", picture.get_window_extent()) for number, picture in enumerate(drawn(page))
+    ]
+    assert texts and pictures
+    for name, place in [*texts, *pictures]:
+        assert Bbox.intersection(place, page.bbox).size == pytest.approx(place.size), (
+            f"{name!r} leaves the page"
+        )
+    shrunk = [(text, place.padded(-0.5)) for text, place in texts]  # antialiased edges may touch
+    for a, b in overlapping(shrunk, shrunk):
+        assert a == b, f"{texts[a]} lies on {texts[b]}"
+    for a, b in overlapping(shrunk, pictures):
+        inside = Bbox.intersection(shrunk[a][1], pictures[b][1])
+        assert inside.size == pytest.approx(shrunk[a][1].size), f"{texts[a]} leaves {pictures[b]}"
+
+
+def overlapping(some, others):
+    """Positions (in some, in others) of all that share an area."""
+    a, b = (np.array([place.extents for _, place in named]).T for named in (some, others))
+    across = (a[0][:, None] < b[2]) & (b[0] < a[2][:, None])
+    return np.argwhere(across & (a[1][:, None] < b[3]) & (b[1] < a[3][:, None]))
+
+
+def drawn(page):
+    """The pictures of a page."""
+    return page.findobj(Picture)
 
 
 @pytest.mark.parametrize("sources", [1, 4, 38])
@@ -56,27 +85,29 @@ def test_samples_of_any_number_of_sources_are_legible_and_all_there(tmp_path, so
         indexes.append(pack(tmp_path, name, records))
     page = samples_page(indexes, "Figure 6. Natural images of Gran-29M", "mini")
     assert_legible(page)
-    drawn = [text for text, _ in extents(page)]
-    assert {name for name in names if name in drawn} == set(names)
-    assert len(page.figure.axes) == sources * layout(sources)[0]
-    assert any(text.endswith("…") for text in drawn)
+    words = words_of(page)
+    assert {name for name in names if name in words} == set(names)
+    assert len(drawn(page)) == sources * layout(sources)[0]
+    assert any(text.endswith("…") for text in words)
 
 
 def test_a_dense_page_lists_a_dozen_lines_and_says_how_many_there_are(tmp_path):
     index = pack(tmp_path, "Pages", [page_record("Pages", i, lines=120) for i in range(8)])
     page = samples_page([index], "Figure 7. OCR images of Gran-29M", "mini")
     assert_legible(page)
-    drawn = [text for text, _ in extents(page)]
-    assert sum("120 lines, 12 listed" in text for text in drawn) == 8
-    assert "line 0" in drawn and "line 119" in drawn  # from the first to the last
+    words = words_of(page)
+    assert sum("120 lines, 12 listed" in text for text in words) == 8
+    assert "line 0" in words and "line 119" in words  # from the first to the last
 
 
 def test_a_scale_without_such_sources_still_has_its_figure(tmp_path):
-    draw_samples([], "Figure 7. OCR images of Gran-29M", "mini", tmp_path / "f.png", tmp_path / "f.pdf")
+    page = samples_page([], "Figure 7. OCR images of Gran-29M", "mini")
+    save_figure(page, tmp_path / "f.png", tmp_path / "f.pdf")
+    assert any("This scale has no such source" in text for text in words_of(page))
     assert Image.open(tmp_path / "f.png").size[0] > 300
     empty = pack(tmp_path, "Nothing", [])
     page = samples_page([empty, pack(tmp_path, "A", [natural_record("A", 1)])], "Figure 6", "mini")
-    assert any("Nothing" in text for text, _ in extents(page))
+    assert any("Nothing" in text for text in words_of(page))
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
@@ -87,30 +118,31 @@ def test_boxes_lie_on_what_they_name_also_where_exif_turns_the_image(tmp_path, o
     record = Record("A__1", "A", "natural", width, height, None, [Region(shown, "red")])
     index = pack(tmp_path, "A", [record], image=picture(stored, patch, orientation))
     page = samples_page([index], "Figure 6", "mini")
-    page.save(tmp_path / "f.png", tmp_path / "f.pdf")
+    save_figure(page, tmp_path / "f.png", tmp_path / "f.pdf")
     pixels = np.asarray(Image.open(tmp_path / "f.png").convert("RGB")).astype(int)
     rows, columns = np.nonzero((pixels[..., 0] > 240) & (pixels[..., 1:].max(axis=-1) < 25))
     found = (columns.min(), rows.min(), columns.max(), rows.max())
     assert found == pytest.approx(on_page(page, shown, width), abs=4)  # the frame and its label cover the rim
-    frames = [
-        frame for frame in page.figure.findobj(Rectangle) if frame.get_edgecolor() == to_rgba(colour_of(0))
-    ]
+    page.canvas.draw()
+    frames = [frame for frame in page.findobj(Rectangle) if frame.get_edgecolor() == to_rgba(colour_of(0))]
     x1, y1, x2, y2 = frames[0].get_window_extent().extents
-    height = page.figure.bbox.height
+    height = page.bbox.height
     assert (x1, height - y2, x2, height - y1) == pytest.approx(on_page(page, shown, width), abs=1)
 
 
 def on_page(page, box, width):
     """Pixels of the page, from its top, where a box of its only picture belongs."""
-    axes = page.figure.axes[0].get_window_extent()
-    left, top, scale = axes.x0, page.figure.bbox.height - axes.y1, axes.width / width
+    page.canvas.draw()
+    picture = drawn(page)[0].get_window_extent()
+    left, top, scale = picture.x0, page.bbox.height - picture.y1, picture.width / width
     return (left + box[0] * scale, top + box[1] * scale, left + box[2] * scale, top + box[3] * scale)
 
 
 def test_equal_data_give_equal_bytes_without_a_date(tmp_path):
     index = pack(tmp_path, "A", [natural_record("A", i) for i in range(20)])
     for name in ("a", "b"):
-        draw_samples([index], "Figure 6", "mini", tmp_path / f"{name}.png", tmp_path / f"{name}.pdf")
+        page = samples_page([index], "Figure 6", "mini")
+        save_figure(page, tmp_path / f"{name}.png", tmp_path / f"{name}.pdf")
     for suffix in ("png", "pdf"):
         assert (tmp_path / f"a.{suffix}").read_bytes() == (tmp_path / f"b.{suffix}").read_bytes()
     assert b"CreationDate" not in (tmp_path / "a.pdf").read_bytes()
@@ -159,9 +191,9 @@ def test_figure_2_names_the_rule_that_drops_each_box_as_the_filter_step_does(tmp
     assert chosen.record.key == "A__some"  # the one that loses boxes shows more
     assert chosen.dropped_by == [None, "box_area", "box_aspect", None]
     page = annotation_page(chosen, rules, GIVEN, "mini")
-    drawn = [text for text, _ in extents(page)]
-    assert "2 box_area" in drawn and "3 box_aspect" in drawn
-    assert any("2 of 4 boxes kept" in text for text in drawn)
+    words = words_of(page)
+    assert "2 box_area" in words and "3 box_aspect" in words
+    assert any("2 of 4 boxes kept" in text for text in words)
     assert_legible(page)
 
 
@@ -170,29 +202,58 @@ def test_figure_2_says_which_boxes_the_captioner_was_not_asked_about(tmp_path):
     record.regions[1].text = None
     index = pack(tmp_path, "A", [boxed("A__1", [(60, 50, 300, 250)])], annotated=[record])
     chosen = choose_annotation(tmp_path / "annotated" / "A" / "00000.jsonl", index, FilterRules())
-    drawn = " ".join(text for text, _ in extents(annotation_page(chosen, FilterRules(), GIVEN, "mini")))
-    assert drawn.count("(not described: a filter drops it)") == 1
+    words = " ".join(words_of(annotation_page(chosen, FilterRules(), GIVEN, "mini")))
+    assert words.count("(not described: a filter drops it)") == 1
 
 
 def test_figure_2_shows_the_papers_three_forms_with_the_same_box_in_both(tmp_path):
     index = pack(tmp_path, "A", [boxed("A__1", [(60, 50, 300, 250)])])
     chosen = choose_annotation(tmp_path / "annotated" / "A" / "00000.jsonl", index, FilterRules())
-    drawn = " ".join(text for text, _ in extents(annotation_page(chosen, FilterRules(), GIVEN, "mini")))
-    assert "Describe in detail what is shown in the image in one paragraph" in drawn
-    assert drawn.count("[0.1, 0.1, 0.5, 0.5]") == 3  # where it is computed, in the question and in the answer
+    words = " ".join(words_of(annotation_page(chosen, FilterRules(), GIVEN, "mini")))
+    assert "Describe in detail what is shown in the image in one paragraph" in words
+    assert words.count("[0.1, 0.1, 0.5, 0.5]") == 3  # where it is computed, in the question and in the answer
 
 
 def test_figure_2_of_a_dense_page_without_a_caption_is_legible(tmp_path):
     rules = FilterRules(box_aspect=None, min_box_area=None)
     index = pack(tmp_path, "Pages", [page_record("Pages", 1, lines=90)])
     annotated = tmp_path / "annotated" / "Pages" / "00000.jsonl"
-    out = (tmp_path / "f.png", tmp_path / "f.pdf")
     made_by = {"boxes": "ocr", "captions": "none", "text": "ocr"}
-    draw_annotation(annotated, index, rules, made_by, "mini", *out)
-    assert all(path.stat().st_size for path in out)
     page = annotation_page(choose_annotation(annotated, index, rules), rules, made_by, "mini")
+    out = (tmp_path / "f.png", tmp_path / "f.pdf")
+    save_figure(page, *out)
+    assert all(path.stat().st_size for path in out)
     assert_legible(page)
-    assert any("82 boxes more" in text for text, _ in extents(page))
+    assert any("82 boxes more" in text for text in words_of(page))
+
+
+CHINESE = "图中有一只红色的猫坐在窗边的木桌上看着外面的雨" * 8
+
+
+@pytest.mark.parametrize("text", ["w" * 400, CHINESE, "\U0001fad8 \u0000 $x_1$ {", ""])
+def test_figures_are_legible_whatever_the_texts_hold(tmp_path, text):
+    record = boxed("A__1", [(10 * i, 10 * i, 500 + 5 * i, 480) for i in range(7)], text)  # boxes on boxes
+    for region in record.regions:
+        region.text = text
+    index = pack(tmp_path, "A", [record])
+    chosen = choose_annotation(tmp_path / "annotated" / "A" / "00000.jsonl", index, FilterRules())
+    for page in (
+        annotation_page(chosen, FilterRules(), GIVEN, "mini"),
+        samples_page([index], "Figure 6", "mini"),
+    ):
+        assert_legible(page)
+
+
+def test_every_listed_box_has_its_number_and_its_colour_also_among_tiny_boxes(tmp_path):
+    record = boxed("A__1", [(i % 6 * 9, i // 6 * 9, i % 6 * 9 + 8, i // 6 * 9 + 8) for i in range(60)])
+    page = samples_page([pack(tmp_path, "A", [record])], "Figure 6", "mini")
+    words = words_of(page)
+    assert [words.count(str(number)) for number in range(1, 10)] == [2] * 8 + [
+        0
+    ]  # in the picture and the list
+    colours = [frame.get_edgecolor() for frame in page.findobj(Rectangle)]
+    assert [colours.count(to_rgba(colour_of(number))) for number in range(8)] == [1] * 8
+    assert_legible(page)
 
 
 def test_a_shard_of_other_settings_or_without_an_image_is_named(tmp_path):
@@ -214,23 +275,33 @@ def test_listed_lines_are_spread_over_a_page_and_listed_objects_are_the_largest(
 
 
 boxes = st.tuples(st.floats(0, 90), st.floats(0, 90), st.floats(0.5, 100), st.floats(0.5, 100)).map(
-    lambda b: (b[0], b[1], min(100.0, b[0] + b[2]), min(100.0, b[1] + b[3]))
+    lambda b: Bbox.from_extents(b[0], b[1], min(100.0, b[0] + b[2]), min(100.0, b[1] + b[3]))
 )
 
 
 @given(st.lists(boxes, min_size=1, max_size=12), st.lists(boxes, max_size=5))
 def test_labels_neither_overlap_nor_leave_the_picture(targets, avoid):
-    bounds = (0.0, 0.0, 100.0, 100.0)
+    bounds = Bbox.from_bounds(0, 0, 100, 100)
     places = place_labels(targets, [(12.0, 9.0)] * len(targets), bounds, avoid)
-    rects = [(x, y, x + 12, y + 9) for x, y in places]  # a dozen labels always find room in this picture
-    for x1, y1, x2, y2 in rects:
-        assert x1 >= 0 and y1 >= 0 and x2 <= 100 and y2 <= 100
-    for a, b in itertools.combinations(rects, 2):
-        assert not overlap(a, b)
+    assert all(places)  # a dozen labels always find room in this picture
+    for place in places:
+        assert place.size == pytest.approx((12, 9))
+        assert Bbox.intersection(place, bounds).size == pytest.approx(place.size)
+    for a, b in itertools.combinations(places, 2):
+        assert not a.fully_overlaps(b)
+
+
+def test_a_label_stands_beside_a_line_of_text_and_off_the_next_line():
+    line, next_line = Bbox.from_extents(0, 50, 60, 58), Bbox.from_extents(60, 50, 100, 58)
+    (alone,) = place_labels([line], [(12.0, 9.0)], Bbox.from_bounds(0, 0, 100, 100), [line])
+    assert alone.x0 == 60 and alone.y0 < 58 and alone.y1 > 50
+    (crowded,) = place_labels([line], [(12.0, 9.0)], Bbox.from_bounds(0, 0, 100, 100), [line, next_line])
+    assert crowded.y0 == 58 or crowded.y1 == 50
 
 
 def test_a_label_that_has_no_room_is_left_out():
-    assert place_labels([(0, 0, 5, 5)], [(12.0, 9.0)], (0.0, 0.0, 10.0, 10.0)) == [None]
+    bounds = Bbox.from_bounds(0, 0, 10, 10)
+    assert place_labels([Bbox.from_bounds(0, 0, 5, 5)], [(12.0, 9.0)], bounds) == [None]
 
 
 @given(st.text(min_size=1, max_size=200), st.integers(1, 4))

@@ -5,20 +5,16 @@ from _script import run
 
 def main(job, log):
     from granvit.config.data import FilterRules
-    from granvit.reporting.annotation_figure import draw_annotation
-    from granvit.reporting.data_samples import first_with_images
+    from granvit.reporting.annotation_figure import annotation_page
+    from granvit.reporting.data_samples import choose_annotation, first_with_images
+    from granvit.reporting.drawing import save_figure
 
     shards = dict(zip(job.input.indexes, job.input.annotated, strict=True))
     index = str(first_with_images(shards))
-    draw_annotation(
-        shards[index],
-        index,
-        FilterRules(**job.params.drawn["rules"]),
-        job.params.drawn["made_by"],
-        job.wildcards.scale,
-        job.output.figure,
-        job.output.pdf,
-    )
+    rules = FilterRules(**job.params.drawn["rules"])
+    chosen = choose_annotation(shards[index], index, rules)
+    page = annotation_page(chosen, rules, job.params.drawn["made_by"], job.wildcards.scale)
+    save_figure(page, job.output.figure, job.output.pdf)
 
 
 run(snakemake, main)

@@ -7,12 +7,14 @@ from _script import run
 
 
 def main(job, log):
-    from granvit.reporting.data_figures import draw_samples
+    from granvit.reporting.data_figures import samples_page
     from granvit.reporting.data_samples import first_with_images
+    from granvit.reporting.drawing import save_figure
 
     by_source = groupby(job.input.indexes, key=lambda index: Path(index).parent)
     shown = [first_with_images(shards) for _, shards in by_source]
-    draw_samples(shown, job.params.title, job.wildcards.scale, job.output.figure, job.output.pdf, log)
+    page = samples_page(shown, job.params.title, job.wildcards.scale, log)
+    save_figure(page, job.output.figure, job.output.pdf)
 
 
 run(snakemake, main)

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from granvit.boxes import area
 from granvit.config.data import FilterRules
 from granvit.data.records.filters import BoxRule, in_order
 from granvit.data.records.pack import REGION_COUNTS
@@ -27,15 +28,19 @@ _CLEAR = {"natural": range(2, 9), "ocr": range(4, 41)}
 
 @dataclass(frozen=True)
 class Shown:
-    """An image of a packed shard, as stored, and its record."""
+    """An image of a packed shard, as stored, and its record; where that is one before the filters,
+    ``dropped_by[i]`` is the rule that drops box ``i``.
+    """
 
     record: Record
     image: bytes
+    dropped_by: Sequence[str | None] = ()
 
 
 def first_with_images(indexes: Iterable[str | Path]) -> Path:
     """The first of a source's shards that holds an image, or the first of all: hashing may leave a shard of a
-    small source empty, and filters more than one."""
+    small source empty, and filters more than one. Raises GranvitError for an index that is missing or broken.
+    """
     paths = [Path(index) for index in indexes]
     return next((path for path in paths if _open(path).metadata.num_rows), paths[0])
 
@@ -43,9 +48,9 @@ def first_with_images(indexes: Iterable[str | Path]) -> Path:
 def choose_samples(index: str | Path, number: int) -> list[Shown]:
     """At most ``number`` images of a packed shard: those with a clear number of boxes first, then by hash.
 
-    Keys and box counts are streamed; only the chosen rows are read whole.
+    Keys and box counts are streamed; only the chosen rows are read whole. Raises GranvitError for an index
+    that is missing or broken.
     """
-    index = Path(index)
     with _open(index) as file:
         chosen = heapq.nsmallest(number, _ranked(file))
         return [_read(file, index, group, row) for _, _, group, row in chosen]
@@ -62,14 +67,14 @@ def _ranked(file: pq.ParquetFile) -> Iterator[tuple[int, int, int, int]]:
             yield rank, hash_key(key, "figure"), group, row
 
 
-def _read(file: pq.ParquetFile, index: Path, group: int, row: int) -> Shown:
+def _read(file: pq.ParquetFile, index: str | Path, group: int, row: int) -> Shown:
     values = file.read_row_group(group, columns=_COLUMNS).slice(row, 1).to_pylist()[0]
-    image = read_image_bytes(index.with_suffix(".tar"), values.pop("offset"), values.pop("size"))
+    image = read_image_bytes(Path(index).with_suffix(".tar"), values.pop("offset"), values.pop("size"))
     values["regions"] = [Region(**region) for region in values["regions"]]
     return Shown(Record(**values), image)
 
 
-def _open(index: Path) -> pq.ParquetFile:
+def _open(index: str | Path) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(index)
     except FileNotFoundError as error:
@@ -80,40 +85,31 @@ def _open(index: Path) -> pq.ParquetFile:
         ) from error
 
 
-@dataclass(frozen=True)
-class Annotation:
-    """An image on its way through the filters: ``dropped_by[i]`` is the rule that drops box ``i``."""
-
-    record: Record
-    image: bytes
-    dropped_by: list[str | None]
-
-
-def choose_annotation(annotated: str | Path, index: str | Path, rules: FilterRules) -> Annotation:
+def choose_annotation(annotated: str | Path, index: str | Path, rules: FilterRules) -> Shown:
     """An image of a shard that passes the filters: with a caption, two to six boxes that stay and, if there
     is one, a box that does not; among equals by hash.
 
     ``annotated``: the shard's records before the filters; ``index``: that of the packed shard. Raises
     GranvitError where no image passes.
     """
-    annotated, index = Path(annotated), Path(index)
-    best: tuple[tuple, Record, list[str | None]] | None = None
-    for record in read_records(annotated):
-        dropped_by = explain(record, rules)
-        if dropped_by is None:
-            continue
-        kept = dropped_by.count(None)
-        dropped = len(dropped_by) - kept
-        rank = (record.caption is None, not 2 <= kept <= 6, not 1 <= dropped <= 4, kept == 0)
-        rank = (*rank, hash_key(record.key, "figure"))
-        if best is None or rank < best[0]:
-            best = rank, record, dropped_by
+    found = ((record, explain(record, rules)) for record in read_records(annotated))
+    passing = ((record, dropped_by) for record, dropped_by in found if dropped_by is not None)
+    best = min(passing, key=lambda pair: _annotation_rank(*pair), default=None)
     if best is None:
         raise GranvitError(
             f"{annotated}: no image of this shard passes the filters, so there is none to draw; add images "
             "to the source or loosen data.filters in config/config.yaml"
         )
-    return Annotation(best[1], _image_of(best[1].key, index), best[2])
+    record, dropped_by = best
+    return Shown(record, _image_of(record.key, index), dropped_by)
+
+
+def _annotation_rank(record: Record, dropped_by: Sequence[str | None]) -> tuple:
+    """Smaller is better."""
+    kept = dropped_by.count(None)
+    dropped = len(dropped_by) - kept
+    shows_little = (record.caption is None, not 2 <= kept <= 6, not 1 <= dropped <= 4, kept == 0)
+    return (*shows_little, hash_key(record.key, "figure"))
 
 
 def explain(record: Record, rules: FilterRules) -> list[str | None] | None:
@@ -132,33 +128,26 @@ def explain(record: Record, rules: FilterRules) -> list[str | None] | None:
     return dropped_by
 
 
-def _image_of(key: str, index: Path) -> bytes:
+def _image_of(key: str, index: str | Path) -> bytes:
     with _open(index) as file:
-        for batch in file.iter_batches(columns=["key", "offset", "size"]):
-            at = pc.index(batch.column("key"), key).as_py()
-            if at >= 0:
-                place = batch.slice(at, 1).to_pylist()[0]
-                return read_image_bytes(index.with_suffix(".tar"), place["offset"], place["size"])
-    raise GranvitError(
-        f"{index}: {key!r} passes the filters but is not packed: the shard was made with other settings; "
-        f"make it again with `snakemake {index}`"
-    )
-
-
-def spread(count: int, number: int) -> list[int]:
-    """At most ``number`` positions out of ``count``, evenly apart, the first and the last among them."""
-    if count <= number:
-        return list(range(count))
-    return [round(at * (count - 1) / (number - 1)) for at in range(number)] if number > 1 else [0]
+        places = file.read(columns=["key", "offset", "size"])
+    at = pc.index(places.column("key"), key).as_py()
+    if at < 0:
+        raise GranvitError(
+            f"{index}: {key!r} passes the filters but is not packed: the shard was made with other settings; "
+            f"make it again with `snakemake {index}`"
+        )
+    offset, size = (places.column(name)[at].as_py() for name in ("offset", "size"))
+    return read_image_bytes(Path(index).with_suffix(".tar"), offset, size)
 
 
 def listed_regions(regions: Sequence[Region], data_type: str, number: int) -> list[int]:
-    """Positions of the regions whose text is printed: lines all over a page, a photo's largest objects."""
+    """Positions of the regions whose text is printed: lines all over a page, the first and the last among
+    them, or a photo's largest objects.
+    """
+    count = len(regions)
+    if count <= number:
+        return list(range(count))
     if data_type == "ocr":
-        return spread(len(regions), number)
-
-    def area(at: int) -> float:
-        x1, y1, x2, y2 = regions[at].box
-        return (x2 - x1) * (y2 - y1)
-
-    return sorted(sorted(range(len(regions)), key=lambda at: (-area(at), at))[:number])
+        return [round(at * (count - 1) / (number - 1)) for at in range(number)] if number > 1 else [0]
+    return sorted(sorted(range(count), key=lambda at: (-area(regions[at].box), at))[:number])
