@@ -8,8 +8,8 @@ resizing (bicubic) each image, batches of the same size, in the same number of w
 processes counts on both sides; passes over all images take turns.
 
 Images are JPEGs cut from photographs, the longer side 640 to 1600 px; with `--photographs FOLDER` a folder of
-JPEGs is measured instead (COCO's 640 px, say). Both sides' pixels are compared first: they may differ by what
-the faster decoding and resizing round otherwise (TOLERANCE, mean over an image). Prints a line a number of
+JPEGs is measured instead (COCO's 640 px, say). Both sides' pixels are compared first: they are the same, but
+for photographs that ours decodes at a reduced size (TOLERANCE, mean over an image). Prints a line a number of
 workers, then one JSON line (ours, baseline, ratio: with one worker). Run it from the repository's root on an
 idle machine.
 """

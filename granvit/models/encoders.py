@@ -20,6 +20,7 @@ from PIL import Image
 from torch import nn
 from transformers import Aimv2VisionModel, CLIPVisionModel, InternVLVisionModel, SiglipVisionModel
 
+from granvit.boxes import pad_offsets
 from granvit.errors import GranvitError
 from granvit.models.key_layouts import find_layout, native_config, native_weights
 from granvit.models.loading import load_pretrained, read_config, read_weights, require_model
@@ -119,16 +120,24 @@ class Encoder(nn.Module):
 
     def preprocess(self, image: Image.Image, size: int | None = None) -> torch.Tensor:
         """RGB image -> uint8 (3, size, size): padded to a centred square in the mean colour (LLaVA's
-        expand2square), bicubic. ``size``: pixels, ``image_size`` by default."""
+        expand2square), then resized (Pillow's bicubic). ``size``: pixels, ``image_size`` by default.
+
+        Training, prediction and the toolkits all show the encoder this picture.
+        """
         size = size or self.spec.image_size
-        if image.width != image.height:
-            side = max(image.size)
-            canvas = Image.new("RGB", (side, side), tuple(round(255 * channel) for channel in self.spec.mean))
-            canvas.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+        dx, dy, side = pad_offsets(*image.size)
+        width = side
+        if image.width == side:
+            # Pillow resizes along rows first, each by itself: those that will be padding can wait.
+            image, width = image.resize((size, image.height), Image.Resampling.BICUBIC), size
+        if image.size != (width, side):
+            colour = tuple(round(255 * channel) for channel in self.spec.mean)
+            canvas = Image.new("RGB", (width, side), colour)
+            canvas.paste(image, (dx, dy))
             image = canvas
         if image.size != (size, size):
             image = image.resize((size, size), Image.Resampling.BICUBIC)
-        return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+        return torch.from_numpy(np.stack([np.asarray(band) for band in image.split()]))
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
         """uint8 (..., 3, H, W) -> float, zero mean and unit scale, on the device that holds the pixels."""

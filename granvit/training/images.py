@@ -3,12 +3,9 @@ frozen encoder."""
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 
-from granvit.boxes import pad_offsets
 from granvit.data.records.images import UnreadableImage, as_shown, decode_rgb, open_image
 from granvit.data.records.shards import read_image_bytes
 from granvit.device import autocast
@@ -17,9 +14,6 @@ from granvit.models.mllm import MLLM
 
 MEMORY_LIMIT = 2 << 30  # bytes of pixels, and of features, that one training process keeps
 GROUP = 8  # images whose features are computed together
-# Longer side in pixels up to which Pillow resizes, as it does everywhere else. The miniature's images are no
-# larger and keep their bits, and with small images there is little time to win.
-PILLOW_RESIZES = 512
 
 
 def decode_at_least(data: bytes, side: int) -> Image.Image:
@@ -33,22 +27,6 @@ def decode_at_least(data: bytes, side: int) -> Image.Image:
             image.draft(None, (round(image.width * scale), round(image.height * scale)))
             return as_shown(image)
     return decode_rgb(data)
-
-
-def fit_canvas(image: Image.Image, size: int, mean: list[float]) -> torch.Tensor:
-    """``Encoder.preprocess`` in less than half of its time: RGB image -> uint8 (3, size, size), padded to a
-    centred square in the colour ``mean`` (0-1), bicubic with antialiasing.
-
-    PyTorch's resampling is Pillow's filter in vector instructions, rounded otherwise: a value differs from
-    Pillow's by 2 of 255 at most, and fewer than one in fifty differs at all.
-    """
-    dx, dy, side = pad_offsets(*image.size)
-    canvas = np.full((side, side, 3), [round(255 * channel) for channel in mean], dtype=np.uint8)
-    canvas[dy : dy + image.height, dx : dx + image.width] = np.asarray(image)
-    pixels = torch.from_numpy(canvas).permute(2, 0, 1)[None]
-    if side != size:
-        pixels = F.interpolate(pixels, (size, size), mode="bicubic", antialias=True)
-    return pixels[0].contiguous()
 
 
 class ImageStore:
@@ -87,14 +65,9 @@ class ImageStore:
             image = decode_at_least(data, 2 * self.model.canvas_size)
         except UnreadableImage:
             raise
-        except (
-            Exception
-        ) as error:  # damaged bytes make Pillow raise OSError, SyntaxError, struct.error and more
+        except Exception as error:  # Pillow's decoders raise many types on damaged bytes
             raise UnreadableImage("corrupt_image") from error
-        if self.model.tiles or max(image.size) <= PILLOW_RESIZES:
-            return self.model.preprocess(image)
-        spec = self.model.encoder.spec
-        return fit_canvas(image, spec.image_size, spec.mean)
+        return self.model.preprocess(image)
 
 
 class FeatureStore:
