@@ -1,7 +1,7 @@
 # The GranViT paper as one graph. `snakemake -n all` shows it; docs/usage.md says what can be asked for.
 from snakemake.utils import min_version
 
-min_version("9.0")
+min_version("9.27")
 
 
 configfile: "config/config.yaml"
@@ -11,10 +11,20 @@ configfile: "config/config.yaml"
 container: "docker://docker.io/library/python:3.11"
 
 
-# Settings and helpers (the only files with functions), then one file a phase
+# Where results are; rules write <data>/..., and other rules' files are named by their outputs
+pathvars:
+    results="results/{scale}",
+    data="<results>/data",
+    tables="<results>/tables",
+    figures="<results>/figures",
+    logs="<results>/logs",
+    timings="<results>/timings",
+    standins="results/standins",
+    run="{recipe}/seed{seed}",
+
+
+# Settings and helpers (the only file with functions), then one file a phase
 include: "rules/common.smk"
-include: "rules/common_data.smk"
-include: "rules/common_tables.smk"
 include: "rules/miniature.smk"
 include: "rules/data.smk"
 include: "rules/data_reports.smk"

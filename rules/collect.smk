@@ -2,29 +2,21 @@
 
 ABLATIONS = ["table3", "table4", "table5", "table9", "table10"]
 DATA_TABLES = ["table6", "table7"]
-FIGURES = ["figure1a", "figure2", "figure4a", "figure6", "figure7"]
+FIGURES = ["figure1a", "figure2", "figure4a", *data.SAMPLE_FIGURES]
+# Every run behind Table 1
+RUNS = reported(runs.with_ancestors)(AT[SCALE], required_leaves(TABLES["table1"]))
+MANIFESTS = [(run.stage, fill(run_file("manifest", run), scale=SCALE)) for run in RUNS]
 
 
-localrules:
-    all,
-    data_reports,
-    tables,
-    ablations,
-    figures,
-    seeds,
-    smoke,
-    standins,
-    shards,
-    data,
-    pretrain,
-    finetune,
-    evaluate,
+localrules: data_reports, all, tables, ablations, figures, seeds, smoke, standins, shards, data, pretrain, finetune, evaluate
 
 
 # What was left out of the data on the way, and which training images look like a benchmark's.
 rule data_reports:
     input:
-        expand(f"results/{SCALE}/data/{{report}}.csv", report=["filter_report", "rejects", "contamination"]),
+        fill(rules.report_filters.output.report, scale=SCALE),
+        fill(rules.report_rejects.output.report, scale=SCALE),
+        fill(rules.find_contamination.output.report, scale=SCALE),
 
 
 # Every table, figure and data report, at the scale of the configuration in force.
@@ -59,42 +51,43 @@ rule seeds:
 
 # Table 1 and its figure from the smallest budgets: every phase and every rule in a few minutes.
 rule smoke:
+    pathvars:
+        results="results/smoke",
     input:
-        multiext("results/smoke/tables/table1", ".csv", ".md"),
-        "results/smoke/figures/figure1a.png",
+        multiext("<tables>/table1", ".csv", ".md"),
+        "<figures>/figure1a.png",
 
 
 # The stand-in checkpoints once more, beside the shipped ones.
 rule standins:
     input:
-        expand("results/standins/llms/{llm}", llm=settings("mini").llms),
-        expand("results/standins/encoders/{encoder}", encoder=settings("mini").encoders),
+        expand("<standins>/llms/{llm}", llm=AT["mini"].config.llms),
+        expand("<standins>/encoders/{encoder}", encoder=AT["mini"].config.encoders),
 
 
 # Every source's training-ready shards, and what was left out on the way.
 rule shards:
     input:
-        shard_files(SCALE, "packed", "tar"),
-        f"results/{SCALE}/data/filter_report.csv",
-        f"results/{SCALE}/data/rejects.csv",
+        expand(of_shards(rules.pack_shard.output.tar, data.all_sources(AT[SCALE])), scale=SCALE),
+        rules.data_reports.input[:2],
 
 
 # The phases of Table 1, one target each, for dvc.yaml.
 rule data:
     input:
-        mixtures_behind("table1"),
+        [fill(rules.draw_mixture.output.mixture, mixture=name, scale=SCALE) for name in runs.mixtures_of(RUNS)],
 
 
 rule pretrain:
     input:
-        manifests_behind("table1", ["projector", "stage1", "stage2"]),
+        [file for stage, file in MANIFESTS if stage in ("projector", "stage1", "stage2")],
 
 
 rule finetune:
     input:
-        manifests_behind("table1", ["continued", "sft"]),
+        [file for stage, file in MANIFESTS if stage in ("continued", "sft")],
 
 
 rule evaluate:
     input:
-        scores_behind("table1", SCALE),
+        expand(scores_behind(TABLES["table1"]), scale=SCALE),

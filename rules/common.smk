@@ -1,23 +1,26 @@
-"""Settings, and helper functions of the rules that make runs, answers and scores."""
+"""Settings, and helper functions of the rules: the only file with functions. What a job depends on, granvit.graph says."""
 
+import inspect
 import shutil
 import sys
-from functools import lru_cache, wraps
+from functools import wraps
 
 from snakemake.exceptions import WorkflowError
+from snakemake.io import strip_wildcard_constraints
 
 sys.path.insert(0, workflow.basedir)
 
 from granvit.config import steps
-from granvit.config.loading import SCALES, load_config, merge, read_words, resolve_all
-from granvit.data.sources.table import read_sources
+from granvit.config.loading import SCALES, merge, read_words
+from granvit.config.tables import load_tables, required_forward_runs, required_leaves
 from granvit.errors import GranvitError
 from granvit.evaluation.benchmarks import load_benchmarks
-from granvit.evaluation.judge import identity
-from granvit.config.tables import load_tables, required_forward_runs, required_leaves
+from granvit.graph import data, runs
+from granvit.graph.scale import Scale
+from granvit.miniature.standins import SMALLEST_LLM
 
 
-def told_plainly(function):
+def reported(function):
     """A user's mistake becomes Snakemake's own one-message error instead of a traceback."""
 
     @wraps(function)
@@ -30,53 +33,41 @@ def told_plainly(function):
     return wrapper
 
 
+if workflow.non_local_exec and not workflow.dryrun and shutil.which("sbatch") is None:
+    raise WorkflowError("profile: SLURM's sbatch is not on PATH; run this on a login node of the cluster")
+
 # What the user overrides on the command line or in a profile; every scale's own file stays below it.
 OVERRIDES = merge(
     dict(workflow.config_settings.overwrite_config), read_words(dict(workflow.config_settings.config))
 )
 config["overrides"] = OVERRIDES  # for scripts that read a setting which reruns nothing
 
-
-@lru_cache(maxsize=None)
-@told_plainly
-def settings(scale):
-    """The resolved configuration of one scale."""
-    return load_config(scale, OVERRIDES)
-
-
-@lru_cache(maxsize=None)
-@told_plainly
-def recipes(scale):
-    """All resolved recipes of one scale, by name."""
-    return resolve_all(settings(scale))
-
-
-@lru_cache(maxsize=None)
-@told_plainly
-def sources(scale):
-    """The sources of one scale, by name."""
-    return read_sources(settings(scale).data.sources)
-
-
-@told_plainly
-def recipe_of(wildcards):
-    """The resolved recipe that a job's wildcards name."""
-    known = recipes(wildcards.scale)
-    if wildcards.recipe not in known:
-        raise GranvitError(f"'{wildcards.recipe}' is not a recipe of config/recipes.yaml; add it there or correct the name")
-    return known[wildcards.recipe]
-
-
-if workflow.non_local_exec and not workflow.dryrun and shutil.which("sbatch") is None:
-    raise WorkflowError("profile: SLURM's sbatch is not on PATH; run this on a login node of the cluster")
-
 SCALE = config["scale"]
 SEED = config["seed"]
-settings(SCALE), recipes(SCALE), sources(SCALE)  # every mistake is told before the first job
-TABLES = told_plainly(load_tables)()
-BENCHMARKS = {benchmark.slug: benchmark.tsv for benchmark in told_plainly(load_benchmarks)()}
+AT = {scale: Scale(scale, OVERRIDES) for scale in [*SCALES, SCALE]}
+# The scale in force comes first: every mistake in its files is reported before the first job.
+reported(lambda scale: (scale.config, scale.recipes, scale.sources))(AT[SCALE])
+TABLES = reported(load_tables)()
+BENCHMARKS = {benchmark.slug: benchmark.tsv for benchmark in reported(load_benchmarks)()}
+# Settings that only name a value, for `lookup`: it walks through all that it is given, so these are no more than needed
+LOOKED_UP = {
+    "compute": True,
+    "evaluation": {"batch_size"},
+    "data": {"max_image_pixels", "rendered_questions", "contamination"},
+}
+SETTINGS = reported(lambda: {scale: AT[scale].config.model_dump(include=LOOKED_UP) for scale in SCALES})()
+# The rule that makes the runs of each stage
+TRAINING = {
+    "projector": "pretrain_projector",
+    "stage1": "train_stage1",
+    "stage2": "train_stage2",
+    "continued": "continue_pretraining",
+    "sft": "finetune_sft",
+}
 # The two rows that are compared over several seeds
 COMPARED = ["sft-siglip2", "sft-granvit"]
+# Stage 1 and stage 2 with both region tasks (Fig. 4)
+BOTH_TASKS = ["stage1-8m-both", "stage2-8m-both"]
 
 
 wildcard_constraints:
@@ -84,84 +75,90 @@ wildcard_constraints:
     source=r"[A-Za-z0-9_-]+",
     shard=r"\d{5}",
     mixture=r"[A-Za-z0-9-]+",
-    stage="projector|stage1|stage2|sft|continued",
     recipe=r"[a-z0-9][a-z0-9.-]*",
     seed=r"\d+",
     table=r"table\d+",
 
 
-def is_rendered(scale):
-    """Whether this scale's benchmarks and models are the miniature's."""
-    return settings(scale).models == "standins"
+def for_job(function):
+    """An input or params function that asks `function` of granvit.graph: its argument `scale` is what config/ says at the
+    job's scale, every other one the wildcard of that name."""
+    names = list(inspect.signature(function).parameters)
+
+    @reported
+    def answer(wildcards):
+        return function(*(AT[wildcards.scale] if name == "scale" else wildcards.get(name) for name in names))
+
+    return answer
 
 
-def run_folder(scale, recipe, seed):
-    """Where a training run puts what it makes."""
-    return f"results/{scale}/{recipes(scale)[recipe].stage}/{recipe}/seed{seed}"
+def fill(file, **wildcards):
+    """A rule's output file with some of its wildcards given; the others stay open."""
+    return expand(strip_wildcard_constraints(str(file)), allow_missing=True, **wildcards)[0]
 
 
+def in_report(file, caption, category, **label):
+    """An output that `snakemake --report` shows, under a label and its scale."""
+    return report(file, caption=f"report/{caption}.rst", category=category, labels=label | {"scale": "{scale}"})
+
+
+def of_shards(file, sources):
+    """A rule's output file for each shard of each of the sources."""
+    return [fill(file, source=source.name, shard=shard) for source in sources for shard in source.shard_names()]
+
+
+def shards(file, of=data.all_sources):
+    """An input function: a rule's output file for each shard of the sources that `of` names."""
+    sources = for_job(of)
+    return lambda wildcards: of_shards(file, sources(wildcards))
+
+
+def sources_annotated(on_accelerator):
+    """A pattern of the names of sources that a model inside the job annotates, or of all the others.
+
+    Where scales disagree about a name, the scale in force is right: a name has to fit one rule only.
+    """
+    wants = reported(data.wants_accelerator)
+    kinds = {name: wants(AT[scale], name) for scale in [*SCALES, SCALE] for name in AT[scale].sources}
+    return "|".join(name for name, kind in kinds.items() if kind == on_accelerator) or "(?!)"
+
+
+def run_file(kind, recipe, seed=SEED):
+    """A file of a training run: its manifest, model, training_log or timing."""
+    output = getattr(rules, TRAINING[recipe.stage]).output
+    return fill(output.get(kind), recipe=recipe.name, seed=seed)
+
+
+@reported
+def curve_logs(wildcards):
+    """Logs of the two runs that Fig. 4a shows, in the order of their stages."""
+    return [run_file("training_log", AT[wildcards.scale].recipe(name)) for name in BOTH_TASKS]
+
+
+@reported
 def start_of_run(wildcards):
     """Input files of a training run: its mixtures, and the checkpoints it starts from."""
-    scale, recipe = wildcards.scale, recipe_of(wildcards)
-    mixtures = f"results/{scale}/data/mixtures"
-    files = {"mixture": f"{mixtures}/{recipe.mixture}.parquet"}
+    scale = AT[wildcards.scale]
+    recipe = scale.recipe(wildcards.recipe)
+    mixture = rules.draw_mixture.output.mixture
+    files = {"mixture": fill(mixture, mixture=recipe.mixture)}
     if recipe.eval_every:
-        files["heldout"] = f"{mixtures}/heldout.parquet"
-    if recipe.parent:
-        files["parent"] = f"{run_folder(scale, recipe.parent, wildcards.seed)}/manifest.json"
-        files["parent_model"] = f"{run_folder(scale, recipe.parent, wildcards.seed)}/model"
-    if recipe.encoder_from:
-        files["encoder_from"] = f"{run_folder(scale, recipe.encoder_from, wildcards.seed)}/manifest.json"
-        files["encoder_from_model"] = f"{run_folder(scale, recipe.encoder_from, wildcards.seed)}/model"
-    if is_rendered(scale) and not recipe.parent:
-        config_of_scale = settings(scale)
-        files["llm"] = f"{config_of_scale.llms[recipe.llm].path}/model.safetensors"
+        files["heldout"] = fill(mixture, mixture="heldout")
+    for role, other in {"parent": recipe.parent, "encoder_from": recipe.encoder_from}.items():
+        if other:
+            files[role] = run_file("manifest", scale.recipe(other), wildcards.seed)
+            files[f"{role}_model"] = run_file("model", scale.recipe(other), wildcards.seed)
+    if scale.is_rendered and not recipe.parent:
+        files["llm"] = f"{scale.config.llms[recipe.llm].path}/model.safetensors"
         if not recipe.encoder_from:
-            files["encoder"] = f"{config_of_scale.encoders[recipe.encoder].path}/model.safetensors"
+            files["encoder"] = f"{scale.config.encoders[recipe.encoder].path}/model.safetensors"
     return files
 
 
-def run_settings(wildcards):
-    """Everything besides its files that a training run depends on."""
-    recipe, config_of_scale = recipe_of(wildcards), settings(wildcards.scale)
-    return {
-        "recipe": recipe.model_dump(),
-        "encoder": config_of_scale.encoders[recipe.encoder].model_dump(),
-        "llm": config_of_scale.llms[recipe.llm].model_dump(),
-    }
-
-
-def state_folder(wildcards):
-    """Where a run keeps what it needs to resume; no output, so that a retry finds it."""
-    recipe = recipe_of(wildcards)
-    return f"state/{recipe.scale}/{recipe.stage}/{recipe.name}/seed{wildcards.seed}-{recipe.hash[:8]}"
-
-
+@reported
 def trained_model(wildcards):
     """The model folder of the run that a prediction is made with."""
-    recipe_of(wildcards)
-    return f"{run_folder(wildcards.scale, wildcards.recipe, wildcards.seed)}/model"
-
-
-def question_files(wildcards):
-    """The benchmarks' files, where a rule renders them; the user's own are no declared input.
-
-    What they hold follows from `question_settings`, so that a fresh copy of the same questions reruns nothing.
-    """
-    folder = settings(wildcards.scale).data.benchmarks
-    files = sorted({f"{folder}/{tsv}" for tsv in BENCHMARKS.values()})
-    return [ancient(file) for file in files] if is_rendered(wildcards.scale) else []
-
-
-def question_settings(wildcards):
-    """Where the benchmarks' files are, and what they are rendered from."""
-    data = settings(wildcards.scale).data
-    return {"folder": data.benchmarks, "rendered": data.rendered_questions, "version": steps.version("benchmarks")}
-
-
-def judge_identity(wildcards):
-    """The judge that scores depend on, and its version; None without one."""
-    return identity(settings(wildcards.scale).evaluation.judge)
+    return run_file("model", AT[wildcards.scale].recipe(wildcards.recipe), wildcards.seed)
 
 
 def benchmark_files(folder, suffix):
@@ -169,14 +166,37 @@ def benchmark_files(folder, suffix):
     return [f"{folder}/{slug}.{suffix}" for slug in BENCHMARKS]
 
 
-SMALLEST_LLM = "Qwen2.5-1.5B"  # standin_llms.SMALLEST, without the import of torch
+def question_files(wildcards):
+    """The benchmarks' files, where a rule renders them; the user's own are no declared input.
+
+    What they hold follows from `runs.question_settings`, so that a fresh copy of the same questions reruns nothing.
+    """
+    scale = AT[wildcards.scale]
+    files = sorted({f"{scale.config.data.benchmarks}/{tsv}" for tsv in BENCHMARKS.values()})
+    return [ancient(file) for file in files] if scale.is_rendered else []
 
 
-def smallest_llm(wildcards):
-    """The stand-in that the larger ones grow from; it starts from nothing itself."""
-    return [] if wildcards.llm == SMALLEST_LLM else f"results/standins/llms/{SMALLEST_LLM}"
+def scores_of(recipes, seeds, rule=None):
+    """Every score file of the named runs."""
+    files = (rule or rules.score_benchmarks).output.scores
+    return [fill(file, recipe=recipe, seed=seed) for recipe in recipes for seed in seeds for file in files]
 
 
-def aligned_llm(wildcards):
-    """The LLM that SAILViT's stand-in is aligned with; the other encoders see none."""
-    return f"results/standins/llms/{SMALLEST_LLM}" if wildcards.encoder == "SAILViT" else []
+def scores_behind(table):
+    """Every score file that a table's cells come from, the chance row's among them."""
+    chance = [name for name in [table.layout.chance] if name]
+    return scores_of(required_leaves(table), [SEED]) + scores_of(chance, [SEED], rules.score_shuffled)
+
+
+@reported
+def table_inputs(wildcards):
+    """Scores, and manifests of the runs whose cost a table shows."""
+    table = TABLES[wildcards.table]
+    costed = [AT[wildcards.scale].recipe(name) for name in required_forward_runs(table)]
+    return {"scores": scores_behind(table), "manifests": [run_file("manifest", run) for run in costed]}
+
+
+def results_of(tables):
+    """The copies, under results/, of the tables named."""
+    return expand("results/{table}.{suffix}", table=tables, suffix=["csv", "md"])
+

@@ -4,19 +4,19 @@ and mixtures over all."""
 
 rule catalogue_source:
     input:
-        raw=raw_folder,
+        raw=for_job(data.rendered_folder),
     output:
-        catalogue="results/{scale}/data/catalogued/{source}.sqlite",
+        catalogue="<data>/catalogued/{source}.sqlite",
     log:
-        "results/{scale}/logs/catalogue_source/{source}.log",
+        "<logs>/catalogue_source/{source}.log",
     benchmark:
-        "results/{scale}/timings/catalogue_source/{source}.tsv"
+        "<timings>/catalogue_source/{source}.tsv"
     threads: 1
     resources:
         mem_mb=4000,
     params:
-        source=source_row,
-        boxes_given=lambda wildcards: sources(wildcards.scale)[wildcards.source].boxes == "given",
+        source=for_job(data.source_row),
+        boxes_given=for_job(data.boxes_given),
         version=steps.version("catalogue"),
     message:
         "Cataloguing {wildcards.source}"
@@ -26,23 +26,23 @@ rule catalogue_source:
 
 rule ingest_source:
     input:
-        raw=raw_folder,
+        raw=for_job(data.rendered_folder),
         catalogue=rules.catalogue_source.output.catalogue,
     output:
-        tar="results/{scale}/data/ingested/{source}/{shard}.tar",
-        rejects="results/{scale}/data/ingested/{source}/{shard}.rejects.csv",
-        counts="results/{scale}/data/ingested/{source}/{shard}.counts.csv",
+        tar="<data>/ingested/{source}/{shard}.tar",
+        rejects="<data>/ingested/{source}/{shard}.rejects.csv",
+        counts="<data>/ingested/{source}/{shard}.counts.csv",
     log:
-        "results/{scale}/logs/ingest_source/{source}-{shard}.log",
+        "<logs>/ingest_source/{source}-{shard}.log",
     benchmark:
-        "results/{scale}/timings/ingest_source/{source}-{shard}.tsv"
+        "<timings>/ingest_source/{source}-{shard}.tsv"
     threads: 1
     resources:
         mem_mb=4000,
     params:
-        source=source_row,
+        source=for_job(data.source_row),
         shard=lambda wildcards: int(wildcards.shard),
-        max_image_pixels=lambda wildcards: settings(wildcards.scale).data.max_image_pixels,
+        max_image_pixels=lookup(dpath="{scale}/data/max_image_pixels", within=SETTINGS),
         version=steps.version("ingest"),
     message:
         "Ingesting {wildcards.source}, shard {wildcards.shard}"
@@ -54,22 +54,22 @@ rule annotate_regions:
     input:
         tar=rules.ingest_source.output.tar,
     output:
-        records="results/{scale}/data/annotated/{source}/{shard}.jsonl",
-        rejects="results/{scale}/data/annotated/{source}/{shard}.rejects.csv",
-        counts="results/{scale}/data/annotated/{source}/{shard}.counts.csv",
+        records="<data>/annotated/{source}/{shard}.jsonl",
+        rejects="<data>/annotated/{source}/{shard}.rejects.csv",
+        counts="<data>/annotated/{source}/{shard}.counts.csv",
     wildcard_constraints:
         source=sources_annotated(on_accelerator=False),
     log:
-        "results/{scale}/logs/annotate_regions/{source}-{shard}.log",
+        "<logs>/annotate_regions/{source}-{shard}.log",
     benchmark:
-        "results/{scale}/timings/annotate_regions/{source}-{shard}.tsv"
-    threads: lambda wildcards: settings(wildcards.scale).compute.annotate_threads
+        "<timings>/annotate_regions/{source}-{shard}.tsv"
+    threads: lookup(dpath="{scale}/compute/annotate_threads", within=SETTINGS)
     resources:
         mem_mb=4000,
-        questions=questions_at_once,
+        questions=for_job(data.questions_at_once),
     priority: 50
     params:
-        annotators=annotator_settings,
+        annotators=for_job(data.annotator_settings),
     message:
         "Annotating {wildcards.source}, shard {wildcards.shard}"
     script:
@@ -81,30 +81,30 @@ use rule annotate_regions as annotate_on_accelerator with:
     wildcard_constraints:
         source=sources_annotated(on_accelerator=True),
     log:
-        "results/{scale}/logs/annotate_on_accelerator/{source}-{shard}.log",
+        "<logs>/annotate_on_accelerator/{source}-{shard}.log",
     benchmark:
-        "results/{scale}/timings/annotate_on_accelerator/{source}-{shard}.tsv"
+        "<timings>/annotate_on_accelerator/{source}-{shard}.tsv"
     resources:
         mem_mb=32000,
-        questions=questions_at_once,
-        accelerators=lambda wildcards: settings(wildcards.scale).compute.accelerators,
+        questions=for_job(data.questions_at_once),
+        accelerators=lookup(dpath="{scale}/compute/accelerators", within=SETTINGS),
 
 
 rule filter_regions:
     input:
         records=rules.annotate_regions.output.records,
     output:
-        records="results/{scale}/data/filtered/{source}/{shard}.jsonl",
-        counts="results/{scale}/data/filtered/{source}/{shard}.counts.csv",
+        records="<data>/filtered/{source}/{shard}.jsonl",
+        counts="<data>/filtered/{source}/{shard}.counts.csv",
     log:
-        "results/{scale}/logs/filter_regions/{source}-{shard}.log",
+        "<logs>/filter_regions/{source}-{shard}.log",
     benchmark:
-        "results/{scale}/timings/filter_regions/{source}-{shard}.tsv"
+        "<timings>/filter_regions/{source}-{shard}.tsv"
     threads: 1
     resources:
         mem_mb=4000,
     params:
-        rules=filter_rules,
+        rules=for_job(data.filter_settings),
         version=steps.version("filter"),
     message:
         "Filtering {wildcards.source}, shard {wildcards.shard}"
@@ -117,12 +117,12 @@ rule pack_shard:
         tar=rules.ingest_source.output.tar,
         records=rules.filter_regions.output.records,
     output:
-        tar="results/{scale}/data/packed/{source}/{shard}.tar",
-        index="results/{scale}/data/packed/{source}/{shard}.parquet",
+        tar="<data>/packed/{source}/{shard}.tar",
+        index="<data>/packed/{source}/{shard}.parquet",
     log:
-        "results/{scale}/logs/pack_shard/{source}-{shard}.log",
+        "<logs>/pack_shard/{source}-{shard}.log",
     benchmark:
-        "results/{scale}/timings/pack_shard/{source}-{shard}.tsv"
+        "<timings>/pack_shard/{source}-{shard}.tsv"
     threads: 1
     resources:
         mem_mb=4000,
@@ -138,16 +138,16 @@ rule hash_benchmarks:
     input:
         questions=question_files,
     output:
-        hashes="results/{scale}/data/benchmark_hashes.parquet",
+        hashes="<data>/benchmark_hashes.parquet",
     log:
-        "results/{scale}/logs/hash_benchmarks/hash.log",
+        "<logs>/hash_benchmarks/hash.log",
     benchmark:
-        "results/{scale}/timings/hash_benchmarks/hash.tsv"
+        "<timings>/hash_benchmarks/hash.tsv"
     threads: 1
     resources:
         mem_mb=4000,
     params:
-        questions=question_settings,
+        questions=for_job(runs.question_settings),
         version=steps.version("contamination"),
     message:
         "Hashing the benchmarks' images"
@@ -157,21 +157,21 @@ rule hash_benchmarks:
 
 rule find_contamination:
     input:
-        indexes=lambda wildcards: shard_files(wildcards.scale, "packed", "parquet"),
-        tars=lambda wildcards: shard_files(wildcards.scale, "packed", "tar"),
+        indexes=shards(rules.pack_shard.output.index),
+        tars=shards(rules.pack_shard.output.tar),
         hashes=rules.hash_benchmarks.output.hashes,
     output:
-        matches="results/{scale}/data/contamination.parquet",
-        report="results/{scale}/data/contamination.csv",
+        matches="<data>/contamination.parquet",
+        report="<data>/contamination.csv",
     log:
-        "results/{scale}/logs/find_contamination/find.log",
+        "<logs>/find_contamination/find.log",
     benchmark:
-        "results/{scale}/timings/find_contamination/find.tsv"
+        "<timings>/find_contamination/find.tsv"
     threads: 1
     resources:
         mem_mb=16000,
     params:
-        max_distance=lambda wildcards: settings(wildcards.scale).data.contamination.max_distance,
+        max_distance=lookup(dpath="{scale}/data/contamination/max_distance", within=SETTINGS),
         version=steps.version("contamination"),
     message:
         "Looking for benchmark images among the training images"
@@ -181,21 +181,24 @@ rule find_contamination:
 
 rule draw_mixture:
     input:
-        indexes=packed_shards,
-        contamination=contamination_to_drop,
+        indexes=shards(rules.pack_shard.output.index, of=data.mixture_sources),
+        contamination=branch(
+            lookup(dpath="{scale}/data/contamination/drop", within=SETTINGS),
+            then=rules.find_contamination.output.matches,
+        ),
     output:
-        mixture="results/{scale}/data/mixtures/{mixture}.parquet",
-        summary="results/{scale}/data/mixtures/{mixture}.summary.json",
+        mixture="<data>/mixtures/{mixture}.parquet",
+        summary="<data>/mixtures/{mixture}.summary.json",
     log:
-        "results/{scale}/logs/draw_mixture/{mixture}.log",
+        "<logs>/draw_mixture/{mixture}.log",
     benchmark:
-        "results/{scale}/timings/draw_mixture/{mixture}.tsv"
+        "<timings>/draw_mixture/{mixture}.tsv"
     threads: 1
     resources:
         mem_mb=16000,
     priority: 40
     params:
-        draw=mixture_settings,
+        draw=for_job(data.mixture_settings),
         version=steps.version("mixture"),
     message:
         "Drawing the mixture {wildcards.mixture}"

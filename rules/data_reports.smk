@@ -1,25 +1,20 @@
 """What the data are: reports on what was left out, Tables 6 and 7, Figures 2, 6 and 7."""
 
 
-localrules:
-    report_filters,
-    report_rejects,
-    make_data_table,
-    draw_annotation,
-    draw_samples,
+localrules: report_filters, report_rejects, make_data_table, draw_annotation, draw_samples
 
 
 rule report_filters:
     input:
-        ingested=lambda wildcards: shard_files(wildcards.scale, "ingested", "counts.csv"),
-        annotated=lambda wildcards: shard_files(wildcards.scale, "annotated", "counts.csv"),
-        filtered=lambda wildcards: shard_files(wildcards.scale, "filtered", "counts.csv"),
+        ingested=shards(rules.ingest_source.output.counts),
+        annotated=shards(rules.annotate_regions.output.counts),
+        filtered=shards(rules.filter_regions.output.counts),
     output:
-        report="results/{scale}/data/filter_report.csv",
+        report="<data>/filter_report.csv",
     log:
-        "results/{scale}/logs/report_filters/filter_report.log",
+        "<logs>/report_filters/filter_report.log",
     benchmark:
-        "results/{scale}/timings/report_filters/filter_report.tsv"
+        "<timings>/report_filters/filter_report.tsv"
     threads: 1
     resources:
         mem_mb=1000,
@@ -33,14 +28,14 @@ rule report_filters:
 
 rule report_rejects:
     input:
-        ingested=lambda wildcards: shard_files(wildcards.scale, "ingested", "rejects.csv"),
-        annotated=lambda wildcards: shard_files(wildcards.scale, "annotated", "rejects.csv"),
+        ingested=shards(rules.ingest_source.output.rejects),
+        annotated=shards(rules.annotate_regions.output.rejects),
     output:
-        report="results/{scale}/data/rejects.csv",
+        report="<data>/rejects.csv",
     log:
-        "results/{scale}/logs/report_rejects/rejects.log",
+        "<logs>/report_rejects/rejects.log",
     benchmark:
-        "results/{scale}/timings/report_rejects/rejects.tsv"
+        "<timings>/report_rejects/rejects.tsv"
     threads: 1
     resources:
         mem_mb=1000,
@@ -54,29 +49,24 @@ rule report_rejects:
 
 rule make_data_table:
     input:
-        indexes=lambda wildcards: shard_files(wildcards.scale, "packed", "parquet", "pretrain"),
+        indexes=shards(rules.pack_shard.output.index, of=data.pretraining_sources),
         assignment="config/sources.tsv",
         groups="config/reported/gran29m_groups.csv",
         sources="config/reported/gran29m_sources.csv",
     output:
-        csv="results/{scale}/tables/{table}.csv",
-        md=report(
-            "results/{scale}/tables/{table}.md",
-            caption="report/data_table.rst",
-            category="Tables",
-            labels={"table": "{table}", "scale": "{scale}"},
-        ),
+        csv="<tables>/{table}.csv",
+        md=in_report("<tables>/{table}.md", "data_table", "Tables", table="{table}"),
     wildcard_constraints:
         table="table6|table7",
     log:
-        "results/{scale}/logs/make_data_table/{table}.log",
+        "<logs>/make_data_table/{table}.log",
     benchmark:
-        "results/{scale}/timings/make_data_table/{table}.tsv"
+        "<timings>/make_data_table/{table}.tsv"
     threads: 1
     resources:
         mem_mb=2000,
     params:
-        sources=lambda wildcards: [[s.name, s.data_type, s.group] for s in pretrain_sources(wildcards.scale)],
+        sources=for_job(data.table_sources),
         version=steps.version("data_table"),
     message:
         "Making {wildcards.table} at {wildcards.scale} scale"
@@ -86,24 +76,21 @@ rule make_data_table:
 
 rule draw_annotation:
     input:
-        unpack(figure2_files),
+        annotated=shards(rules.annotate_regions.output.records, of=data.figure2_sources),
+        indexes=shards(rules.pack_shard.output.index, of=data.figure2_sources),
+        tars=shards(rules.pack_shard.output.tar, of=data.figure2_sources),
     output:
-        figure=report(
-            "results/{scale}/figures/figure2.png",
-            caption="report/data_figure.rst",
-            category="Figures",
-            labels={"figure": "figure2", "scale": "{scale}"},
-        ),
-        pdf="results/{scale}/figures/figure2.pdf",
+        figure=in_report("<figures>/figure2.png", "data_figure", "Figures", figure="figure2"),
+        pdf="<figures>/figure2.pdf",
     log:
-        "results/{scale}/logs/draw_annotation/figure2.log",
+        "<logs>/draw_annotation/figure2.log",
     benchmark:
-        "results/{scale}/timings/draw_annotation/figure2.tsv"
+        "<timings>/draw_annotation/figure2.tsv"
     threads: 1
     resources:
         mem_mb=2000,
     params:
-        drawn=figure2_settings,
+        drawn=for_job(data.figure2_settings),
         version=steps.version("data_figure"),
     message:
         "Drawing Figure 2 at {wildcards.scale} scale"
@@ -113,27 +100,22 @@ rule draw_annotation:
 
 rule draw_samples:
     input:
-        indexes=lambda wildcards: sampled_shards(wildcards, "parquet"),
-        tars=lambda wildcards: sampled_shards(wildcards, "tar"),
+        indexes=shards(rules.pack_shard.output.index, of=data.sampled_sources),
+        tars=shards(rules.pack_shard.output.tar, of=data.sampled_sources),
     output:
-        figure=report(
-            "results/{scale}/figures/{figure}.png",
-            caption="report/data_figure.rst",
-            category="Figures",
-            labels={"figure": "{figure}", "scale": "{scale}"},
-        ),
-        pdf="results/{scale}/figures/{figure}.pdf",
+        figure=in_report("<figures>/{figure}.png", "data_figure", "Figures", figure="{figure}"),
+        pdf="<figures>/{figure}.pdf",
     wildcard_constraints:
-        figure="figure6|figure7",
+        figure="|".join(data.SAMPLE_FIGURES),
     log:
-        "results/{scale}/logs/draw_samples/{figure}.log",
+        "<logs>/draw_samples/{figure}.log",
     benchmark:
-        "results/{scale}/timings/draw_samples/{figure}.tsv"
+        "<timings>/draw_samples/{figure}.tsv"
     threads: 1
     resources:
         mem_mb=2000,
     params:
-        title=lambda wildcards: SAMPLE_FIGURES[wildcards.figure][1],
+        title=lambda wildcards: data.SAMPLE_FIGURES[wildcards.figure][1],
         version=steps.version("data_figure"),
     message:
         "Drawing {wildcards.figure} at {wildcards.scale} scale"

@@ -2,24 +2,27 @@
 
 
 rule predict_benchmarks:
+    pathvars:
+        answers="<results>",
+        job="predict_benchmarks/{recipe}-seed{seed}",
     input:
         model=trained_model,
         questions=question_files,
     output:
-        predictions=benchmark_files("results/{scale}/predictions/{recipe}/seed{seed}", "jsonl"),
+        predictions=benchmark_files("<answers>/predictions/<run>", "jsonl"),
     log:
-        "results/{scale}/logs/predict_benchmarks/{recipe}-seed{seed}.log",
+        "<logs>/<job>.log",
     benchmark:
-        "results/{scale}/timings/predict_benchmarks/{recipe}-seed{seed}.tsv"
-    threads: lambda wildcards: settings(wildcards.scale).compute.predict_threads
+        "<timings>/<job>.tsv"
+    threads: lookup(dpath="{scale}/compute/predict_threads", within=SETTINGS)
     resources:
-        accelerators=lambda wildcards: settings(wildcards.scale).compute.accelerators,
+        accelerators=lookup(dpath="{scale}/compute/accelerators", within=SETTINGS),
     priority: 25
     params:
         shuffle_images=False,
-        questions=question_settings,
-        batch_size=lambda wildcards: settings(wildcards.scale).evaluation.batch_size,
-        device=lambda wildcards: settings(wildcards.scale).compute.device,
+        questions=for_job(runs.question_settings),
+        batch_size=lookup(dpath="{scale}/evaluation/batch_size", within=SETTINGS),
+        device=lookup(dpath="{scale}/compute/device", within=SETTINGS),
         version=steps.version("predict"),
     message:
         "Answering the benchmarks with {wildcards.recipe}, seed {wildcards.seed}"
@@ -29,39 +32,35 @@ rule predict_benchmarks:
 
 # The chance row: the same model, asked about another question's image.
 use rule predict_benchmarks as predict_shuffled with:
-    output:
-        predictions=benchmark_files("results/{scale}/chance/predictions/{recipe}/seed{seed}", "jsonl"),
-    log:
-        "results/{scale}/logs/predict_shuffled/{recipe}-seed{seed}.log",
-    benchmark:
-        "results/{scale}/timings/predict_shuffled/{recipe}-seed{seed}.tsv"
+    pathvars:
+        answers="<results>/chance",
+        job="predict_shuffled/{recipe}-seed{seed}",
     params:
         shuffle_images=True,
-        questions=question_settings,
-        batch_size=lambda wildcards: settings(wildcards.scale).evaluation.batch_size,
-        device=lambda wildcards: settings(wildcards.scale).compute.device,
-        version=steps.version("predict"),
     message:
         "Answering the benchmarks with {wildcards.recipe}, seed {wildcards.seed}, on shuffled images"
 
 
 rule score_benchmarks:
+    pathvars:
+        answers="<results>",
+        job="score_benchmarks/{recipe}-seed{seed}",
     input:
-        predictions=rules.predict_benchmarks.output.predictions,
+        predictions=benchmark_files("<answers>/predictions/<run>", "jsonl"),
         questions=question_files,
     output:
-        scores=benchmark_files("results/{scale}/scores/{recipe}/seed{seed}", "json"),
+        scores=benchmark_files("<answers>/scores/<run>", "json"),
     log:
-        "results/{scale}/logs/score_benchmarks/{recipe}-seed{seed}.log",
+        "<logs>/<job>.log",
     benchmark:
-        "results/{scale}/timings/score_benchmarks/{recipe}-seed{seed}.tsv"
+        "<timings>/<job>.tsv"
     threads: 1
     resources:
         mem_mb=8000,
     priority: 25
     params:
-        questions=question_settings,
-        judge=judge_identity,
+        questions=for_job(runs.question_settings),
+        judge=for_job(runs.judge_settings),
         version=steps.version("score"),
     message:
         "Scoring {wildcards.recipe}, seed {wildcards.seed}"
@@ -70,14 +69,8 @@ rule score_benchmarks:
 
 
 use rule score_benchmarks as score_shuffled with:
-    input:
-        predictions=rules.predict_shuffled.output.predictions,
-        questions=question_files,
-    output:
-        scores=benchmark_files("results/{scale}/chance/scores/{recipe}/seed{seed}", "json"),
-    log:
-        "results/{scale}/logs/score_shuffled/{recipe}-seed{seed}.log",
-    benchmark:
-        "results/{scale}/timings/score_shuffled/{recipe}-seed{seed}.tsv"
+    pathvars:
+        answers="<results>/chance",
+        job="score_shuffled/{recipe}-seed{seed}",
     message:
         "Scoring {wildcards.recipe}, seed {wildcards.seed}, on shuffled images"

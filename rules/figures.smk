@@ -1,26 +1,18 @@
 """Figures, drawn from tables and training logs."""
 
 
-localrules:
-    draw_radar,
-    draw_curves,
-    copy_figure,
+localrules: draw_radar, draw_curves, copy_figure
 
 
 rule draw_radar:
     input:
-        table="results/{scale}/tables/table1.csv",
+        table=fill(rules.make_table.output.csv, table="table1"),
     output:
-        figure=report(
-            "results/{scale}/figures/figure1a.png",
-            caption="report/figure.rst",
-            category="Figures",
-            labels={"figure": "figure1a", "scale": "{scale}"},
-        ),
+        figure=in_report("<figures>/figure1a.png", "figure", "Figures", figure="figure1a"),
     log:
-        "results/{scale}/logs/draw_radar/figure1a.log",
+        "<logs>/draw_radar/figure1a.log",
     benchmark:
-        "results/{scale}/timings/draw_radar/figure1a.tsv"
+        "<timings>/draw_radar/figure1a.tsv"
     threads: 1
     resources:
         mem_mb=1000,
@@ -34,18 +26,13 @@ rule draw_radar:
 
 rule draw_curves:
     input:
-        logs=training_logs,
+        logs=curve_logs,
     output:
-        figure=report(
-            "results/{scale}/figures/figure4a.png",
-            caption="report/figure.rst",
-            category="Figures",
-            labels={"figure": "figure4a", "scale": "{scale}"},
-        ),
+        figure=in_report("<figures>/figure4a.png", "figure", "Figures", figure="figure4a"),
     log:
-        "results/{scale}/logs/draw_curves/figure4a.log",
+        "<logs>/draw_curves/figure4a.log",
     benchmark:
-        "results/{scale}/timings/draw_curves/figure4a.tsv"
+        "<timings>/draw_curves/figure4a.tsv"
     threads: 1
     resources:
         mem_mb=1000,
@@ -57,9 +44,9 @@ rule draw_curves:
         "../workflow_scripts/draw_curves.py"
 
 
-rule copy_figure:
+use rule copy_table as copy_figure with:
     input:
-        figure=f"results/{SCALE}/figures/{{figure}}.png",
+        figure="<figures>/{figure}.png",
     output:
         figure="results/{figure}.png",
     wildcard_constraints:
@@ -68,10 +55,5 @@ rule copy_figure:
         "results/logs/copy_figure/{figure}.log",
     benchmark:
         "results/timings/copy_figure/{figure}.tsv"
-    threads: 1
-    resources:
-        mem_mb=100,
     message:
         f"Copying {{wildcards.figure}} of the {SCALE} scale"
-    script:
-        "../workflow_scripts/copy_files.py"

@@ -3,19 +3,19 @@
 
 rule render_source:
     output:
-        raw=directory("results/{scale}/raw/{source}"),
+        raw=directory(data.RENDERED_SOURCE),
     wildcard_constraints:
         scale="smoke|mini",
     log:
-        "results/{scale}/logs/render_source/{source}.log",
+        "<logs>/render_source/{source}.log",
     benchmark:
-        "results/{scale}/timings/render_source/{source}.tsv"
+        "<timings>/render_source/{source}.tsv"
     threads: 1
     resources:
         mem_mb=2000,
     priority: 50
     params:
-        images=rendered_images,
+        images=for_job(data.rendered_images),
         version=steps.version("render"),
     message:
         "Rendering {params.images} images of {wildcards.source}"
@@ -25,18 +25,18 @@ rule render_source:
 
 rule render_benchmarks:
     output:
-        questions=[f"results/{{scale}}/benchmarks/{tsv}" for tsv in sorted(set(BENCHMARKS.values()))],
+        questions=[f"<results>/benchmarks/{tsv}" for tsv in sorted(set(BENCHMARKS.values()))],
     wildcard_constraints:
         scale="smoke|mini",
     log:
-        "results/{scale}/logs/render_benchmarks/render.log",
+        "<logs>/render_benchmarks/render.log",
     benchmark:
-        "results/{scale}/timings/render_benchmarks/render.tsv"
+        "<timings>/render_benchmarks/render.tsv"
     threads: 1
     resources:
         mem_mb=2000,
     params:
-        questions=lambda wildcards: settings(wildcards.scale).data.rendered_questions,
+        questions=lookup(dpath="{scale}/data/rendered_questions", within=SETTINGS),
         version=steps.version("benchmarks"),
     message:
         "Rendering the benchmarks, {params.questions} questions each"
@@ -46,11 +46,11 @@ rule render_benchmarks:
 
 rule render_standin_pool:
     output:
-        pool="results/standins/pool.npy",
+        pool="<standins>/pool.npy",
     log:
-        "results/standins/logs/render_standin_pool/pool.log",
+        "<standins>/logs/render_standin_pool/pool.log",
     benchmark:
-        "results/standins/timings/render_standin_pool/pool.tsv"
+        "<standins>/timings/render_standin_pool/pool.tsv"
     threads: 1
     resources:
         mem_mb=2000,
@@ -62,17 +62,20 @@ rule render_standin_pool:
         "../workflow_scripts/render_standin_pool.py"
 
 
+SMALLEST = f"<standins>/llms/{SMALLEST_LLM}"  # the others grow out of it, and SAILViT's stand-in is aligned with it
+
+
 rule build_standin_llm:
     input:
-        smallest=smallest_llm,
+        smallest=branch(lambda wildcards: wildcards.llm != SMALLEST_LLM, then=SMALLEST),
     output:
-        model=directory("results/standins/llms/{llm}"),
+        model=directory("<standins>/llms/{llm}"),
     wildcard_constraints:
         llm=r"[A-Za-z0-9.-]+",
     log:
-        "results/standins/logs/build_standin_llm/{llm}.log",
+        "<standins>/logs/build_standin_llm/{llm}.log",
     benchmark:
-        "results/standins/timings/build_standin_llm/{llm}.tsv"
+        "<standins>/timings/build_standin_llm/{llm}.tsv"
     threads: 1
     resources:
         mem_mb=4000,
@@ -88,15 +91,15 @@ rule build_standin_llm:
 rule build_standin_encoder:
     input:
         pool=rules.render_standin_pool.output.pool,
-        llm=aligned_llm,
+        llm=branch(lambda wildcards: wildcards.encoder == "SAILViT", then=SMALLEST),
     output:
-        model=directory("results/standins/encoders/{encoder}"),
+        model=directory("<standins>/encoders/{encoder}"),
     wildcard_constraints:
         encoder=r"[A-Za-z0-9]+",
     log:
-        "results/standins/logs/build_standin_encoder/{encoder}.log",
+        "<standins>/logs/build_standin_encoder/{encoder}.log",
     benchmark:
-        "results/standins/timings/build_standin_encoder/{encoder}.tsv"
+        "<standins>/timings/build_standin_encoder/{encoder}.tsv"
     threads: 1
     resources:
         mem_mb=4000,

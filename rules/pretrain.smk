@@ -1,79 +1,51 @@
-"""Projector pretraining, stage 1 and stage 2 (Sec. 4). A step's version is part of its recipe."""
+"""Projector pretraining, stage 1 and stage 2 (Sec. 4). A step's version is part of its recipe.
+
+All stages train by one script; what differs is in the recipe. The other rules change the first one's names.
+"""
 
 
 rule pretrain_projector:
+    pathvars:
+        stage="projector",
+        job="pretrain_projector/{recipe}-seed{seed}",
     input:
         unpack(start_of_run),
     output:
-        manifest="results/{scale}/projector/{recipe}/seed{seed}/manifest.json",
-        timing="results/{scale}/projector/{recipe}/seed{seed}/timing.json",
-        training_log="results/{scale}/projector/{recipe}/seed{seed}/training_log.csv",
-        model=directory("results/{scale}/projector/{recipe}/seed{seed}/model"),
+        manifest="<results>/<stage>/<run>/manifest.json",
+        timing="<results>/<stage>/<run>/timing.json",
+        training_log="<results>/<stage>/<run>/training_log.csv",
+        model=directory("<results>/<stage>/<run>/model"),
     log:
-        "results/{scale}/logs/pretrain_projector/{recipe}-seed{seed}.log",
+        "<logs>/<job>.log",
     benchmark:
-        "results/{scale}/timings/pretrain_projector/{recipe}-seed{seed}.tsv"
-    threads: lambda wildcards: settings(wildcards.scale).compute.train_threads
+        "<timings>/<job>.tsv"
+    threads: lookup(dpath="{scale}/compute/train_threads", within=SETTINGS)
     resources:
-        accelerators=lambda wildcards: settings(wildcards.scale).compute.train_accelerators,
+        accelerators=lookup(dpath="{scale}/compute/train_accelerators", within=SETTINGS),
     priority: 20
     params:
-        run=run_settings,
-        state=state_folder,
-        device=lambda wildcards: settings(wildcards.scale).compute.device,
+        run=for_job(runs.run_settings),
+        state=for_job(runs.state_folder),
+        device=lookup(dpath="{scale}/compute/device", within=SETTINGS),
     message:
         "Projector pretraining of {wildcards.recipe}, seed {wildcards.seed}"
     script:
         "../workflow_scripts/train_run.py"
 
 
-rule train_stage1:
-    input:
-        unpack(start_of_run),
-    output:
-        manifest="results/{scale}/stage1/{recipe}/seed{seed}/manifest.json",
-        timing="results/{scale}/stage1/{recipe}/seed{seed}/timing.json",
-        training_log="results/{scale}/stage1/{recipe}/seed{seed}/training_log.csv",
-        model=directory("results/{scale}/stage1/{recipe}/seed{seed}/model"),
-    log:
-        "results/{scale}/logs/train_stage1/{recipe}-seed{seed}.log",
-    benchmark:
-        "results/{scale}/timings/train_stage1/{recipe}-seed{seed}.tsv"
-    threads: lambda wildcards: settings(wildcards.scale).compute.train_threads
-    resources:
-        accelerators=lambda wildcards: settings(wildcards.scale).compute.train_accelerators,
+use rule pretrain_projector as train_stage1 with:
+    pathvars:
+        stage="stage1",
+        job="train_stage1/{recipe}-seed{seed}",
     priority: 35
-    params:
-        run=run_settings,
-        state=state_folder,
-        device=lambda wildcards: settings(wildcards.scale).compute.device,
     message:
         "Stage 1 of {wildcards.recipe}, seed {wildcards.seed}"
-    script:
-        "../workflow_scripts/train_run.py"
 
 
-rule train_stage2:
-    input:
-        unpack(start_of_run),
-    output:
-        manifest="results/{scale}/stage2/{recipe}/seed{seed}/manifest.json",
-        timing="results/{scale}/stage2/{recipe}/seed{seed}/timing.json",
-        training_log="results/{scale}/stage2/{recipe}/seed{seed}/training_log.csv",
-        model=directory("results/{scale}/stage2/{recipe}/seed{seed}/model"),
-    log:
-        "results/{scale}/logs/train_stage2/{recipe}-seed{seed}.log",
-    benchmark:
-        "results/{scale}/timings/train_stage2/{recipe}-seed{seed}.tsv"
-    threads: lambda wildcards: settings(wildcards.scale).compute.train_threads
-    resources:
-        accelerators=lambda wildcards: settings(wildcards.scale).compute.train_accelerators,
+use rule pretrain_projector as train_stage2 with:
+    pathvars:
+        stage="stage2",
+        job="train_stage2/{recipe}-seed{seed}",
     priority: 30
-    params:
-        run=run_settings,
-        state=state_folder,
-        device=lambda wildcards: settings(wildcards.scale).compute.device,
     message:
         "Stage 2 of {wildcards.recipe}, seed {wildcards.seed}"
-    script:
-        "../workflow_scripts/train_run.py"

@@ -1,10 +1,7 @@
 """Tables: one rule makes them all from config/tables.yaml."""
 
 
-localrules:
-    make_table,
-    compare_seeds,
-    copy_table,
+localrules: make_table, compare_seeds, copy_table
 
 
 rule make_table:
@@ -12,24 +9,19 @@ rule make_table:
         unpack(table_inputs),
         reported="config/reported/results.csv",
     output:
-        csv="results/{scale}/tables/{table}.csv",
-        md=report(
-            "results/{scale}/tables/{table}.md",
-            caption="report/table.rst",
-            category="Tables",
-            labels={"table": "{table}", "scale": "{scale}"},
-        ),
+        csv="<tables>/{table}.csv",
+        md=in_report("<tables>/{table}.md", "table", "Tables", table="{table}"),
     wildcard_constraints:
         table="|".join(TABLES),
     log:
-        "results/{scale}/logs/make_table/{table}.log",
+        "<logs>/make_table/{table}.log",
     benchmark:
-        "results/{scale}/timings/make_table/{table}.tsv"
+        "<timings>/make_table/{table}.tsv"
     threads: 1
     resources:
         mem_mb=1000,
     params:
-        table=table_settings,
+        table=lambda wildcards: TABLES[wildcards.table].settings,
         seed=SEED,
         version=steps.version("table"),
     message:
@@ -40,25 +32,20 @@ rule make_table:
 
 rule compare_seeds:
     input:
-        scores=lambda wildcards: scores_of(COMPARED, settings(SCALE).comparison_seeds, wildcards.scale),
+        scores=scores_of(COMPARED, AT[SCALE].config.comparison_seeds),
     output:
-        csv="results/{scale}/tables/seeds.csv",
-        md=report(
-            "results/{scale}/tables/seeds.md",
-            caption="report/seeds.rst",
-            category="Tables",
-            labels={"table": "seeds", "scale": "{scale}"},
-        ),
+        csv="<tables>/seeds.csv",
+        md=in_report("<tables>/seeds.md", "seeds", "Tables", table="seeds"),
     log:
-        "results/{scale}/logs/compare_seeds/seeds.log",
+        "<logs>/compare_seeds/seeds.log",
     benchmark:
-        "results/{scale}/timings/compare_seeds/seeds.tsv"
+        "<timings>/compare_seeds/seeds.tsv"
     threads: 1
     resources:
         mem_mb=1000,
     params:
         recipes=COMPARED,
-        seeds=settings(SCALE).comparison_seeds,
+        seeds=AT[SCALE].config.comparison_seeds,
         version=steps.version("table"),
     message:
         "Comparing seeds {params.seeds} at {wildcards.scale} scale"
@@ -67,9 +54,11 @@ rule compare_seeds:
 
 
 rule copy_table:
+    pathvars:
+        results=f"results/{SCALE}",
     input:
-        csv=f"results/{SCALE}/tables/{{table}}.csv",
-        md=f"results/{SCALE}/tables/{{table}}.md",
+        csv="<tables>/{table}.csv",
+        md="<tables>/{table}.md",
     output:
         csv="results/{table}.csv",
         md="results/{table}.md",

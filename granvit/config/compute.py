@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import computed_field
+
 from granvit.config.base import NonNegativeInt, PositiveInt, Share, Strict
 
 Sharding = Literal["ddp", "zero2", "zero3"]
@@ -50,6 +52,7 @@ class Compute(Strict):
     max_bad_steps: PositiveInt
     max_skipped_share: Share
 
+    @computed_field
     @property
     def train_accelerators(self) -> int:
         """Devices of a training job, on all of its nodes."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from granvit.config.base import Strict
 from granvit.config.reading import check, read_yaml
@@ -63,6 +63,11 @@ class TableSpec(Strict):
     def number(self) -> str:
         """The table's number in the paper."""
         return self.name.removeprefix("table")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the cells are made of: the table's own layout, and the averages that all tables share."""
+        return self.layout.model_dump() | self.shared.model_dump(exclude={"tables"})
 
 
 FORWARD_COLUMNS = {"FLOPs": "flops", "MACs": "macs"}  # measured, in a run's manifest; not scores

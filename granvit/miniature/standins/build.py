@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from granvit.miniature.standins import SMALLEST_LLM
 from granvit.miniature.standins import encoders as standin_encoders
 from granvit.miniature.standins import llms as standin_llms
 from granvit.miniature.standins.align import pretrain_sailvit
@@ -72,8 +73,8 @@ def main() -> None:
     if arguments.untrained:
         write_untrained(out)
     elif arguments.llm:
-        smallest = out / "llms" / standin_llms.SMALLEST
-        start = None if arguments.llm == standin_llms.SMALLEST else smallest
+        smallest = out / "llms" / SMALLEST_LLM
+        start = None if arguments.llm == SMALLEST_LLM else smallest
         build_llm(arguments.llm, out / "llms" / arguments.llm, arguments.seed, start)
     else:
         name = arguments.encoder
@@ -82,7 +83,7 @@ def main() -> None:
             out / "encoders" / name,
             arguments.seed,
             out / "pool.npy",
-            out / "llms" / standin_llms.SMALLEST,
+            out / "llms" / SMALLEST_LLM,
         )
 
 

@@ -33,6 +33,7 @@ from granvit.data.mixtures.prompts import (
     caption2bbox_question,
 )
 from granvit.miniature.questions.pairs import qa_for_document, qa_for_scene
+from granvit.miniature.standins import SMALLEST_LLM
 from granvit.miniature.standins import data as standin_data
 from granvit.miniature.standins.tokenizer import build_tokenizer
 from granvit.miniature.world.rendering import CANVAS
@@ -49,7 +50,6 @@ SHAPES = {
     "Qwen2.5-7B": ("qwen2", 5),
     "LLaMA3-8B": ("llama", 6),
 }
-SMALLEST = "Qwen2.5-1.5B"  # trained from nothing; the others grow out of it
 WIDTH = 128
 HEADS = 4
 BATCH = 8  # small: at equal images, twice the steps learn to look things up sooner
@@ -215,7 +215,7 @@ def pretrain(
         progress.update(step + 1, loss=sum(recent) / len(recent))
     manifest = {
         "llm": name,
-        "grown_from": SMALLEST if start else None,
+        "grown_from": SMALLEST_LLM if start else None,
         "images": steps * BATCH,
         "seed": seed,
         "final_loss": round(sum(recent) / len(recent), 4),

@@ -1,0 +1,58 @@
+"""What training runs, answers and scores depend on, and which runs stand behind a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from granvit.config import steps
+from granvit.config.loading import Recipe
+from granvit.evaluation import judge
+from granvit.graph.scale import Scale
+
+
+def run_settings(scale: Scale, recipe: str) -> dict[str, Any]:
+    """Everything besides its files that a training run depends on."""
+    resolved = scale.recipe(recipe)
+    return {
+        "recipe": resolved.model_dump(),
+        "encoder": scale.config.encoders[resolved.encoder].model_dump(),
+        "llm": scale.config.llms[resolved.llm].model_dump(),
+    }
+
+
+def state_folder(scale: Scale, recipe: str, seed: str) -> str:
+    """Where a run keeps what it needs to resume; no output, so that a retry finds it."""
+    resolved = scale.recipe(recipe)
+    return f"state/{scale.name}/{resolved.stage}/{recipe}/seed{seed}-{resolved.hash[:8]}"
+
+
+def with_ancestors(scale: Scale, names: Iterable[str]) -> list[Recipe]:
+    """The named recipes and all that they start from, each once, in the order of their names."""
+    found: dict[str, Recipe] = {}
+    queue = list(names)
+    while queue:
+        recipe = scale.recipe(queue.pop())
+        found[recipe.name] = recipe
+        queue += [other for other in (recipe.parent, recipe.encoder_from) if other]
+    return [found[name] for name in sorted(found)]
+
+
+def mixtures_of(runs: Iterable[Recipe]) -> list[str]:
+    """Every mixture that the runs are trained or evaluated on."""
+    return sorted({run.mixture for run in runs} | {"heldout" for run in runs if run.eval_every})
+
+
+def question_settings(scale: Scale) -> dict[str, Any]:
+    """Where the benchmarks' files are, and what they are rendered from."""
+    data = scale.config.data
+    return {
+        "folder": data.benchmarks,
+        "rendered": data.rendered_questions,
+        "version": steps.version("benchmarks"),
+    }
+
+
+def judge_settings(scale: Scale) -> dict[str, str | bool | None] | None:
+    """The judge that scores depend on, and its version; None without one."""
+    return judge.identity(scale.config.evaluation.judge)
