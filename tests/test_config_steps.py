@@ -93,7 +93,7 @@ def test_every_module_is_covered_but_those_that_make_no_result_of_the_graph():
     commands = {"cli", "commands", "commands.data", "commands.evaluation", "reporting.recompute"}
     tools = {"data.mixtures.export", "evaluation.agreement", "evaluation.check_cases", "evaluation.export"}
     toolkits = {f"evaluation.toolkits{name}" for name in ("", ".vlmevalkit", ".lmms_eval")}
-    graph = {"graph", "graph.scale", "graph.data", "graph.runs"}  # what rules ask; it shows in the jobs' parameters
+    graph = {"graph", "graph.scale", "graph.data", "graph.runs"}  # it shows in the jobs' parameters
     assert uncovered == commands | tools | toolkits | graph | {"copy_files"}
 
 
