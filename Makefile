@@ -11,7 +11,7 @@ SCALE := $(shell sed -n "s/^scale: *\([a-z]*\).*/\1/p" config/config.yaml)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: env table1 smoke test pull
+.PHONY: env table1 smoke test mutants pull
 
 env: $(STAMP)
 
@@ -37,6 +37,10 @@ smoke: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -q -n 2 -m "not graph and not ranks"
 	$(BIN)/python -m pytest -q -m "graph or ranks"
+
+# Do the tests notice a fault in one expression? MUTANTS="boxes filters" tries these modules only (docs/testing.md).
+mutants: $(STAMP)
+	$(BIN)/python tests/mutants.py $(MUTANTS)
 
 # What another checkout has made and pushed, in a state that Snakemake takes as up to date.
 pull: $(STAMP)
