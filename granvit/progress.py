@@ -19,6 +19,12 @@ def write_log(log: str | Path | None, line: str) -> None:
             file.write(line + "\n")
 
 
+def say(log: str | Path | None, line: str) -> None:
+    """Print one line to standard error, and append it to the log file."""
+    print(line, file=sys.stderr, flush=True)
+    write_log(log, line)
+
+
 class Progress:
     """Prints where a job is, at most every ``every_seconds``, and once more at its end.
 
@@ -61,10 +67,8 @@ class Progress:
 
     def say(self, line: str) -> None:
         """Print a line of its own (to standard error and the log)."""
-        if self.quiet:
-            return
-        print(line, file=sys.stderr, flush=True)
-        write_log(self.log, line)
+        if not self.quiet:
+            say(self.log, line)
 
 
 def _short(value: float | str) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from granvit.errors import GranvitError
-from granvit.progress import write_log
+from granvit.progress import say, write_log
 
 
 def run(snakemake, main: Callable[..., None]) -> None:
@@ -32,9 +32,7 @@ def run(snakemake, main: Callable[..., None]) -> None:
     try:
         main(snakemake, log)
     except GranvitError as error:
-        message = f"error: {error}"
-        print(message, file=sys.stderr, flush=True)
-        write_log(log, message)
+        say(log, f"error: {error}")
         sys.exit(1)
     except Exception:
         write_log(log, traceback.format_exc())

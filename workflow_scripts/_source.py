@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from granvit.config.loading import load_config
+from _config import config_of
+
 from granvit.data.sources.table import read_sources
 
 
@@ -13,6 +14,5 @@ def source_of(job):
 
     The rule's params hold only what the job's output depends on; messages tell more.
     """
-    data = load_config(job.wildcards.scale, job.config["overrides"]).data
-    source = read_sources(data.sources)[job.wildcards.source]
+    source = read_sources(config_of(job).data.sources)[job.wildcards.source]
     return replace(source, path=job.params.source["path"])

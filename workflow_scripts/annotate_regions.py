@@ -8,12 +8,12 @@ from _script import run
 
 
 def main(job, log):
-    from granvit.config.loading import load_config
+    from _config import config_of
+
     from granvit.data.annotators.annotate import annotate_shard
     from granvit.data.annotators.choose import build_annotators
 
-    # Not from the rule's params: where and how fast annotators run changes nothing that they write.
-    config = load_config(job.wildcards.scale, job.config["overrides"])
+    config = config_of(job)  # where and how fast annotators run
     chosen = dict(job.params.annotators)
     settings = hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:8]
     chosen.pop("versions")

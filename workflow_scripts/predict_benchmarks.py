@@ -6,13 +6,12 @@ from _script import run
 
 
 def main(job, log):
-    from granvit.config.loading import load_config
+    from _config import config_of
+
     from granvit.evaluation.asks import PredictionJob
     from granvit.evaluation.benchmarks import load_benchmarks
     from granvit.evaluation.launch import predict_on_devices
 
-    # Not from the rule's params: an answer does not depend on the number of devices, so it reruns nothing.
-    compute = load_config(job.wildcards.scale, job.config["overrides"]).compute
     predict_on_devices(
         PredictionJob(
             model_dir=str(job.input.model),
@@ -24,7 +23,7 @@ def main(job, log):
             shuffle_images=job.params.shuffle_images,
             log=str(log),
         ),
-        compute.accelerators,
+        config_of(job).compute.accelerators,
     )
 
 

@@ -1,28 +1,23 @@
 """Rules score_benchmarks and score_shuffled: scores of one model's answers to all benchmarks."""
 
-import sys
+from functools import partial
 
 from _script import run
 
 
 def main(job, log):
-    from granvit.config.loading import load_config
+    from _config import config_of
+
     from granvit.evaluation.benchmarks import load_benchmarks
     from granvit.evaluation.judge import make_judge
     from granvit.evaluation.score import write_score
-    from granvit.progress import write_log
+    from granvit.progress import say
 
-    def say(line):
-        print(line, file=sys.stderr, flush=True)
-        write_log(log, line)
-
-    # Not from the rule's params: where a judge is and how patiently it is asked changes no score.
-    evaluation = load_config(job.wildcards.scale, job.config["overrides"]).evaluation
-    judge = make_judge(evaluation.judge)
+    judge = make_judge(config_of(job).evaluation.judge)
     for benchmark, predictions, scores in zip(
         load_benchmarks(), job.input.predictions, job.output.scores, strict=True
     ):
-        write_score(predictions, benchmark, job.params.questions["folder"], scores, judge, say)
+        write_score(predictions, benchmark, job.params.questions["folder"], scores, judge, partial(say, log))
 
 
 run(snakemake, main)

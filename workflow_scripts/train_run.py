@@ -6,7 +6,8 @@ from _script import run
 
 
 def main(job, log):
-    from granvit.config.loading import load_config
+    from _config import config_of
+
     from granvit.config.schema import Recipe
     from granvit.training.job import Job
     from granvit.training.launch import launch
@@ -17,8 +18,7 @@ def main(job, log):
 
     settings = dict(job.params.run)  # recipe, encoder, llm
     recipe = Recipe(**settings.pop("recipe"))
-    # Not from the rule's params: how a run is laid out changes nothing that it learns, so it reruns nothing.
-    compute = load_config(job.wildcards.scale, job.config["overrides"]).compute
+    compute = config_of(job).compute  # how a run is laid out changes nothing that it learns
     task = Job(
         **settings,
         recipe=recipe,
