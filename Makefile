@@ -22,6 +22,7 @@ $(STAMP): $(LOCK) requirements/carried.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(LOCK)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/carried.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(BIN)/python -m granvit.config.editors  # schemas for editors
 	@touch $(STAMP)
 
 # GranViT's own runs are the longest chain, so they go first.

@@ -30,7 +30,8 @@ from stage_work import make_trainer, pair, write_mixture
 
 from granvit.boxes import format_box
 from granvit.config.compute import RunCompute
-from granvit.config.loading import load_config, resolve_recipe
+from granvit.config.loading import load_config
+from granvit.config.recipes import resolve_recipe
 from granvit.data.mixtures.prompts import GLOBAL_CAPTION_QUESTION, bbox2caption_question
 from granvit.device import seed_everything
 from granvit.miniature.world.rendering import BACKGROUNDS, CANVAS, rng_for

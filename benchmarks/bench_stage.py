@@ -35,7 +35,8 @@ from stage_model import SIZES, Size, build_model, make_samples
 from stage_work import make_trainer, write_mixture
 
 from granvit.config.compute import RunCompute
-from granvit.config.loading import load_config, resolve_recipe
+from granvit.config.loading import load_config
+from granvit.config.recipes import resolve_recipe
 from granvit.device import autocast, describe_device, pick_device, seed_everything
 from granvit.errors import GranvitError
 from granvit.models.mllm import MLLM

@@ -29,7 +29,8 @@ from transformers import (
 )
 
 from granvit.boxes import format_box
-from granvit.config.schema import EncoderSpec, LLMSpec, Recipe
+from granvit.config.recipes import Recipe
+from granvit.config.schema import EncoderSpec, LLMSpec
 from granvit.training.job import Job
 
 CHATML = (

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import jsonschema
 import pytest
 import yaml
+from conftest import environment
 
 from granvit.config import loading as config
-from granvit.config.schema import json_schemas
+from granvit.config import recipes as recipes_file
 from granvit.errors import GranvitError
 from granvit.reporting.tables import load_tables, required_forward_runs, required_leaves
 
@@ -26,12 +30,12 @@ def project(tmp_path) -> Path:
 def edit(project: Path, file: str, change: dict) -> None:
     path = project / file
     path.write_text(yaml.safe_dump(config.merge(yaml.safe_load(path.read_text()), change), sort_keys=False))
-    config._entries.cache_clear()
+    recipes_file._entries.cache_clear()
 
 
 def message(project: Path, scale: str = "mini", overrides: dict | None = None) -> str:
     with pytest.raises(GranvitError) as raised:
-        config.resolve_all(config.load_config(scale, overrides, project), project)
+        recipes_file.resolve_all(config.load_config(scale, overrides, project), project)
     text = str(raised.value)
     assert "\n" not in text
     return text
@@ -39,7 +43,7 @@ def message(project: Path, scale: str = "mini", overrides: dict | None = None) -
 
 @pytest.mark.parametrize("scale", config.SCALES)
 def test_every_recipe_of_every_scale_resolves_to_a_run_of_its_own(scale):
-    recipes = config.resolve_all(config.load_config(scale, root=ROOT), ROOT)
+    recipes = recipes_file.resolve_all(config.load_config(scale, root=ROOT), ROOT)
     assert len({recipe.hash for recipe in recipes.values()}) == len(recipes) > 90
 
 
@@ -54,6 +58,9 @@ def test_every_recipe_of_every_scale_resolves_to_a_run_of_its_own(scale):
             ["distillation.pool", "'mean'", "'grid'"],
         ),
         ({"seed": -1}, ["seed", "-1", "greater than or equal to 0"]),
+        ({"data": {"captioner": {"url": "host:8000"}}}, ["data.captioner.url: 'host:8000' must", "http://"]),
+        ({"evaluation": {"judge": {"url": "http://h"}}}, ["evaluation.judge: ", "needs a model; set"]),
+        ({"stages": {"sft": None}}, ["stages.sft: expected `key: value` lines, found None"]),
     ],
 )
 def test_wrong_key_or_value_names_file_key_and_value(project, change, told):
@@ -96,9 +103,9 @@ def test_wrong_recipe_names_recipe_key_and_value(project, change, told):
 
 
 def test_changed_distillation_weight_changes_the_hash_of_what_follows_only(project):
-    before = config.resolve_all(config.load_config("mini", root=project), project)
+    before = recipes_file.resolve_all(config.load_config("mini", root=project), project)
     edit(project, "config/recipes.yaml", {"stage1-granvit": {"distillation": {"weight": 0.5}}})
-    after = config.resolve_all(config.load_config("mini", root=project), project)
+    after = recipes_file.resolve_all(config.load_config("mini", root=project), project)
     changed = {name for name in before if before[name].hash != after[name].hash}
     transfers = {
         f"{stage}-granvit-{llm}" for stage in ("projector", "stage2", "sft") for llm in ("3b", "7b", "llama3")
@@ -107,18 +114,18 @@ def test_changed_distillation_weight_changes_the_hash_of_what_follows_only(proje
 
 
 def test_distillation_of_no_weight_is_no_distillation():
-    recipe = config.resolve_recipe(config.load_config("mini", root=ROOT), "stage1-8m-nodistill", ROOT)
+    recipe = recipes_file.resolve_recipe(config.load_config("mini", root=ROOT), "stage1-8m-nodistill", ROOT)
     assert recipe.distillation is None
 
 
 def test_paper_scale_holds_the_papers_values():
-    recipe = config.resolve_recipe(config.load_config("paper", root=ROOT), "stage1-granvit", ROOT)
+    recipe = recipes_file.resolve_recipe(config.load_config("paper", root=ROOT), "stage1-granvit", ROOT)
     assert (recipe.batch_size, recipe.epochs, recipe.learning_rate.encoder) == (256, 1.0, 1e-5)
     assert (recipe.distillation.weight, recipe.distillation.ema_decay) == (1.0, 0.9)
 
 
 def test_every_run_that_a_table_needs_is_a_recipe():
-    known = set(config.recipe_names(ROOT))
+    known = set(recipes_file.recipe_names(ROOT))
     for table in load_tables(ROOT / "config/tables.yaml").values():
         assert set(required_leaves(table)) | set(required_forward_runs(table)) <= known
 
@@ -132,11 +139,38 @@ def test_every_setting_says_where_it_comes_from():
     assert [line for line in silent if line.strip() != "distillation: null"] == []
 
 
-def test_json_schemas_are_those_of_the_models():
-    for name, schema in json_schemas().items():
-        assert json.loads((ROOT / "config/schemas" / name).read_text()) == schema, (
-            "run: python -m granvit.config.schema"
-        )
+@pytest.fixture(scope="module")
+def schemas(tmp_path_factory) -> Path:
+    shutil.copytree(ROOT / "config", (tmp := tmp_path_factory.mktemp("p")) / "config")
+    shutil.rmtree(tmp / "config" / "schemas", ignore_errors=True)
+    done = subprocess.run([sys.executable, "-m", "granvit.config.editors"], cwd=tmp, env=environment(ROOT))
+    assert done.returncode == 0
+    return tmp / "config"
+
+
+@pytest.mark.parametrize(
+    ("file", "wrong"),
+    [
+        ("config.yaml", {"seeds": 1}),
+        ("config.yaml", {"training": {"precision": "fp16"}}),
+        ("recipes.yaml", {"sft-clip": {"stage": "sft", "epoch": 3}}),
+        ("recipes.yaml", {"sft-clip": {"stage": "sft", "trains": {"decoder": True}}}),
+        ("recipes.yaml", {"sft-clip": {"stage": "sft", "learning_rate": {"llm": -1.0}}}),
+        ("recipes.yaml", {"sft-clip": {"stage": "sft", "save_every": 5}}),
+    ],
+)
+def test_editors_find_schemas_that_take_what_is_shipped_and_refuse_what_is_wrong(schemas, file, wrong):
+    first = (schemas / file).read_text().splitlines()[0]
+    schema = json.loads((schemas / first.removeprefix("# yaml-language-server: $schema=")).read_text())
+    content = yaml.safe_load((schemas / file).read_text())
+    jsonschema.validate(content, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(config.merge(content, wrong), schema)
+
+
+def test_a_recipe_may_change_no_key_to_nothing(project):
+    edit(project, "config/recipes.yaml", {"sft-clip": {"trains": {"llm": None}}})
+    assert message(project).startswith("config/recipes.yaml: sft-clip.trains.llm: None should be ")
 
 
 @pytest.mark.parametrize("profile", ["gpu", "npu"])
@@ -157,7 +191,7 @@ def test_cluster_profile_asks_for_the_devices_that_its_layout_uses(profile):
 
 def test_large_llm_is_tuned_in_shards_and_only_where_it_is_tuned():
     settings = config.load_config("paper", root=ROOT)
-    recipes = config.resolve_all(settings, ROOT)
+    recipes = recipes_file.resolve_all(settings, ROOT)
 
     def layout(name: str):
         return settings.compute.for_run(recipes[name])

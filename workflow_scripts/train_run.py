@@ -8,7 +8,7 @@ from _script import run
 def main(job, log):
     from _config import config_of
 
-    from granvit.config.schema import Recipe
+    from granvit.config.recipes import Recipe
     from granvit.training.job import Job
     from granvit.training.launch import launch
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from typing import Literal
-from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from granvit.config.base import NonNegative, NonNegativeInt, Positive, PositiveInt, Share, Strict
+from granvit.config.base import NonNegative, NonNegativeInt, Positive, PositiveInt, Share, Strict, Url
 
 
 class FilterRules(Strict):
@@ -83,7 +82,7 @@ class CaptionerSettings(Strict):
 
     backend: Literal["transformers", "server"]
     model: str
-    url: str | None  # server: an OpenAI-compatible endpoint, up to and with `/v1`
+    url: Url | None  # server: an OpenAI-compatible endpoint, up to and with `/v1`
     max_region_words: PositiveInt
     region_tokens: PositiveInt
     caption_tokens: PositiveInt
@@ -93,12 +92,6 @@ class CaptionerSettings(Strict):
     retries: NonNegativeInt
     max_wait: NonNegative
     give_up_after: PositiveInt
-
-    @model_validator(mode="after")
-    def _address(self) -> CaptionerSettings:
-        if self.url is not None and urlsplit(self.url).scheme not in ("http", "https"):
-            raise ValueError("data.captioner.url must begin with http:// or https://")
-        return self
 
 
 class Contamination(Strict):

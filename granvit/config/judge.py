@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 from pydantic import model_validator
 
-from granvit.config.base import NonNegative, NonNegativeInt, Positive, PositiveInt, Strict
+from granvit.config.base import NonNegative, NonNegativeInt, Positive, PositiveInt, Strict, Url
 
 
 class JudgeSettings(Strict):
     """`evaluation.judge` of the configuration. Without `url` no judge is asked."""
 
-    url: str | None = None  # up to and with `/v1`
+    url: Url | None = None  # up to and with `/v1`
     model: str | None = None
     choices: bool = False  # ask about choices and yes/no too, where the rules read nothing
     concurrency: PositiveInt = 8
@@ -26,6 +24,4 @@ class JudgeSettings(Strict):
     def _complete(self) -> JudgeSettings:
         if self.url is not None and not self.model:
             raise ValueError("a judge with a url needs a model; set evaluation.judge.model")
-        if self.url is not None and urlsplit(self.url).scheme not in ("http", "https"):
-            raise ValueError("evaluation.judge.url must begin with http:// or https://")
         return self

@@ -1,14 +1,10 @@
 """The shape of everything that `config/` may say, as pydantic models.
 
-A key that is not here is refused. The same models write the JSON schemas in `config/schemas/` (for editors),
-and the resolved `Recipe` that a training run is handed.
+A key that is not here is refused. What config/recipes.yaml may say stands in `granvit.config.recipes`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from pathlib import Path
 from typing import Literal
 
 from granvit.config.base import NonNegative, NonNegativeInt, Positive, PositiveInt, Share, Strict
@@ -123,101 +119,3 @@ class Config(Strict):
     compute: Compute
     encoders: dict[str, EncoderSpec]
     llms: dict[str, LLMSpec]
-
-
-class PartsChange(Strict):
-    encoder: bool | None = None
-    projector: bool | None = None
-    llm: bool | None = None
-
-
-class RatesChange(Strict):
-    encoder: NonNegative | None = None
-    projector: NonNegative | None = None
-    llm: NonNegative | None = None
-
-
-class DistillationChange(Strict):
-    weight: NonNegative | None = None
-    ema_decay: Share | None = None
-    crop_size: PositiveInt | None = None
-    regions_per_image: PositiveInt | None = None
-    context: NonNegative | None = None
-    pool: Literal["grid", "pooled"] | None = None
-    normalise: bool | None = None
-
-
-class RecipeEntry(Strict):
-    """One line of config/recipes.yaml: where a run starts, and what it does differently from its stage."""
-
-    stage: Stage
-    parent: str | None = None
-    encoder_from: str | None = None
-    encoder: str | None = None
-    llm: str | None = None
-    tiling: bool | None = None
-    mixture: str | None = None
-    trains: PartsChange | None = None
-    learning_rate: RatesChange | None = None
-    batch_size: PositiveInt | None = None
-    epochs: Positive | None = None
-    distillation: DistillationChange | None = None
-    eval_every: NonNegativeInt | None = None
-
-
-class Recipe(Strict):
-    """Everything that one training run depends on besides its seed and its input files."""
-
-    name: str
-    stage: Stage
-    scale: Literal["smoke", "mini", "paper"]
-    parent: str | None
-    encoder_from: str | None
-    encoder: str
-    llm: str
-    tiles: NonNegativeInt
-    mixture: str
-    trains: Parts
-    learning_rate: Rates
-    batch_size: PositiveInt
-    epochs: Positive
-    warmup_ratio: Share
-    weight_decay: NonNegative
-    max_grad_norm: Positive
-    precision: Literal["fp32", "bf16"]
-    distillation: Distillation | None
-    eval_every: NonNegativeInt
-    eval_images: NonNegativeInt
-    save_every: PositiveInt
-    step_version: PositiveInt
-    parent_hash: str | None
-    encoder_from_hash: str | None
-
-    @property
-    def hash(self) -> str:
-        """sha256 of the resolved content. Names are left out: what a run is called does not change what it
-        does.
-        """
-        content = self.model_dump(exclude={"name", "parent", "encoder_from"})
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def json_schemas() -> dict[str, dict]:
-    """The JSON schemas of config/schemas/, by file name: for editors, written by `python -m
-    granvit.config.schema`.
-    """
-    config = Config.model_json_schema()
-    for key in ("encoders", "llms"):  # their own files, joined when the configuration is loaded
-        del config["properties"][key]
-        config["required"].remove(key)
-    recipes = RecipeEntry.model_json_schema()
-    definitions = recipes.pop("$defs")
-    return {
-        "config.schema.json": config,
-        "recipes.schema.json": {"type": "object", "additionalProperties": recipes, "$defs": definitions},
-    }
-
-
-if __name__ == "__main__":
-    for name, schema in json_schemas().items():
-        Path("config/schemas", name).write_text(json.dumps(schema, indent=2) + "\n")

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from granvit.config import steps
-from granvit.config.loading import Recipe
+from granvit.config.recipes import Recipe
 from granvit.evaluation import judge
 from granvit.graph.scale import Scale
 

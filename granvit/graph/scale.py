@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
-from granvit.config.loading import Config, Recipe, load_config, resolve_all
+from granvit.config.loading import Config, load_config
+from granvit.config.recipes import Recipe, resolve_all
 from granvit.data.sources.table import SourceSpec, read_sources
 from granvit.errors import GranvitError
 

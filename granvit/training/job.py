@@ -7,7 +7,8 @@ from pathlib import Path
 
 from granvit.config.base import Strict
 from granvit.config.compute import RunCompute
-from granvit.config.schema import EncoderSpec, LLMSpec, Recipe
+from granvit.config.recipes import Recipe
+from granvit.config.schema import EncoderSpec, LLMSpec
 
 EXIT_SAVED = 85  # a run that was asked to stop saved its state; start it again to go on
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)  # ask a run to save its state and exit
