@@ -30,8 +30,9 @@ from granvit.config.loading import load_config
 from granvit.data.records.images import decode_rgb
 from granvit.device import pick_device, seed_everything
 from granvit.evaluation.asks import Ask, collect_asks
-from granvit.evaluation.benchmarks import Benchmark, find_benchmark, load_benchmarks, read_images
+from granvit.evaluation.benchmarks import Benchmark, find_benchmark, load_benchmarks
 from granvit.evaluation.predict import WINDOW, Pictures, answer_file, answer_window
+from granvit.evaluation.tsv_files import read_images
 from granvit.miniature.benchmarks.render import CHOICE_BENCHMARKS, SHORT_BENCHMARKS
 from granvit.miniature.benchmarks.rows import Letters, items, option_cells, write_tsv
 from granvit.miniature.questions.templates import LETTERS

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 from benchmark_world import ROOT, make_answers, make_data
@@ -158,8 +159,8 @@ def test_predict_hands_its_arguments_to_the_predictor(made, monkeypatch):
         == 0
     )
     ((job, processes),) = given
-    assert (job.model_dir, job.out_dir, processes) == ("model", "out", 3)
-    assert job.data_dir == "results/mini/benchmarks" and [b.name for b in job.benchmarks] == ["MMVP"]
+    assert (job.model_dir, job.out_dir, processes) == (Path("model"), Path("out"), 3)
+    assert job.data_dir == Path("results/mini/benchmarks") and [b.name for b in job.benchmarks] == ["MMVP"]
 
 
 @pytest.mark.parametrize(

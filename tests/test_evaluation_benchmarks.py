@@ -9,9 +9,10 @@ from conftest import ROOT
 from evaluation_world import base64_picture, toy_benchmark, write_tsv
 
 from granvit.errors import GranvitError
-from granvit.evaluation.benchmarks import file_md5, load_benchmarks, read_questions
+from granvit.evaluation.benchmarks import load_benchmarks, read_questions
 from granvit.evaluation.rules import RULES, golds
 from granvit.evaluation.score import score, write_score
+from granvit.evaluation.tsv_files import file_md5
 
 
 def benchmark(rule, **changes):

@@ -249,8 +249,8 @@ def test_the_answerer_gives_what_the_predictor_gives(tmp_path):
     write_rows(tmp_path / "GQA_TestDev_Balanced.tsv", rows)
     benchmark = find_benchmark(BENCHMARKS, "GQA")
     predict(PredictionJob(
-        model_dir=str(tmp_path / "model"), benchmarks=[benchmark], data_dir=str(tmp_path),
-        out_dir=str(tmp_path / "out"), batch_size=2, device="cpu",
+        model_dir=tmp_path / "model", benchmarks=[benchmark], data_dir=tmp_path,
+        out_dir=tmp_path / "out", batch_size=2, device="cpu",
     ))  # fmt: skip
     lines = (tmp_path / "out" / "GQA.jsonl").read_text().splitlines()
     predicted = {json.loads(line)["index"]: json.loads(line)["prediction"] for line in lines}

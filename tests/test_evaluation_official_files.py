@@ -122,8 +122,8 @@ def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("official")
     write_official(folder)
     predict(PredictionJob(
-        model_dir=str(save_model(folder)), benchmarks=load_benchmarks(), data_dir=str(folder),
-        out_dir=str(folder / "answers"), batch_size=4, device="cpu",
+        model_dir=save_model(folder), benchmarks=load_benchmarks(), data_dir=folder,
+        out_dir=folder / "answers", batch_size=4, device="cpu",
     ))  # fmt: skip
     return folder
 

@@ -14,10 +14,10 @@ from granvit.evaluation.agreement import differing
 from granvit.evaluation.agreement import main as agreement
 from granvit.evaluation.answer_files import AnswerFiles, drop_torn_line, read_answers
 from granvit.evaluation.asks import Ask, PredictionJob, collect_asks, cut_batches, shard_of, shuffled
-from granvit.evaluation.benchmarks import read_rows
 from granvit.evaluation.launch import merge
 from granvit.evaluation.predict import predict
 from granvit.evaluation.prompts import model_text
+from granvit.evaluation.tsv_files import read_rows
 
 ANSWERS = {"0": "0 q", "1": "1 qq", "2": "2 qqq", "3": "3 qqqq", "4": "0 again", "5": "1+2 both"}
 
@@ -50,8 +50,8 @@ class Echo(torch.nn.Module):
 
 def job(folder, out="out", shuffle_images=False):
     return PredictionJob(
-        model_dir=str(folder / "model"), benchmarks=[toy_benchmark()], data_dir=str(folder),
-        out_dir=str(folder / out), batch_size=2, device="cpu", shuffle_images=shuffle_images,
+        model_dir=folder / "model", benchmarks=[toy_benchmark()], data_dir=folder,
+        out_dir=folder / out, batch_size=2, device="cpu", shuffle_images=shuffle_images,
     )  # fmt: skip
 
 

@@ -48,7 +48,7 @@ def whole(world):
 
 def job(world, out, batch_size=8):
     return PredictionJob(
-        model_dir=str(world / "model"), benchmarks=BENCHMARKS, data_dir=str(world / "data"), out_dir=str(out),
+        model_dir=world / "model", benchmarks=BENCHMARKS, data_dir=world / "data", out_dir=out,
         batch_size=batch_size, device="cpu",
     )  # fmt: skip
 

@@ -67,7 +67,7 @@ def test_an_interleaved_image_stands_where_it_is_named_as_often_as_it_is():
 def check_prompt(folder, dataset, row, expected):
     case = {"rule": "prompt", "dataset": dataset, "tsv_row": {"index": 0, **row}, "expected": expected}
     (folder / "cases.jsonl").write_text(json.dumps(case), encoding="utf-8")
-    counts, complaints = check_cases.check(folder, {"DocVQA_VAL": "short", "MMStar": "choice"})
+    _, complaints = check_cases.check(folder, {"DocVQA_VAL": "short", "MMStar": "choice"})
     return complaints
 
 

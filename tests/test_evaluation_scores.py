@@ -11,8 +11,9 @@ from benchmark_world import ROOT, make_answers, make_data, picture, write_rows
 from granvit.config import steps
 from granvit.config.tables import load_tables
 from granvit.errors import GranvitError
-from granvit.evaluation.benchmarks import Benchmark, file_md5, find_benchmark, load_benchmarks
+from granvit.evaluation.benchmarks import Benchmark, find_benchmark, load_benchmarks
 from granvit.evaluation.score import evaluate, score
+from granvit.evaluation.tsv_files import file_md5
 from granvit.evaluation.uncertainty import mean_score
 
 BENCHMARKS = load_benchmarks(ROOT / "config" / "benchmarks.tsv")

@@ -12,9 +12,10 @@ import pytest
 from miniature_prompts import all_pairs, leftover_words
 
 from granvit.boxes import format_box
-from granvit.evaluation.benchmarks import load_benchmarks, read_images, read_questions
+from granvit.evaluation.benchmarks import load_benchmarks, read_questions
 from granvit.evaluation.prompts import model_text
 from granvit.evaluation.score import score
+from granvit.evaluation.tsv_files import read_images
 from granvit.miniature.benchmarks.render import write_benchmarks
 from granvit.miniature.questions.variants import make_crop, make_diagram, twin_document, twin_scene
 from granvit.miniature.sources import render_source

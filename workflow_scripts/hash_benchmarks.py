@@ -7,7 +7,8 @@ from _script import run
 
 def main(job, log):
     from granvit.data.mixtures.contamination import hash_benchmarks
-    from granvit.evaluation.benchmarks import load_benchmarks, read_images, read_questions
+    from granvit.evaluation.benchmarks import load_benchmarks, read_questions
+    from granvit.evaluation.tsv_files import read_images
 
     folder = job.params.questions["folder"]
 

@@ -14,14 +14,14 @@ def main(job, log):
 
     predict_on_devices(
         PredictionJob(
-            model_dir=str(job.input.model),
+            model_dir=Path(job.input.model),
             benchmarks=load_benchmarks(),
-            data_dir=job.params.questions["folder"],
-            out_dir=str(Path(job.output.predictions[0]).parent),
+            data_dir=Path(job.params.questions["folder"]),
+            out_dir=Path(job.output.predictions[0]).parent,
             batch_size=job.params.batch_size,
             device=job.params.device,
             shuffle_images=job.params.shuffle_images,
-            log=str(log),
+            log=Path(log),
         ),
         config_of(job).compute.accelerators,
     )

@@ -71,12 +71,12 @@ def run_predict(arguments: argparse.Namespace) -> int:
     from granvit.evaluation.asks import PredictionJob
     from granvit.evaluation.launch import predict_on_devices
 
-    settings = _settings(arguments)
+    settings, benchmarks, data = _asked(arguments)
     job = PredictionJob(
-        model_dir=arguments.model,
-        benchmarks=_benchmarks(arguments),
-        data_dir=_data(arguments, settings),
-        out_dir=arguments.out,
+        model_dir=Path(arguments.model),
+        benchmarks=benchmarks,
+        data_dir=Path(data),
+        out_dir=Path(arguments.out),
         batch_size=arguments.batch_size or settings.evaluation.batch_size,
         device=arguments.device or settings.compute.device,
         shuffle_images=arguments.shuffle_images,
@@ -86,7 +86,9 @@ def run_predict(arguments: argparse.Namespace) -> int:
 
 
 def run_score(arguments: argparse.Namespace) -> int:
-    """Print scores, write them, or hold them against those on disk."""
+    """Print scores, write them, or hold them against those on disk. Raises GranvitError for options that do
+    not go together.
+    """
     if bool(arguments.table) == bool(arguments.predictions):
         raise GranvitError("granvit eval score: give folders of predictions, or --table; see --help")
     if arguments.out and len(arguments.predictions) != 1:
@@ -101,12 +103,10 @@ def _score_folders(arguments: argparse.Namespace) -> int:
     from granvit.files import write_json
     from granvit.reporting.recompute import scores_of_folder
 
-    settings = _settings(arguments)
-    judge, data = _judge(arguments, settings), _data(arguments, settings)
-    content = {}
+    settings, benchmarks, data = _asked(arguments)
+    judge, content = _judge(arguments, settings), {}
     for folder in arguments.predictions:
-        scores = scores_of_folder(Path(folder), _benchmarks(arguments), data, judge, _say)
-        content[folder] = scores
+        content[folder] = scores = scores_of_folder(Path(folder), benchmarks, data, judge, _say)
         if not arguments.json:
             print(f"{folder}\n{_score_lines(scores)}")
         for name, score in scores.items() if arguments.out else ():
@@ -120,15 +120,15 @@ def _score_table(arguments: argparse.Namespace) -> int:
     from granvit.config.tables import load_tables
     from granvit.reporting.recompute import compare_cells, recompute_table
 
-    settings, tables = _settings(arguments), load_tables()
+    (settings, benchmarks, data), tables = _asked(arguments), load_tables()
     if arguments.table not in tables:
         raise GranvitError(
             f"config/tables.yaml: there is no table '{arguments.table}'; it has {', '.join(tables)}"
         )
     results = Path(arguments.results) / settings.scale
     text, differences = recompute_table(
-        tables[arguments.table], _benchmarks(arguments), _data(arguments, settings), results, settings.scale,
-        arguments.seed, _judge(arguments, settings), _say, arguments.write,
+        tables[arguments.table], benchmarks, data, results, settings.scale, arguments.seed,
+        _judge(arguments, settings), _say, arguments.write,
     )  # fmt: skip
     print(text, end="")
     if not arguments.check:
@@ -138,7 +138,7 @@ def _score_table(arguments: argparse.Namespace) -> int:
     if copy.is_file() and copy.read_text(encoding="utf-8").rstrip().endswith(f",{settings.scale}"):
         differences += compare_cells(copy, text)
     for line in differences:
-        print(line, file=sys.stderr)
+        _say(line)
     _say(f"{arguments.table}: {len(differences)} numbers on disk differ from those recomputed")
     return int(bool(differences))
 
@@ -147,29 +147,31 @@ def run_export(arguments: argparse.Namespace) -> int:
     """Write the files and name them."""
     from granvit.evaluation.export import export_vlmevalkit
 
-    data = _data(arguments, _settings(arguments))
-    for path in export_vlmevalkit(
-        arguments.predictions, _benchmarks(arguments), data, arguments.out, arguments.model_name
-    ):
-        print(path)
+    _, benchmarks, data = _asked(arguments)
+    print(
+        *export_vlmevalkit(arguments.predictions, benchmarks, data, arguments.out, arguments.model_name),
+        sep="\n",
+    )
     return 0
 
 
 def run_compare(arguments: argparse.Namespace) -> int:
-    """Print a minus b per benchmark, with the paired bootstrap's 95 % interval."""
+    """Print a minus b per benchmark, with the paired bootstrap's 95 % interval. Raises GranvitError where the
+    folders have no benchmark in common.
+    """
     from granvit.evaluation.score import evaluate
     from granvit.evaluation.uncertainty import paired_difference
 
-    data, rows = _data(arguments, _settings(arguments)), []
-    for benchmark in _benchmarks(arguments):
+    (_, benchmarks, data), rows = _asked(arguments), []
+    for benchmark in benchmarks:
         files = [Path(folder) / f"{benchmark.slug}.jsonl" for folder in (arguments.a, arguments.b)]
         if not all(file.is_file() for file in files):
             continue
         a, b = (evaluate(file, benchmark, data)[0] for file in files)
-        found, full = paired_difference(a.points, b.points), a.full
+        found = paired_difference(a.points, b.points)
         rows.append({
-            "benchmark": benchmark.name, "a": a.score, "b": b.score, "difference": full * found.mean,
-            "interval": [full * found.low, full * found.high], "clear": found.is_clear, "n": a.n,
+            "benchmark": benchmark.name, "a": a.score, "b": b.score, "difference": a.full * found.mean,
+            "interval": [a.full * found.low, a.full * found.high], "clear": found.is_clear, "n": a.n,
         })  # fmt: skip
     if not rows:
         raise GranvitError(f"{arguments.a}, {arguments.b}: no benchmark has predictions in both folders")
@@ -201,24 +203,17 @@ def _score_lines(scores: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _settings(arguments: argparse.Namespace) -> Any:
+def _asked(arguments: argparse.Namespace) -> tuple[Any, list[Benchmark], str]:
+    """The scale's settings, the benchmarks that are meant, and the folder of their files."""
     from granvit.config.loading import CONFIG_FILE, load_config
     from granvit.config.reading import read_yaml
-
-    return load_config(arguments.scale or read_yaml(CONFIG_FILE)["scale"])
-
-
-def _data(arguments: argparse.Namespace, settings: Any) -> str:
-    return arguments.data or settings.data.benchmarks
-
-
-def _benchmarks(arguments: argparse.Namespace) -> list[Benchmark]:
     from granvit.evaluation.benchmarks import find_benchmark, load_benchmarks
 
-    known = load_benchmarks()
-    if not arguments.benchmarks:
-        return known
-    return [find_benchmark(known, name) for name in arguments.benchmarks.split(",")]
+    settings = load_config(arguments.scale or read_yaml(CONFIG_FILE)["scale"])
+    benchmarks = load_benchmarks()
+    if arguments.benchmarks:
+        benchmarks = [find_benchmark(benchmarks, name) for name in arguments.benchmarks.split(",")]
+    return settings, benchmarks, arguments.data or settings.data.benchmarks
 
 
 def _judge(arguments: argparse.Namespace, settings: Any) -> Judge | None:

@@ -16,7 +16,8 @@ from typing import TextIO
 
 from granvit.errors import GranvitError
 from granvit.evaluation.asks import Ask
-from granvit.evaluation.benchmarks import Benchmark, Question
+from granvit.evaluation.benchmarks import Benchmark
+from granvit.evaluation.tsv_files import Question
 from granvit.files import write_text
 
 

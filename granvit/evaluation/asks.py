@@ -11,8 +11,9 @@ from typing import Any
 
 from granvit.config.base import Strict
 from granvit.errors import GranvitError
-from granvit.evaluation.benchmarks import Benchmark, Question, read_questions
+from granvit.evaluation.benchmarks import Benchmark, read_questions
 from granvit.evaluation.prompts import model_text
+from granvit.evaluation.tsv_files import Question
 
 
 @dataclass(frozen=True)
@@ -27,21 +28,21 @@ class Ask:
 
 
 class PredictionJob(Strict):
-    """One model's answers to some benchmarks: what a process is told in a file.
+    """One model's answers to some benchmarks; a JSON file can hold it.
 
     ``model_dir``: a finished run's model folder; ``data_dir``: the TSV files; ``out_dir``: for
     ``{slug}.jsonl``; ``shuffle_images``: show each question another image of its benchmark, so that what the
     model scores is chance level; ``log``: a file for progress.
     """
 
-    model_dir: str
+    model_dir: Path
     benchmarks: list[Benchmark]
-    data_dir: str
-    out_dir: str
+    data_dir: Path
+    out_dir: Path
     batch_size: int
     device: str
     shuffle_images: bool = False
-    log: str | None = None
+    log: Path | None = None
 
     def asks(self) -> dict[Path, list[Ask]]:
         """All questions by TSV file. Raises GranvitError as `collect_asks` does."""
@@ -94,9 +95,9 @@ def shard_of(ask: Ask, shards: int) -> int:
     return int(hashlib.sha256("".join(ask.images).encode()).hexdigest(), 16) % shards
 
 
-def fingerprints(model_dir: str | Path, asks: Iterable[Ask]) -> dict[str, str]:
+def fingerprints(model_dir: Path, asks: Iterable[Ask]) -> dict[str, str]:
     """Slug -> eight digits that stand for a model's files and for all that a benchmark asks of it."""
-    model_dir, model = Path(model_dir), hashlib.sha256()
+    model = hashlib.sha256()
     for path in sorted(path for path in model_dir.rglob("*") if path.is_file()):
         model.update(str(path.relative_to(model_dir)).encode())
         with open(path, "rb") as file:

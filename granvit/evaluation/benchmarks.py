@@ -13,20 +13,8 @@ from pydantic.dataclasses import dataclass
 from granvit.config.reading import Count, Filled, Row, read_table
 from granvit.errors import GranvitError
 from granvit.evaluation.prompts import FORMS
-from granvit.evaluation.tsv_files import Question, file_md5, read_images, read_rows
+from granvit.evaluation.tsv_files import Question, read_rows
 
-__all__ = [
-    "Benchmark",
-    "Question",
-    "file_md5",
-    "find_benchmark",
-    "load_benchmarks",
-    "read_images",
-    "read_questions",
-    "read_rows",
-    "select",
-    "slug",
-]
 
 def _split(cell: object) -> object:
     return tuple(filter(None, cell.split(","))) if isinstance(cell, str) else cell

@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,10 @@ from granvit.errors import GranvitError
 from granvit.evaluation.benchmarks import load_benchmarks
 from granvit.evaluation.prompts import build_messages
 from granvit.evaluation.rules import PARTS, RULES, Case, apply
-from granvit.evaluation.tsv_files import MISSING
+from granvit.evaluation.tsv_files import MISSING, named
 
 TOLERANCE = 1e-6
+AGREE, DISAGREE = "agree", "disagree"
 LARGEST_DEPARTED_SHARE = 0.05  # of a rule's cases: beyond it a departure is another rule
 
 
@@ -39,25 +40,6 @@ class Departure:
 # Every deliberate difference. There is none: the toolkit draws no letter at random without a judge, and its
 # other oddities are kept (docs/evaluation.md lists them), because a score is comparable only with them.
 DEPARTURES: tuple[Departure, ...] = ()
-
-
-@dataclass
-class Count:
-    """The cases of one rule by outcome."""
-
-    agree: int = 0
-    disagree: int = 0
-    departures: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def departed(self) -> int:
-        """Cases that differ on purpose."""
-        return self.departures.total()
-
-    @property
-    def departs_too_often(self) -> bool:
-        """Whether the departures are more than exceptions."""
-        return self.departed > LARGEST_DEPARTED_SHARE * (self.agree + self.disagree + self.departed)
 
 
 def read_cases(path: Path) -> Iterator[tuple[int, Case]]:
@@ -80,13 +62,14 @@ def read_cases(path: Path) -> Iterator[tuple[int, Case]]:
 
 
 def verdict(case: Case, forms: Mapping[str, str]) -> Any:
-    """What this project says of a case; ``forms``: prompt form of each TSV name (without suffix)."""
+    """What this project says of a case; ``forms``: prompt form of each TSV name (without suffix).
+
+    Raises GranvitError for a prompt of an unknown data set.
+    """
     if case["rule"] != "prompt":
         return apply(case["rule"], case)
     row = {key: value for key, value in case["tsv_row"].items() if not _is_missing(value)}
-    if str(row.get("split", "")).startswith("RefCOCO"):
-        row["index"] = f"{row['split']}_{row['index']}"
-    return build_messages(row, _form(case["dataset"], forms))
+    return build_messages({**row, "index": named(row)}, _form(case["dataset"], forms))
 
 
 def _is_missing(cell: Any) -> bool:
@@ -118,28 +101,26 @@ def agrees(said: Any, expected: Any) -> bool:
 
 def check(
     directory: Path, forms: Mapping[str, str], departures: Sequence[Departure] = DEPARTURES
-) -> tuple[dict[str, Count], list[str]]:
-    """Counts per rule, and one line per disagreement.
+) -> tuple[dict[str, Counter[str]], list[str]]:
+    """Cases of each rule by outcome (`AGREE`, `DISAGREE` or a departure's name), and one line per
+    disagreement.
 
     Raises GranvitError where there are no cases, a rule is not known, or a case lacks what its rule needs.
     """
-    counts: dict[str, Count] = {}
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
     complaints = []
     files = sorted(directory.glob("*.jsonl"))
     if not files:
         raise GranvitError(f"{directory}: no *.jsonl files of cases there")
     for path in files:
         for number, case in read_cases(path):
-            said = _said(f"{path}: line {number}", case, forms)
-            count = counts.setdefault(case["rule"], Count())
-            declared = [d.name for d in departures if d.rule == case["rule"] and d.holds(case)]
-            if agrees(said, case["expected"]):
-                count.agree += 1
-            elif declared:
-                count.departures[declared[0]] += 1
-            else:
-                count.disagree += 1
+            said, outcome = _said(f"{path}: line {number}", case, forms), AGREE
+            if not agrees(said, case["expected"]):
+                declared = [d.name for d in departures if d.rule == case["rule"] and d.holds(case)]
+                outcome = declared[0] if declared else DISAGREE
+            if outcome == DISAGREE:
                 complaints.append(_complaint(f"{path.name}: line {number}", case, said))
+            counts[case["rule"]][outcome] += 1
     return counts, complaints
 
 
@@ -174,27 +155,30 @@ def main(arguments: list[str]) -> int:
     return report(counts, complaints)
 
 
-def report(counts: Mapping[str, Count], complaints: Sequence[str]) -> int:
+def report(counts: Mapping[str, Counter[str]], complaints: Sequence[str]) -> int:
     """Print the disagreements, a line per rule and a last line of totals; return the exit status."""
     for complaint in complaints:
         print(complaint)
-    total = Count()
-    for rule, count in sorted(counts.items()):
-        print(_line(rule, count))
-        if count.departs_too_often:
+    departs = False
+    for rule, outcomes in sorted(counts.items()):
+        print(_line(rule, outcomes))
+        if _departed(outcomes).total() > LARGEST_DEPARTED_SHARE * outcomes.total():
+            departs = True
             print(f"{rule}: more than {LARGEST_DEPARTED_SHARE:.0%} of its cases are departures; fix the rule")
-        total.agree += count.agree
-        total.disagree += count.disagree
-        total.departures += count.departures
-    print(_line("total", total))
-    return int(total.disagree > 0 or any(count.departs_too_often for count in counts.values()))
+    print(_line("total", sum(counts.values(), Counter())))
+    return int(bool(complaints) or departs)
 
 
-def _line(name: str, count: Count) -> str:
-    names = ", ".join(f"{departure} {times}" for departure, times in sorted(count.departures.items()))
+def _departed(outcomes: Counter[str]) -> Counter[str]:
+    return outcomes - Counter({outcome: outcomes[outcome] for outcome in (AGREE, DISAGREE)})
+
+
+def _line(name: str, outcomes: Counter[str]) -> str:
+    departed = _departed(outcomes)
+    names = ", ".join(f"{departure} {times}" for departure, times in sorted(departed.items()))
     return (
-        f"{name:24s} {count.agree:4d} agree  {count.departed:4d} declared departures  "
-        f"{count.disagree:4d} disagree{f'  ({names})' if names else ''}"
+        f"{name:24s} {outcomes[AGREE]:4d} agree  {departed.total():4d} declared departures  "
+        f"{outcomes[DISAGREE]:4d} disagree{f'  ({names})' if names else ''}"
     )
 
 

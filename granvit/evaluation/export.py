@@ -14,7 +14,8 @@ from pathlib import Path
 
 from granvit.errors import GranvitError
 from granvit.evaluation.answer_files import join
-from granvit.evaluation.benchmarks import Benchmark, Question, read_rows, select
+from granvit.evaluation.benchmarks import Benchmark, select
+from granvit.evaluation.tsv_files import Question, read_rows
 from granvit.files import replacing
 
 PICTURES = "image"

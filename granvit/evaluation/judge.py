@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from granvit.config.judge import JudgeSettings
-from granvit.evaluation.benchmarks import Question
 from granvit.evaluation.scoring import choices
+from granvit.evaluation.tsv_files import Question
 from granvit.servers.endpoint import Endpoint, Unanswered, shown
 from granvit.servers.reply_cache import Cache
 

@@ -42,11 +42,11 @@ def predict(job: PredictionJob, shard: int = 0, shards: int = 1) -> None:
     own = [ask for ask in everything if shard_of(ask, shards) == shard]
     todo = {ask for ask in own if not files.has(ask)}
     done, alone = len(own) - len(todo), 0
-    label = f"predict {files.out_dir.parent.name} {files.out_dir.name}"
+    label = f"predict {job.out_dir.parent.name} {job.out_dir.name}"
     label += f" shard {shard}/{shards}" if shards > 1 else ""
     progress = Progress(len(own), label, "questions", job.log, start=done, quiet=shard > 0)
     if todo:
-        model = MLLM.load(Path(job.model_dir)).to(pick_device(job.device))
+        model = MLLM.load(job.model_dir).to(pick_device(job.device))
         with files:
             for path, questions in asks.items():
                 mine = [ask for ask in questions if ask in todo]

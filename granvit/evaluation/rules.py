@@ -16,11 +16,12 @@ from typing import Any
 
 from granvit.errors import GranvitError
 from granvit.evaluation import judge
-from granvit.evaluation.benchmarks import Benchmark, Question
+from granvit.evaluation.benchmarks import Benchmark
 from granvit.evaluation.judge import Asking
 from granvit.evaluation.prompts import options
 from granvit.evaluation.scoring import aggregates, choices, grounding, texts
 from granvit.evaluation.scoring.aggregates import Case, Scored, Verdict
+from granvit.evaluation.tsv_files import Question
 
 Answered = tuple[Question, str]
 _CORNERS = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2")

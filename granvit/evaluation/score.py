@@ -15,9 +15,10 @@ from granvit.config import steps
 from granvit.errors import GranvitError
 from granvit.evaluation import judge as judges
 from granvit.evaluation.answer_files import join
-from granvit.evaluation.benchmarks import Benchmark, Question, file_md5, read_questions
+from granvit.evaluation.benchmarks import Benchmark, read_questions
 from granvit.evaluation.judge import Judge, Verdicts
 from granvit.evaluation.rules import Case, Rule, Scored, Verdict, rule_of
+from granvit.evaluation.tsv_files import Question, file_md5
 from granvit.evaluation.uncertainty import bootstrap_interval
 from granvit.files import write_json
 

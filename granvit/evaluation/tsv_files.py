@@ -12,11 +12,11 @@ import csv
 import hashlib
 import itertools
 import sys
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from granvit.errors import GranvitError
 
@@ -66,7 +66,7 @@ def read_rows(path: Path) -> list[Question]:
     rows: list[tuple[dict[str, str], tuple[str, ...] | str]] = []  # with pictures, or whose they are
     for cells in _stream(path):
         image, raw = cells.pop("image", ""), cells["index"]
-        cells["index"] = _named(cells)
+        cells["index"] = named(cells)
         shown: tuple[str, ...] | str = image
         if not _refers(image):
             shown = tuple(map(_digest, _pictures(path, raw, image, cells)))
@@ -94,9 +94,9 @@ def _refers(image: str) -> bool:
     return 0 < len(image) <= LONGEST_REFERENCE
 
 
-def _named(cells: dict[str, str]) -> str:
+def named(cells: Mapping[str, Any]) -> str:
     """A row's index; the toolkit names RefCOCO's rows by split and index."""
-    split = cells.get("split", "")
+    split = str(cells.get("split", ""))
     return f"{split}_{cells['index']}" if split.startswith("RefCOCO") else cells["index"]
 
 

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,42 +15,24 @@ from granvit.errors import GranvitError
 from granvit.evaluation.benchmarks import Benchmark
 from granvit.evaluation.judge import Judge
 from granvit.evaluation.score import Say, score, write_score
-from granvit.files import write_text
+from granvit.files import write_json
 from granvit.reporting.tables import make_table
 
 TOLERANCE = 1e-9
 COMPARED = ("score", "n", "rule", "judge", "failed_extractions", "splits", "details")  # as first defined
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where the predictions of one run of a table are, and its score files."""
-
-    predictions: Path
-    scores: Path
-
-
 def scores_of_folder(
     folder: Path, benchmarks: Sequence[Benchmark], data_dir: str, judge: Judge | None, say: Say
 ) -> dict[str, dict[str, Any]]:
-    """benchmark -> score of every benchmark that the folder has predictions of."""
+    """benchmark -> score of every benchmark that the folder has predictions of.
+
+    Raises GranvitError where it has none, or they belong to other data.
+    """
     made = [b for b in benchmarks if (folder / f"{b.slug}.jsonl").is_file()]
     if not made:
         raise GranvitError(f"{folder}: no predictions there; expected files like MMStar.jsonl")
     return {b.name: score(folder / f"{b.slug}.jsonl", b, data_dir, judge, say) for b in made}
-
-
-def places_of_table(spec: TableSpec, results: Path, seed: int) -> tuple[dict[str, Place], dict[str, Place]]:
-    """recipe -> place of the runs that fill a table, and of those that fill its chance column."""
-    chance = [spec.layout.chance] if spec.layout.chance else []
-
-    def place(root: Path, recipe: str) -> Place:
-        return Place(root / "predictions" / recipe / f"seed{seed}", root / "scores" / recipe / f"seed{seed}")
-
-    return (
-        {recipe: place(results, recipe) for recipe in required_leaves(spec)},
-        {recipe: place(results / "chance", recipe) for recipe in chance},
-    )
 
 
 def recompute_table(
@@ -67,27 +48,27 @@ def recompute_table(
 ) -> tuple[str, list[str]]:
     """A table's CSV from predictions alone, and one line for each number on disk that is not the one found.
 
-    ``results``: the scale's folder. With ``write``, score files are written anew.
+    ``results``: the scale's folder. With ``write``, score files are written anew. Raises GranvitError where
+    predictions are missing or belong to other data.
     """
-    needed = set(required_benchmarks(spec))
-    wanted = [benchmark for benchmark in benchmarks if benchmark.name in needed]
-    runs, chances = places_of_table(spec, results, seed)
+    needed, chance = set(required_benchmarks(spec)), spec.layout.chance
+    runs = [("", recipe) for recipe in required_leaves(spec)] + ([("chance", chance)] if chance else [])
     differences: list[str] = []
     with TemporaryDirectory() as folder:
-        for benchmark in wanted:  # so that a benchmark's file is read once for all models
-            for root, places in (("scores", runs), ("chance", chances)):
-                for recipe, place in places.items():
-                    made = Path(folder, root, recipe, f"seed{seed}", f"{benchmark.slug}.json")
-                    predictions = place.predictions / f"{benchmark.slug}.jsonl"
-                    found = write_score(predictions, benchmark, data_dir, made, judge, say)
-                    on_disk = place.scores / f"{benchmark.slug}.json"
-                    differences += compare_scores(on_disk, found)
-                    if write:
-                        write_text(on_disk, made.read_text(encoding="utf-8"))
+        for benchmark in benchmarks:  # in this order a benchmark's file is read once for all models
+            for root, recipe in runs if benchmark.name in needed else ():
+                predictions = (
+                    results / root / "predictions" / recipe / f"seed{seed}" / f"{benchmark.slug}.jsonl"
+                )
+                score_file = Path(root, "scores", recipe, f"seed{seed}", f"{benchmark.slug}.json")
+                found = write_score(predictions, benchmark, data_dir, Path(folder, score_file), judge, say)
+                differences += compare_scores(results / score_file, found)
+                if write:
+                    write_json(results / score_file, found, sort_keys=False)
         out = Path(folder, "table.csv")
         make_table(
             spec, Path(folder, "scores"), scale, out, Path(folder, "table.md"),
-            chance_root=Path(folder, "chance") if chances else None, seed=seed, runs_root=results,
+            chance_root=Path(folder, "chance", "scores") if chance else None, seed=seed, runs_root=results,
         )  # fmt: skip
         return out.read_text(encoding="utf-8"), differences
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from granvit.errors import GranvitError
-from granvit.evaluation.benchmarks import Benchmark, Question
+from granvit.evaluation.benchmarks import Benchmark
 from granvit.evaluation.scoring.choices import infer_choice, multiple_choice, yes_or_no
+from granvit.evaluation.tsv_files import Question
 from granvit.evaluation.uncertainty import Point
 
 ROLLING = 1_000_000  # MMBench: rows whose index agrees modulo this are rollings of one question
@@ -168,19 +169,9 @@ def circular(rows: Sequence[Case]) -> int:
 
 
 def three_accuracies(benchmark: Benchmark, verdicts: Sequence[Verdict]) -> Scored:
-    """HallusionBench's mean of aAcc, fAcc and qAcc.
-
-    A point for each answer, figure and question: three parts of equal weight; sets are drawn as wholes.
-    """
-    details = hallusion([verdict.case for verdict in verdicts])
-    points, groups = [], defaultdict(list)
-    for verdict in verdicts:
-        row, hit = verdict.case, verdict.value
-        unit = f"{row['l2_category']}_{row['set_id']}"
-        points.append(Point(unit, "aAcc", hit))
-        groups[unit, "fAcc", row["figure_id"]].append(hit)
-        groups[unit, "qAcc", row["question_id"]].append(hit)
-    points += [Point(unit, part, float(all(hits))) for (unit, part, _), hits in groups.items()]
+    """HallusionBench's mean of aAcc, fAcc and qAcc: parts of equal weight. Sets are drawn as wholes."""
+    points = _hallusion_points([verdict.case for verdict in verdicts])
+    details = _percent_by_part(points)
     return Scored(_mean([*details.values()]), len(verdicts), points, {"details": details})
 
 
@@ -191,19 +182,24 @@ def hallusion(rows: Sequence[Case]) -> dict[str, float]:
     Rows: ``l2_category``, ``set_id``, ``figure_id``, ``question_id``, ``answer`` (``Yes`` or ``No``, in this
     spelling), ``prediction``.
     """
-    hits = [yes_or_no(row["prediction"]) == row["answer"] for row in rows]
-    return {
-        "aAcc": 100 * _mean(hits),
-        "fAcc": 100 * _all_right(rows, hits, ("l2_category", "set_id", "figure_id")),
-        "qAcc": 100 * _all_right(rows, hits, ("l2_category", "set_id", "question_id")),
-    }
+    return _percent_by_part(_hallusion_points(rows))
 
 
-def _all_right(rows: Sequence[Case], hits: Sequence[bool], keys: Sequence[str]) -> float:
-    groups: dict[tuple[str, ...], list[bool]] = defaultdict(list)
-    for row, hit in zip(rows, hits, strict=True):
-        groups[tuple(str(row[key]) for key in keys)].append(hit)
-    return _mean([all(group) for group in groups.values()])
+def _hallusion_points(rows: Sequence[Case]) -> list[Point]:
+    """A point for each answer, each figure and each question."""
+    groups: dict[tuple, list[bool]] = defaultdict(list)
+    for number, row in enumerate(rows):
+        hit = yes_or_no(row["prediction"]) == row["answer"]
+        for part, member in (("aAcc", number), ("fAcc", row["figure_id"]), ("qAcc", row["question_id"])):
+            groups[str(row["l2_category"]), str(row["set_id"]), part, str(member)].append(hit)
+    return [Point(f"{kind}_{name}", part, float(all(hits))) for (kind, name, part, _), hits in groups.items()]
+
+
+def _percent_by_part(points: Sequence[Point]) -> dict[str, float]:
+    parts: dict[str, list[float]] = defaultdict(list)
+    for point in points:
+        parts[point.part].append(point.value)
+    return {part: 100 * _mean(values) for part, values in parts.items()}
 
 
 def _mean(values: Sequence[float]) -> float:
