@@ -1,10 +1,11 @@
-"""Where a region is: the only file that moves a box.
+"""Where a region is: the frames that boxes stand in, and every way from one to another.
 
 Three frames exist. *Pixels of the original image* (what records, mixtures and benchmarks hold), *relative
 text* (what the language model reads and writes, Sec. 3: divided by the original image's width and height,
 never by the padded square), and *pixels of the canvas* (the padded square that the encoder sees; ROIAlign and
 crops work there). A box that is not moved along with the padding is the classic silent bug of this field, so
-every move goes through here. Boxes are ``[x1, y1, x2, y2]``.
+every such move goes through here; only the frames that other models invent for themselves (a captioner's, an
+answer of guessed scale) are read where those models are. Boxes are ``[x1, y1, x2, y2]``.
 """
 
 from __future__ import annotations
@@ -83,11 +84,42 @@ def to_canvas(box: Box, width: int, height: int, canvas: float) -> list[float]:
     return [(box[0] + dx) * scale, (box[1] + dy) * scale, (box[2] + dx) * scale, (box[3] + dy) * scale]
 
 
-def from_canvas(box: Box, width: int, height: int, canvas: float) -> list[float]:
-    """Inverse of ``to_canvas``."""
-    dx, dy, side = pad_offsets(width, height)
-    scale = side / canvas
-    return [box[0] * scale - dx, box[1] * scale - dy, box[2] * scale - dx, box[3] * scale - dy]
+def from_relative(box: Box, width: float, height: float) -> list[float]:
+    """A relative box (0-1) in pixels of a ``width`` x ``height`` image."""
+    return [box[0] * width, box[1] * height, box[2] * width, box[3] * height]
+
+
+def from_xywh(box: Box) -> list[float]:
+    """Corner, width and height (COCO's) -> two corners."""
+    return [box[0], box[1], box[0] + box[2], box[1] + box[3]]
+
+
+def to_xywh(box: Box) -> list[float]:
+    """Two corners -> corner, width and height (COCO's)."""
+    return [box[0], box[1], box[2] - box[0], box[3] - box[1]]
+
+
+def around(points: Sequence[float]) -> list[float]:
+    """The upright box around ``[x1, y1, x2, y2, x3, y3, ...]``."""
+    xs, ys = points[::2], points[1::2]
+    return [min(xs), min(ys), max(xs), max(ys)]
+
+
+def widen(box: Box, context: float) -> list[float]:
+    """The box with a margin of ``context`` times its sides around it."""
+    x1, y1, x2, y2 = box
+    dx, dy = context * (x2 - x1), context * (y2 - y1)
+    return [x1 - dx, y1 - dy, x2 + dx, y2 + dy]
+
+
+def shift(box: Box, left: float, top: float) -> list[float]:
+    """The same box seen from the point ``(left, top)``."""
+    return [box[0] - left, box[1] - top, box[2] - left, box[3] - top]
+
+
+def contains(outer: Box, inner: Box) -> bool:
+    """Whether no part of ``inner`` lies outside ``outer``."""
+    return outer[0] <= inner[0] and outer[1] <= inner[1] and inner[2] <= outer[2] and inner[3] <= outer[3]
 
 
 def exif_to_display(box: Box, width: int, height: int, orientation: int) -> list[float]:

@@ -1,4 +1,4 @@
-"""The accelerator seam: the only file that names npu, cuda or cpu."""
+"""The accelerator seam: the only file that asks which kind of device it is."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ def _available(kind: str) -> bool:
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """``auto`` takes the first of npu, cuda, cpu that is there; any other name is taken at its word or
-    refused."""
+    """``auto`` takes the first of npu, cuda, cpu that is there; any other name is taken at its word.
+
+    Raises GranvitError for an unknown name and for a device that is not there.
+    """
     if name == "auto":
         name = next(kind for kind in KINDS if _available(kind))
     kind = name.split(":")[0]
@@ -35,16 +37,21 @@ def pick_device(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
+def is_accelerator(device: torch.device) -> bool:
+    """Whether it is anything but the CPU."""
+    return device.type != "cpu"
+
+
 def describe_device(device: torch.device) -> str:
     """What the manifest records: ``cpu x86_64``, or the accelerator's own name."""
-    if device.type == "cpu":
+    if not is_accelerator(device):
         return f"cpu {platform.machine()}"
     return f"{device.type} {getattr(torch, device.type).get_device_name(device)}"
 
 
 def autocast(device: torch.device, precision: str):
     """Context for forward passes: bf16 autocast over fp32 weights (updates at 1e-5 vanish in bf16 ones),
-    or nothing."""
+    or nothing. Raises GranvitError for another precision than fp32 and bf16."""
     if precision == "fp32":
         return contextlib.nullcontext()
     if precision == "bf16":
@@ -55,7 +62,7 @@ def autocast(device: torch.device, precision: str):
 def rng_state(device: torch.device) -> dict[str, torch.Tensor]:
     """State of the random number generators that a run may use: the CPU's and its device's."""
     states = {"cpu": torch.get_rng_state()}
-    if device.type != "cpu":
+    if is_accelerator(device):
         states["device"] = getattr(torch, device.type).get_rng_state(device)
     return states
 
@@ -63,13 +70,18 @@ def rng_state(device: torch.device) -> dict[str, torch.Tensor]:
 def set_rng_state(device: torch.device, states: dict[str, torch.Tensor]) -> None:
     """Take over what ``rng_state`` gave."""
     torch.set_rng_state(states["cpu"])
-    if device.type != "cpu":
+    if is_accelerator(device):
         getattr(torch, device.type).set_rng_state(states["device"], device)
 
 
-def use_fused_optimizer(device: torch.device) -> bool:
+def has_fused_optimizer(device: torch.device) -> bool:
     """Whether torch's fused AdamW runs on this device."""
     return device.type in ("cpu", "cuda")
+
+
+def has_flex_attention(device: torch.device) -> bool:
+    """Whether torch compiles FlexAttention, forward and backward, for this device."""
+    return device.type == "cuda"
 
 
 def seed_everything(seed: int) -> None:

@@ -6,14 +6,20 @@ import pytest
 from PIL import Image, ImageOps
 
 from granvit.boxes import (
+    around,
     clip_box,
+    contains,
     exif_to_display,
     format_box,
-    from_canvas,
+    from_relative,
+    from_xywh,
     iou,
     pad_offsets,
     parse_box,
+    shift,
     to_canvas,
+    to_xywh,
+    widen,
 )
 
 
@@ -69,8 +75,10 @@ def test_box_text_may_be_surrounded_by_white_space():
 
 @pytest.mark.parametrize("size", [(640, 480), (480, 640), (512, 512), (333, 1000), (1001, 334)])
 def test_box_survives_the_way_to_the_canvas_and_back(size):
-    box = [10.5, 20.25, 300, 310.75]
-    assert from_canvas(to_canvas(box, *size, 512), *size, 512) == pytest.approx(box)
+    box, side = [10.5, 20.25, 300, 310.75], max(size)
+    left, top = (side - size[0]) // 2, (side - size[1]) // 2
+    on_the_square = [value * side / 512 for value in to_canvas(box, *size, 512)]
+    assert shift(on_the_square, left, top) == pytest.approx(box)
 
 
 @pytest.mark.parametrize("size", [(60, 41), (41, 60), (50, 50)])
@@ -103,3 +111,24 @@ def test_iou():
 
 def test_box_is_cut_at_the_image_border():
     assert clip_box([-5, 10, 700, 500], 640, 480) == [0, 10, 640, 480]
+
+
+def test_box_in_cocos_form_and_back():
+    assert from_xywh([10, 20, 30, 40]) == [10, 20, 40, 60]
+    assert to_xywh([10, 20, 40, 60]) == [10, 20, 30, 40]
+
+
+def test_relative_box_is_of_width_across_and_of_height_down():
+    assert from_relative([0.25, 0.5, 0.75, 1], 640, 480) == [160, 240, 480, 480]
+
+
+def test_margin_is_a_share_of_the_boxs_own_sides():
+    assert widen([10, 20, 30, 24], 0.5) == [0, 18, 40, 26]
+    assert widen([10, 20, 30, 24], 0) == [10, 20, 30, 24]
+
+
+def test_box_around_points_and_whether_one_lies_in_another():
+    assert around([3, 9, 1, 5, 4, 7, 2, 6]) == [1, 5, 4, 9]
+    assert contains([0, 0, 10, 10], [0, 2, 10, 8])
+    for outside in ([-1, 2, 5, 8], [1, -1, 5, 8], [1, 2, 11, 8], [1, 2, 5, 11]):
+        assert not contains([0, 0, 10, 10], outside)

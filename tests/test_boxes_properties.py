@@ -21,7 +21,6 @@ from granvit.boxes import (
     clip_box,
     exif_to_display,
     format_box,
-    from_canvas,
     pad_offsets,
     parse_box,
     to_canvas,
@@ -82,6 +81,13 @@ def test_text_of_a_box_read_back_is_the_same_text(image):
 @pytest.mark.parametrize("zero", [0.0, -0.0, -1e-12])
 def test_box_at_the_border_has_no_sign_in_its_text(zero):
     assert format_box([zero, zero, 5, 5], 10, 10) == "[0, 0, 0.5, 0.5]"
+
+
+def from_canvas(box, width: int, height: int, canvas: float) -> list[float]:
+    """Inverse of `to_canvas`."""
+    dx, dy, side = pad_offsets(width, height)
+    scale = side / canvas
+    return [box[0] * scale - dx, box[1] * scale - dy, box[2] * scale - dx, box[3] * scale - dy]
 
 
 @repeatable

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from granvit.boxes import from_relative
 from granvit.errors import GranvitError
 from granvit.evaluation import judge
 from granvit.evaluation.benchmarks import Benchmark
@@ -107,7 +108,7 @@ def _box_cases(benchmark: Benchmark, questions: Sequence[Question]) -> list[Case
     for question, box in zip(questions, boxes, strict=True):
         width, height = number(question, "width"), number(question, "height")
         if relative:
-            box = [value * side for value, side in zip(box, [width, height] * 2, strict=True)]
+            box = from_relative(box, width, height)
         cases.append({"answers": [box], "width": width, "height": height})
     return cases
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from granvit.boxes import area, to_xywh
 from granvit.errors import GranvitError
 from granvit.files import whole_folder
 from granvit.miniature.questions import pairs as questions
@@ -91,14 +92,13 @@ def _write_scenes(root: Path, count: int) -> None:
             }
         )
         for thing in scene.objects:
-            x1, y1, x2, y2 = thing.box
             annotations.append(
                 {
                     "id": len(annotations) + 1,
                     "image_id": image_id,
                     "category_id": SHAPES.index(thing.shape) + 1,
-                    "bbox": [x1, y1, x2 - x1, y2 - y1],
-                    "area": (x2 - x1) * (y2 - y1),
+                    "bbox": to_xywh(thing.box),
+                    "area": area(thing.box),
                     "iscrowd": 0,
                     "caption": thing.caption(),
                 }  # fmt: skip

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 
+from granvit.device import has_flex_attention
 from granvit.errors import GranvitError
 from granvit.models.packing import PackedBatch
 
@@ -17,9 +18,10 @@ KERNELS = {"sdpa": "sdpa", "flex": "flex_attention"}  # our name -> transformers
 
 
 def choose_attention(llm: nn.Module, name: str, device: torch.device) -> None:
-    """Let ``llm`` attend with ``name``: sdpa, flex, or auto (flex on CUDA, sdpa elsewhere)."""
+    """Let ``llm`` attend with ``name``: sdpa, flex, or auto (flex where the device has it, else sdpa). Raises
+    GranvitError for another name."""
     if name == "auto":
-        name = "flex" if device.type == "cuda" else "sdpa"
+        name = "flex" if has_flex_attention(device) else "sdpa"
     if name not in KERNELS:
         raise GranvitError(f"attention: {name!r} is unknown; expected auto or one of {', '.join(KERNELS)}")
     llm.set_attn_implementation(KERNELS[name])

@@ -12,6 +12,7 @@ import math
 
 import torch
 
+from granvit.boxes import contains, shift
 from granvit.errors import GranvitError
 
 SHUFFLE = 2  # cells a side that become one token
@@ -61,10 +62,9 @@ def locate_view(box: list[float], size: int, tiles: int) -> tuple[int, list[floa
     side = tile_side(tiles)
     if side < 2:
         return 0, box
-    x1, y1, x2, y2 = (side * value for value in box)
-    column = min(int((x1 + x2) / 2 // size), side - 1)
-    row = min(int((y1 + y2) / 2 // size), side - 1)
+    enlarged = [side * value for value in box]
+    column, row = (min(int((enlarged[i] + enlarged[i + 2]) / 2 // size), side - 1) for i in (0, 1))
     left, top = column * size, row * size
-    if x1 < left or y1 < top or x2 > left + size or y2 > top + size:
+    if not contains((left, top, left + size, top + size), enlarged):
         return 0, box
-    return 1 + row * side + column, [x1 - left, y1 - top, x2 - left, y2 - top]
+    return 1 + row * side + column, shift(enlarged, left, top)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch.utils.data import DataLoader
 
-from granvit.boxes import to_canvas
+from granvit.boxes import to_canvas, widen
 from granvit.data.records.images import UnreadableImage
 from granvit.errors import GranvitError
 from granvit.models.mllm import MLLM
@@ -187,9 +187,8 @@ class Batches:
             salt = f"{self.order.seed}/{self.order.epoch(step)}/{example.key}"
             chosen = choose_regions(example.boxes, self.distillation.regions_per_image, salt)
             for box in chosen:
-                canvas_box = to_canvas(
-                    widen(box, self.distillation.context), example.width, example.height, size
-                )
+                wide = widen(box, self.distillation.context)
+                canvas_box = to_canvas(wide, example.width, example.height, size)
                 view, view_box = locate_view(canvas_box, size, self.model.tiles)
                 boxes.append(view_box)
                 views.append(number * views_an_image + view)
@@ -246,13 +245,6 @@ def choose_regions(boxes: list[list[float]], count: int, salt: str) -> list[list
     if len(boxes) <= count:
         return boxes
     return sorted(boxes, key=lambda box: hashlib.sha256(f"{salt}/{box}".encode()).digest())[:count]
-
-
-def widen(box: list[float], context: float) -> list[float]:
-    """The box with a margin of ``context`` times its sides around it."""
-    x1, y1, x2, y2 = box
-    dx, dy = context * (x2 - x1), context * (y2 - y1)
-    return [x1 - dx, y1 - dy, x2 + dx, y2 + dy]
 
 
 def _hash_number(text: str) -> int:

@@ -19,7 +19,7 @@ from accelerate.utils import gather_object
 from torch import nn
 from transformers.integrations import unset_hf_deepspeed_config
 
-from granvit.device import pick_device
+from granvit.device import is_accelerator, pick_device
 
 ZERO = {"zero2": 2, "zero3": 3}
 SHARDED_STATE = "zero"  # a saved state's folder for what DeepSpeed writes
@@ -34,16 +34,17 @@ class Cluster:
 
     def __init__(self, device: str, sharding: str, recipe) -> None:
         chosen = pick_device(device)
+        on_cpu = not is_accelerator(chosen)
         several = int(os.environ.get("WORLD_SIZE", 1)) > 1
         self.zero = ZERO.get(sharding, 0) if several else 0
         if self.zero:
-            # Accelerate takes DeepSpeed on a CPU only where it is told the backend instead of `cpu`.
-            backend = [InitProcessGroupKwargs(backend="gloo")] if chosen.type == "cpu" else []
+            # Accelerate takes DeepSpeed on a CPU only where the backend is named instead of `cpu`.
+            backend = [InitProcessGroupKwargs(backend="gloo")] if on_cpu else []
             plugin = DeepSpeedPlugin(hf_ds_config=zero_config(self.zero, recipe, chosen))
             self.accelerator = Accelerator(deepspeed_plugin=plugin, kwargs_handlers=backend)
             unset_hf_deepspeed_config()  # weights are loaded whole, and checked, before they are shared out
         else:
-            self.accelerator = Accelerator(cpu=chosen.type == "cpu")
+            self.accelerator = Accelerator(cpu=on_cpu)
         self.rank, self.size = self.accelerator.process_index, self.accelerator.num_processes
         self.device = self.accelerator.device if several else chosen
         self.sharding = sharding if several else "one process"
@@ -90,7 +91,7 @@ def zero_config(stage: int, recipe, device: torch.device) -> dict:
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
         "gradient_clipping": recipe.max_grad_norm,
-        "zero_optimization": {"stage": stage, "overlap_comm": device.type != "cpu"},
+        "zero_optimization": {"stage": stage, "overlap_comm": is_accelerator(device)},
         "zero_allow_untested_optimizer": True,
         "torch_autocast": {"enabled": recipe.precision == "bf16", "dtype": "bfloat16"},
         "data_types": {"grad_accum_dtype": "fp32"},
@@ -115,15 +116,15 @@ class Engine:
     ) -> None:
         self.cluster, self.accelerator, self.max_grad_norm = cluster, cluster.accelerator, max_grad_norm
         self.parameters = parameters
-        # The model is on its device already; DeepSpeed does not take being told so.
+        # The model is on its device already; DeepSpeed refuses this argument.
         placement = {} if cluster.zero else {"device_placement": [False, False]}
         self.module, self.optimizer = self.accelerator.prepare(objective, optimizer, **placement)
 
     def accumulate(self, micro, totals, last: bool) -> dict[str, torch.Tensor]:
         """Forward and backward of one micro-batch; ranks exchange gradients at the ``last`` of a step only.
 
-        A loss that is no number gives gradients that are none, on whichever rank it is, so that all ranks
-        see it in the gradient norm and skip the step together.
+        A loss that is NaN or infinite gives gradients that are NaN, on whichever rank it is: all ranks see it
+        in the gradient norm and skip the step together.
         """
         waits = contextlib.nullcontext() if last else self.accelerator.no_sync(self.module)
         with waits:
@@ -138,7 +139,7 @@ class Engine:
         return metrics
 
     def step(self) -> float:
-        """Clip and step; returns the gradient norm. Nothing changes where that is no finite number."""
+        """Clip and step; returns the gradient norm. Nothing changes where that is NaN or infinite."""
         if self.cluster.zero:
             self.module.step()
             norm = float(self.module.get_global_grad_norm())

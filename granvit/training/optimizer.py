@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from granvit.device import use_fused_optimizer
+from granvit.device import has_fused_optimizer
 from granvit.models.mllm import MLLM
 
 
@@ -39,7 +39,7 @@ def make_optimizer(
         ):
             rate = getattr(recipe.learning_rate, part)
             groups.append({"params": chosen, "part": part, "lr": rate, "peak": rate, "weight_decay": decay})
-    fused = use_fused_optimizer(device)
+    fused = has_fused_optimizer(device)
     return torch.optim.AdamW(groups, fused=fused, foreach=not fused)
 
 

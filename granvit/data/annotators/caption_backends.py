@@ -185,10 +185,10 @@ class TransformersBackend:
         import torch
         from transformers import AutoModelForImageTextToText
 
-        from granvit.device import pick_device
+        from granvit.device import is_accelerator, pick_device
 
         device = pick_device(self.device_name)
-        dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+        dtype = torch.bfloat16 if is_accelerator(device) else torch.float32
         try:
             processor = load_processor(self.settings.model)
             model = AutoModelForImageTextToText.from_pretrained(self.settings.model, dtype=dtype)

@@ -16,6 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from granvit.boxes import area, to_xywh
 from granvit.data.mixtures.mixture import TASKS, Row, conversation_questions, region_questions
 from granvit.data.mixtures.prompts import caption2bbox_question
 from granvit.data.records.images import EXTENSIONS, open_image
@@ -201,13 +202,11 @@ def _write_coco(rows: Iterable[Row], folder: Path) -> int:
 
 
 def _annotation(region: Row) -> Row:
-    x1, y1, x2, y2 = region["box"]
-    width, height = x2 - x1, y2 - y1
     score = {} if region.get("score") is None else {"score": region["score"]}
     return {
         "category_id": 1,
-        "bbox": [x1, y1, width, height],
-        "area": width * height,
+        "bbox": to_xywh(region["box"]),
+        "area": area(region["box"]),
         "iscrowd": 0,
         "caption": region["text"],
     } | score

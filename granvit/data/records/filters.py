@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from granvit.boxes import Box
+from granvit.boxes import area as area_of
 from granvit.config.data import FilterRules
 from granvit.data.records.records import Record, read_records, write_records
 from granvit.errors import GranvitError
@@ -52,7 +53,7 @@ def _on_boxes(rules: FilterRules) -> list[Rule]:
     if aspect is not None:
         on.append(BoxRule("box_aspect", lambda b: _aspect_fits(b[2] - b[0], b[3] - b[1], aspect)))
     if area is not None:
-        on.append(BoxRule("box_area", lambda b: (b[2] - b[0]) * (b[3] - b[1]) > area))
+        on.append(BoxRule("box_area", lambda b: area_of(b) > area))
     return on
 
 

@@ -26,11 +26,8 @@ def to_pixels(numbers: Sequence[float], width: float, height: float) -> list[flo
     """Four numbers of a guessed scale -> a pixel box inside the image, corners in order."""
     largest = max(abs(number) for number in numbers)
     scale = 1.0 if largest <= LARGEST_RELATIVE else 1000.0 if largest <= LARGEST_THOUSANDTH else None
-    x1, y1, x2, y2 = numbers
-    if scale:
-        x1, y1, x2, y2 = x1 / scale * width, y1 / scale * height, x2 / scale * width, y2 / scale * height
-    x1, y1, x2, y2 = boxes.clip_box([x1, y1, x2, y2], width, height)
-    return [min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)]
+    box = boxes.from_relative([number / scale for number in numbers], width, height) if scale else numbers
+    return boxes.around(boxes.clip_box(box, width, height))
 
 
 def iou50(prediction: str, gold: Sequence[float], width: float, height: float) -> int:

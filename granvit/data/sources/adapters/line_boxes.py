@@ -6,10 +6,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from granvit.boxes import around
 from granvit.data.records.records import Region
 from granvit.data.sources.adapters.folder import below, image_files, walk
 from granvit.data.sources.adapters.json_stream import open_text
-from granvit.data.sources.adapters.values import Broken, box, corners, is_number, text
+from granvit.data.sources.adapters.values import Broken, box, is_number, text
 from granvit.data.sources.items import Place, RawItem, Reject
 from granvit.errors import GranvitError
 
@@ -72,4 +73,4 @@ def _region(line: str, numbers: int) -> Region:
         raise Broken("bad_box") from error
     if not all(map(is_number, values)):
         raise Broken("bad_box")
-    return Region(corners(values) if numbers == 8 else box(values), text(parts[numbers]) or "")
+    return Region(around(values) if numbers == 8 else box(values), text(parts[numbers]) or "")

@@ -6,6 +6,7 @@ import math
 import posixpath
 import re
 
+from granvit.boxes import from_xywh
 from granvit.data.records.records import Conversation
 from granvit.data.sources.items import Place
 
@@ -54,8 +55,7 @@ def box(value: object, form: str = "xyxy") -> list[float]:
     """
     if not isinstance(value, (list, tuple)) or len(value) != 4 or not all(is_number(v) for v in value):
         raise Broken("bad_box")
-    x1, y1, x2, y2 = value
-    found = [x1, y1, x2, y2] if form == "xyxy" else [x1, y1, x1 + x2, y1 + y2]
+    found = list(value) if form == "xyxy" else from_xywh(value)
     if not all(map(is_number, found)):  # a sum may lie beyond all floats where its parts do not
         raise Broken("bad_box")
     return found
@@ -66,12 +66,6 @@ def identifier(value: object) -> str | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return str(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else None
-
-
-def corners(points: list[float]) -> list[float]:
-    """The axis-aligned ``[x1, y1, x2, y2]`` around ``[x1, y1, x2, y2, x3, y3, ...]``."""
-    xs, ys = points[::2], points[1::2]
-    return [min(xs), min(ys), max(xs), max(ys)]
 
 
 def score(value: object) -> float | None:
