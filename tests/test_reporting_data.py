@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from data_report_world import natural_record, pack, page_record
 from data_worlds import read_csv
 
 from granvit.errors import GranvitError
-from granvit.reporting.data_tables import Counts, Source, count_indexes, make_table6, make_table7
+from granvit.reporting.data_tables import count_indexes, make_table6, make_table7
 
 REPORTED = "config/reported/gran29m_sources.csv"
-OWN = [Source("Photos", "natural", "UMG-41M"), Source("Pages", "ocr", "Text Images")]
+
+
+def frame_of(*sources):
+    return pd.DataFrame(sources, columns=["source", "data_type", "group"])
+
+
+def counts(**found):
+    return pd.DataFrame(found.values(), index=list(found), columns=["images", "regions"])
+
+
+OWN = frame_of(("Photos", "natural", "UMG-41M"), ("Pages", "ocr", "Text Images"))
 
 
 def paper():
@@ -50,12 +61,12 @@ def test_counts_are_those_of_reading_the_indexes_whole(tmp_path):
             regions + sum(len(row["regions"]) for row in rows),
         )
     found = count_indexes(indexes)
-    assert {name: (count.images, count.regions) for name, count in found.items()} == expected
-    assert found["Photos"] == Counts(5, 8) and found["Empty"] == Counts(0, 0)
+    assert {name: tuple(row) for name, row in found.iterrows()} == expected
+    assert tuple(found.loc["Photos"]) == (5, 8) and tuple(found.loc["Empty"]) == (0, 0)
 
 
 def test_table_6_has_the_papers_38_rows_in_its_order_and_leaves_absent_sources_empty(tmp_path):
-    rows, _ = table6(tmp_path, OWN, {"Photos": Counts(5, 8), "Pages": Counts(2, 9)})
+    rows, _ = table6(tmp_path, OWN, counts(Photos=(5, 8), Pages=(2, 9)))
     names = [row["source"] for row in rows if row["source"] in paper()]
     assert names == list(paper()) and len(names) == 38
     for row in rows:
@@ -68,7 +79,7 @@ def test_table_6_has_the_papers_38_rows_in_its_order_and_leaves_absent_sources_e
 
 
 def test_own_sources_stand_below_the_papers_and_totals_sum_what_is_there(tmp_path):
-    rows, _ = table6(tmp_path, OWN, {"Photos": Counts(5, 8), "Pages": Counts(2, 9)})
+    rows, _ = table6(tmp_path, OWN, counts(Photos=(5, 8), Pages=(2, 9)))
     by_name = {(row["data_type"], row["source"]): row for row in rows}
     photos = by_name["Natural", "Photos"]
     assert (photos["images"], photos["regions"], photos["reported_images"]) == ("5", "8", "")
@@ -80,14 +91,16 @@ def test_own_sources_stand_below_the_papers_and_totals_sum_what_is_there(tmp_pat
 
 
 def test_a_source_that_lost_all_its_images_counts_zero(tmp_path):
-    rows, _ = table6(tmp_path, OWN, {"Pages": Counts(2, 9)})
+    rows, _ = table6(tmp_path, OWN, counts(Pages=(2, 9)))
     assert next(row for row in rows if row["source"] == "Photos")["images"] == "0"
 
 
 def test_the_papers_own_sources_are_compared_and_so_are_totals_once_all_are_there(tmp_path):
     kinds = {"Natural": "natural", "OCR": "ocr"}
-    sources = [Source(name, kinds[row["data_type"]], "") for name, row in paper().items()]
-    found = {name: Counts(int(row["images"]) - 1, int(row["regions"]) + 2) for name, row in paper().items()}
+    sources = frame_of(*((name, kinds[row["data_type"]], "") for name, row in paper().items()))
+    found = counts(
+        **{name: (int(row["images"]) - 1, int(row["regions"]) + 2) for name, row in paper().items()}
+    )
     rows, _ = table6(tmp_path, sources, found, scale="paper")
     by_name = {(row["data_type"], row["source"]): row for row in rows}
     assert (by_name["OCR", "SROIE"]["images_difference"], by_name["OCR", "SROIE"]["regions_difference"]) == (
@@ -98,15 +111,15 @@ def test_the_papers_own_sources_are_compared_and_so_are_totals_once_all_are_ther
 
 
 def test_markdown_says_which_scale_and_that_its_numbers_say_nothing_about_the_papers(tmp_path):
-    text = table6(tmp_path, OWN, {})[1]
+    text = table6(tmp_path, OWN, counts())[1]
     assert "Scale: **mini**; 2 sources, 0 of them among the paper's 38." in text
     assert "say nothing about the paper's counts" in text
-    text = table6(tmp_path, [Source("SROIE", "ocr", "Invoice Receipt")], {}, "paper")[1]
+    text = table6(tmp_path, frame_of(("SROIE", "ocr", "Invoice Receipt")), counts(), "paper")[1]
     assert "1 source, 1 of them" in text and "say nothing" not in text
 
 
 def test_table_7_shows_the_gap_between_the_papers_two_tables(tmp_path):
-    rows, text = table7(tmp_path, OWN, {"Photos": Counts(5, 8), "Pages": Counts(2, 9)})
+    rows, text = table7(tmp_path, OWN, counts(Photos=(5, 8), Pages=(2, 9)))
     by_group = {row["group"]: row for row in rows if row["group"] != "TOTAL"}
     receipts = by_group["Invoice Receipt"]
     # POIE, SROIE and CORD exactly; 41K regions are 41,949 cut off
@@ -124,8 +137,8 @@ def test_table_7_shows_the_gap_between_the_papers_two_tables(tmp_path):
 
 
 def test_that_no_assignment_closes_the_gap_follows_from_the_papers_numbers(tmp_path):
-    text = table7(tmp_path, OWN, {})[1]
-    groups = {row["group"]: row for row in table7(tmp_path, OWN, {})[0] if row["data_type"] == "OCR"}
+    text = table7(tmp_path, OWN, counts())[1]
+    groups = {row["group"]: row for row in table7(tmp_path, OWN, counts())[0] if row["data_type"] == "OCR"}
     groups.pop("TOTAL")
     arxiv, docmatrix = paper()["Arxiv"], paper()["Docmatrix"]
     roomy = {name for name, row in groups.items() if int(row["reported_images"]) >= int(arxiv["images"])}
@@ -142,7 +155,7 @@ def test_a_source_of_the_paper_without_a_group_is_named(tmp_path):
     groups = assignment()
     del groups["CORD"]
     with pytest.raises(GranvitError, match=r"no group of Table 7 for CORD.*config/sources.tsv"):
-        table7(tmp_path, OWN, {}, groups)
+        table7(tmp_path, OWN, counts(), groups)
 
 
 def test_a_missing_or_foreign_index_is_named_with_what_to_do(tmp_path):
@@ -156,6 +169,6 @@ def test_a_missing_or_foreign_index_is_named_with_what_to_do(tmp_path):
 
 
 def test_equal_counts_give_equal_bytes(tmp_path):
-    found = {"Photos": Counts(5, 8)}
+    found = counts(Photos=(5, 8))
     first = table6(tmp_path, OWN, found), table7(tmp_path, OWN, found)
     assert (table6(tmp_path, OWN, found), table7(tmp_path, OWN, found)) == first

@@ -4,10 +4,12 @@ from _script import run
 
 
 def main(job, log):
-    from granvit.data.sources.table import read_sources
-    from granvit.reporting.data_tables import Source, count_indexes, make_table6, make_table7
+    import pandas as pd
 
-    sources = [Source(*row) for row in job.params.sources]
+    from granvit.data.sources.table import read_sources
+    from granvit.reporting.data_tables import count_indexes, make_table6, make_table7
+
+    sources = pd.DataFrame(job.params.sources, columns=["source", "data_type", "group"])
     found = count_indexes(job.input.indexes, log)
     out = (job.wildcards.scale, job.output.csv, job.output.md)
     if job.wildcards.table == "table6":
