@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from granvit.errors import GranvitError
-from granvit.reporting.figures import plt, save_figure
+from granvit.reporting.drawing import save_figure
 
 CURVES = {
     "heldout_rouge_l": ("Bbox2Caption (ROUGE-L)", "#1f4e5f"),
@@ -23,7 +24,8 @@ def heldout_curves(logs: Sequence[str | Path], out_png: str | Path, scale: str) 
     Raises GranvitError for a log that is missing or holds no such evaluation.
     """
     stages = [_read(Path(log)) for log in logs]
-    figure, axes = plt.subplots(figsize=(7.2, 4.2), layout="constrained")
+    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+    axes = figure.subplots()
     begin = 0
     for number, stage in enumerate(stages, 1):
         for column, (label, colour) in CURVES.items():
@@ -38,7 +40,7 @@ def heldout_curves(logs: Sequence[str | Path], out_png: str | Path, scale: str) 
     axes.set(xlabel="images seen", ylabel="held-out score (%)", ylim=(0, 100))
     axes.legend(frameon=False)
     axes.set_title(f"Both tasks in each stage ({scale} scale)", pad=22)
-    save_figure(figure, Path(out_png))
+    save_figure(figure, out_png)
 
 
 def _read(path: Path) -> pd.DataFrame:

@@ -1,11 +1,13 @@
-"""Reading score files: cells, and averages that are recomputed from the printed cells."""
+"""Score files as data frames: cells, and averages that are recomputed from the printed cells."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from granvit.config.tables import TablesFile
 from granvit.errors import GranvitError
@@ -15,10 +17,15 @@ AVERAGE = "Average"
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A result's JSON; its absence is an error that says how to make it."""
+    """A result's JSON. Raises GranvitError where it is missing, and says how to make it."""
     if not path.is_file():
         raise GranvitError(f"{path}: no such file, and a table needs it; make it with `snakemake {path}`")
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def printed_rows(tables: TablesFile) -> list[tuple[str, str]]:
+    """(capability, benchmark) of each row of Tables 1 and 8; each capability ends with its average."""
+    return [(group, name) for group, names in tables.capabilities.items() for name in (*names, AVERAGE)]
 
 
 class Scores:
@@ -36,7 +43,9 @@ class Scores:
         return self.files[path]
 
     def cell(self, recipe: str, name: str) -> float:
-        """A printed cell, rounded as it is printed: percent, OCRBench out of 1000."""
+        """A printed cell, rounded as it is printed: percent, OCRBench out of 1000. Raises GranvitError where
+        the benchmark's score lacks the split.
+        """
         cell = self.tables.benchmarks[name]
         content = self.file(recipe, cell.benchmark)
         if cell.split is None:
@@ -52,6 +61,20 @@ class Scores:
         """Mean of printed cells (OCRBench / 10), so that a reader gets the same from the table itself."""
         values = [self.cell(recipe, name) / self.tables.benchmarks[name].divide for name in names]
         return round(sum(values) / len(values), 2)
+
+    def by_benchmark(self, recipes: Mapping[str, str]) -> pd.DataFrame:
+        """The cells of Tables 1 and 8: rows as ``printed_rows`` has them, a column for each name in
+        ``recipes`` (name -> recipe).
+        """
+        rows = pd.MultiIndex.from_tuples(printed_rows(self.tables), names=["capability", "benchmark"])
+
+        def cell(recipe: str, capability: str, name: str) -> float:
+            if name == AVERAGE:
+                return self.mean(recipe, self.tables.capabilities[capability])
+            return self.cell(recipe, name)
+
+        columns = {name: [cell(recipe, *row) for row in rows] for name, recipe in recipes.items()}
+        return pd.DataFrame(columns, index=rows)
 
     def column(self, recipe: str, column: str) -> float:
         """A column of a table of runs: a single benchmark as it is printed, or the mean of several."""

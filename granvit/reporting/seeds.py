@@ -6,11 +6,12 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from granvit.config.tables import load_tables
-from granvit.files import write_csv, write_text
+from granvit.files import write_text
 from granvit.reporting import markdown
-from granvit.reporting.scores import AVERAGE, Scores
-from granvit.reporting.tables import printed_rows
+from granvit.reporting.scores import Scores
 
 
 def make_seeds(
@@ -25,27 +26,27 @@ def make_seeds(
     """Write mean and sample standard deviation over ``seeds`` per benchmark and capability, a pair of columns
     a recipe.
 
-    ``difference`` is the last recipe's mean minus the first's.
+    ``difference`` is the last recipe's mean minus the first's. Raises GranvitError naming a score file that
+    is missing and the command that makes it.
     """
     spec = load_tables(tables)["table1"]
     names = {recipe: name for name, recipe in spec.layout.models.items()}
-    by_seed = [Scores(scores_root, seed, spec.shared) for seed in seeds]
-    rows, shown = [], []
-    for capability, name, members in printed_rows(spec):
-        pairs = []
-        for recipe in recipes:
-            values = [s.mean(recipe, members) if name == AVERAGE else s.cell(recipe, name) for s in by_seed]
-            pairs.append((statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0))
-        difference = pairs[-1][0] - pairs[0][0]
-        numbers = [f"{number:.2f}" for pair in pairs for number in pair]
-        rows.append([capability, name, *numbers, f"{difference:.2f}", str(len(seeds)), scale])
-        shown.append(
-            [capability, name, *(f"{mean:.2f} ± {sd:.2f}" for mean, sd in pairs), f"{difference:+.2f}"]
-        )
-    header = [f"{names.get(recipe, recipe)} {what}" for recipe in recipes for what in ("mean", "sd")]
-    write_csv(out_csv, ["capability", "benchmark", *header, "difference", "seeds", "scale"], rows)
-    tag = markdown.scale_tag(scale)
-    models = [markdown.marked(names.get(recipe, recipe), tag) for recipe in recipes]
+    named = {names.get(recipe, recipe): recipe for recipe in recipes}
+    by_seed = {seed: Scores(scores_root, seed, spec.shared).by_benchmark(named) for seed in seeds}
+    rows = pd.concat(by_seed, names=["seed"]).groupby(level=["capability", "benchmark"], sort=False)
+    means = rows.agg(statistics.fmean)  # exact before it is rounded, unlike pandas' own
+    deviations = rows.std().fillna(0.0)
+    difference = means.iloc[:, -1] - means.iloc[:, 0]
+    pairs = {
+        f"{name} {what}": of[name] for name in named for what, of in (("mean", means), ("sd", deviations))
+    }
+    table = pd.DataFrame({**pairs, "difference": difference}).assign(seeds=len(seeds), scale=scale)
+    write_text(out_csv, table.to_csv(float_format="%.2f", lineterminator="\n"))
+    shown = []
+    for row in table.index:
+        cells = (f"{means.loc[row, name]:.2f} ± {deviations.loc[row, name]:.2f}" for name in named)
+        shown.append([*row, *cells, f"{difference[row]:+.2f}"])
+    models = [markdown.marked(name, markdown.scale_tag(scale)) for name in named]
     body = markdown.table(["Capability", "Benchmark", *models, "difference"], shown, left=2)
     note = f"Mean ± standard deviation over {len(seeds)} seeds ({', '.join(map(str, seeds))})."
     write_text(

@@ -7,9 +7,10 @@ column a benchmark or a mean of several).
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import pandas as pd
 
 from granvit.config.tables import (
     FORWARD_COLUMNS,
@@ -21,9 +22,9 @@ from granvit.config.tables import (
     required_leaves,
 )
 from granvit.errors import GranvitError
-from granvit.files import write_csv, write_text
+from granvit.files import write_text
 from granvit.reporting import markdown
-from granvit.reporting.scores import AVERAGE, Scores, read_json
+from granvit.reporting.scores import AVERAGE, Scores, printed_rows, read_json
 
 __all__ = [
     "load_tables",
@@ -58,12 +59,11 @@ def make_table(
     scores = Scores(scores_root, seed, table_spec.shared)
     runs = Path(runs_root) if runs_root else Path(scores_root).parent
     if table_spec.layout.layout == "benchmarks":
-        chance = (
-            Scores(chance_root, seed, table_spec.shared) if chance_root and table_spec.layout.chance else None
-        )
-        header, rows, body = _benchmark_rows(table_spec, scores, chance, scale)
+        asked = chance_root and table_spec.layout.chance
+        chance = Scores(chance_root, seed, table_spec.shared) if asked else None
+        numbers, body = _benchmark_table(table_spec, scores, chance, scale)
     else:
-        header, rows, body = _run_rows(table_spec, scores, runs, scale)
+        numbers, body = _run_table(table_spec, scores, runs, scale)
     parts = [
         f"# {table_spec.layout.caption}\n",
         markdown.SCALE_NOTES[scale] + " Best in bold, second best underlined.\n",
@@ -73,76 +73,61 @@ def make_table(
         "## How the answers were read\n",
         _reading_body(table_spec, scores),
     ]
-    write_csv(out_csv, [*header, "scale"], ([*row, scale] for row in rows))
+    write_text(out_csv, numbers.assign(scale=scale).to_csv(float_format="%.2f", lineterminator="\n"))
     write_text(out_md, "\n".join(parts))
 
 
-def printed_rows(spec: TableSpec) -> list[tuple[str, str, list[str]]]:
-    """(capability, printed name, benchmarks behind it) of each row of Tables 1 and 8."""
-    rows = []
-    for capability, names in spec.shared.capabilities.items():
-        rows += [(capability, name, [name]) for name in names]
-        rows.append((capability, AVERAGE, names))
-    return rows
-
-
-def _benchmark_rows(
+def _benchmark_table(
     spec: TableSpec, scores: Scores, chance: Scores | None, scale: str
-) -> tuple[list[str], list[list[str]], str]:
-    """CSV header and rows, and the Markdown, of a table with a row a benchmark."""
+) -> tuple[pd.DataFrame, str]:
+    """The numbers and the Markdown of a table with a row a benchmark."""
     models = spec.layout.models
-    rows, shown = [], []
-    for capability, name, members in printed_rows(spec):
-
-        def value(source: Scores, recipe: str, name: str = name, members: list[str] = members) -> float:
-            return source.mean(recipe, members) if name == AVERAGE else source.cell(recipe, name)
-
-        values = [value(scores, recipe) for recipe in models.values()]
-        rows.append([capability, name, *(f"{v:.2f}" for v in values)])
-        digits = (
-            2 if name == AVERAGE or spec.shared.benchmarks[name].divide == 1 else 0
-        )  # OCRBench is a count
-        cells = markdown.ranked([round(v, digits) for v in values], [f"{v:.{digits}f}" for v in values])
-        if chance:
-            cells.append(f"{value(chance, spec.layout.chance):.{digits}f}")
-        shown.append([capability, name, *cells])
+    numbers = scores.by_benchmark(models)
+    shown = []
+    for (capability, name), values in zip(numbers.index, numbers.to_numpy().tolist(), strict=True):
+        shown.append([capability, name, *_ranked(values, 2 if name == AVERAGE else _digits(spec, name))])
     tag = markdown.scale_tag(scale)
     header = ["Capability", "Benchmark", *(markdown.marked(model, tag) for model in models)]
-    body = markdown.table(header + (["chance"] if chance else []), shown, left=2)
-    if chance:
-        body += "\n*chance*: the same GranViT model, images shuffled: each question gets another image.\n"
-    return ["capability", "benchmark", *models], rows, body
+    if not chance:
+        return numbers, markdown.table(header, shown, left=2)
+    for row, value in zip(shown, chance.by_benchmark({"chance": spec.layout.chance})["chance"], strict=True):
+        row.append(f"{value:.{2 if row[1] == AVERAGE else _digits(spec, row[1])}f}")
+    body = markdown.table([*header, "chance"], shown, left=2)
+    note = "*chance*: the same GranViT model, images shuffled: each question gets another image."
+    return numbers, f"{body}\n{note}\n"
 
 
-def _run_rows(
-    spec: TableSpec, scores: Scores, runs: Path, scale: str
-) -> tuple[list[str], list[list[str]], str]:
-    """CSV header and rows, and the Markdown, of a table with a row a run."""
-    layout = spec.layout
-    texts = [[_run_cell(row, column, scores, runs) for column in layout.columns] for row in layout.rows]
-    shown = [list(row) for row in texts]
-    for at, column in enumerate(layout.columns):
-        if column in FORWARD_COLUMNS:
-            continue
-        digits = 0 if _is_count(spec, column) else 2
-        for group in _rank_groups(spec):
-            values = [round(float(texts[i][at]), digits) for i in group]
-            for i, text in zip(
-                group, markdown.ranked(values, [f"{v:.{digits}f}" for v in values]), strict=True
-            ):
-                shown[i][at] = text
-    labels = list(layout.rows[0].label)
-    tag = markdown.scale_tag(scale)
+def _run_table(spec: TableSpec, scores: Scores, runs: Path, scale: str) -> tuple[pd.DataFrame, str]:
+    """The numbers and the Markdown of a table with a row a run."""
+    layout, tag = spec.layout, markdown.scale_tag(scale)
+    labels = pd.DataFrame([row.label for row in layout.rows])
+    cells = {
+        column: [_run_cell(row, column, scores, runs) for row in layout.rows] for column in layout.columns
+    }
+    shown = pd.DataFrame(cells, dtype=object)
+    rivals = pd.Series([row.label.get(layout.rank_within or "", "") for row in layout.rows])
+    for column in shown.columns.difference(FORWARD_COLUMNS):
+        digits = _digits(spec, *spec.shared.columns[column])
+        for _, values in shown[column].groupby(rivals):
+            shown.loc[values.index, column] = _ranked(values.tolist(), digits)
+    marked = labels.map(lambda text: markdown.marked(text, tag)).join(shown)
     header = [markdown.marked(name, tag) for name in labels] + layout.columns
-    named = [[markdown.marked(text, tag) for text in row.label.values()] for row in layout.rows]
-    body = markdown.table(header, [a + b for a, b in zip(named, shown, strict=True)], left=len(labels))
-    rows = [[*row.label.values(), *cells] for row, cells in zip(layout.rows, texts, strict=True)]
-    return [*labels, *layout.columns], rows, body
+    body = markdown.table(header, marked.to_numpy().tolist(), left=labels.shape[1])
+    return pd.DataFrame(cells).set_index(pd.MultiIndex.from_frame(labels)), body
 
 
-def _run_cell(row: RunRow, column: str, scores: Scores, runs: Path) -> str:
+def _digits(spec: TableSpec, *names: str) -> int:
+    """Decimals of a benchmark, or of the mean of several; OCRBench is a count."""
+    return 0 if len(names) == 1 and spec.shared.benchmarks[names[0]].divide != 1 else 2
+
+
+def _ranked(values: Sequence[float], digits: int) -> list[str]:
+    return markdown.ranked([round(v, digits) for v in values], [f"{v:.{digits}f}" for v in values])
+
+
+def _run_cell(row: RunRow, column: str, scores: Scores, runs: Path) -> float | str:
     if column not in FORWARD_COLUMNS:
-        return f"{scores.column(row.recipe, column):.2f}"
+        return scores.column(row.recipe, column)
     manifest = runs / "stage2" / str(row.forward) / f"seed{scores.seed}" / "manifest.json"
     return engineering(read_json(manifest)["forward"][FORWARD_COLUMNS[column]])
 
@@ -155,19 +140,6 @@ def engineering(value: float) -> str:
     return f"{value:.0f}"
 
 
-def _is_count(spec: TableSpec, column: str) -> bool:
-    names = spec.shared.columns[column]
-    return len(names) == 1 and spec.shared.benchmarks[names[0]].divide != 1
-
-
-def _rank_groups(spec: TableSpec) -> list[list[int]]:
-    """Rows that are ranked against each other."""
-    groups: dict[str, list[int]] = {}
-    for i, row in enumerate(spec.layout.rows):
-        groups.setdefault(row.label.get(spec.layout.rank_within or "", ""), []).append(i)
-    return list(groups.values())
-
-
 def _read_reported(spec: TableSpec, path: Path) -> Reported:
     """A look-up of the paper's printed numbers: (LLM, model, group, benchmark) -> text, "-" where none is
     printed.
@@ -176,14 +148,12 @@ def _read_reported(spec: TableSpec, path: Path) -> Reported:
         raise GranvitError(
             f"{path}: the paper's numbers are missing; restore the file with `git checkout -- {path}`"
         )
-    with open(path, encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["table"] == spec.number]
-    spelling = spec.shared.spelling
+    printed = pd.read_csv(path, dtype=str, keep_default_na=False)
+    printed = printed[printed["table"] == spec.number].replace({"model": spec.shared.spelling})
     values = {}
-    for row in rows:
-        model = spelling.get(row["model"], row["model"])
-        for llm in (None, row["llm"]):
-            values[llm, model, row["group"], row["benchmark"]] = row["value"]
+    for row in printed.itertuples():
+        for llm in (None, row.llm):
+            values[llm, row.model, row.group, row.benchmark] = row.value
     return lambda llm, model, group, benchmark: values.get((llm, model, group, benchmark), "-")
 
 
@@ -194,7 +164,7 @@ def _reported_body(spec: TableSpec, path: Path) -> str:
         header = ["Capability", "Benchmark", *(markdown.marked(model, "reported") for model in layout.models)]
         rows = [
             [capability, name, *(reported(None, model, capability, name) for model in layout.models)]
-            for capability, name, _ in printed_rows(spec)
+            for capability, name in printed_rows(spec.shared)
         ]
         return markdown.table(header, rows, left=2)
     labels = list(layout.rows[0].label)
