@@ -82,6 +82,7 @@ def test_notes_about_a_source_are_no_reason_to_ingest_it_again(mini):
 
 def test_only_a_folder_that_a_rule_renders_is_an_input(mini, paper):
     assert data.rendered_folder(mini, "Scenes") == "results/mini/raw/Scenes"
+    assert len(paper.sources) > 30
     assert not any(data.rendered_folder(paper, source) for source in paper.sources)
 
 

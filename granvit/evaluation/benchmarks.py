@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 from granvit.config.reading import Count, Filled, Row, read_table
 from granvit.errors import GranvitError
 from granvit.evaluation.prompts import FORMS
-from granvit.evaluation.tsv_files import Question, read_rows
+from granvit.evaluation.tsv_files import Question, read_images, read_rows
 
 
 def _split(cell: object) -> object:
@@ -83,6 +83,18 @@ def read_questions(benchmark: Benchmark, data_dir: str | Path) -> list[Question]
 @lru_cache(maxsize=1)  # the largest file's rows fill memory once, not twenty times
 def _rows(path: Path, stamp: tuple[int, int] | None) -> list[Question]:
     return read_rows(path)
+
+
+def shown_images(data_dir: str | Path) -> Iterator[tuple[str, str, bytes]]:
+    """Every image of every benchmark once: the benchmark's name, the first question that shows the image, its
+    bytes. Raises GranvitError where a benchmark's file is missing."""
+    for benchmark in load_benchmarks():
+        shown: dict[str, str] = {}
+        for question in read_questions(benchmark, data_dir):
+            for digest in question.images:
+                shown.setdefault(digest, question.index)
+        for digest, data in read_images(Path(data_dir) / benchmark.tsv, shown):
+            yield benchmark.name, shown[digest], data
 
 
 def select(benchmark: Benchmark, questions: Sequence[Question]) -> list[Question]:
