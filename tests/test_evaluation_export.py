@@ -48,10 +48,12 @@ def test_every_data_set_becomes_one_file_with_the_toolkits_name(world):
 
 
 def test_an_exported_file_holds_the_rows_without_images_and_the_answers_as_given(world):
+    assert len(BENCHMARKS) == 20
     for benchmark in BENCHMARKS:
         rows = {row["index"]: row for row in read(world.exported / f"tiny_{Path(benchmark.tsv).stem}.tsv")}
         lines = (world.answers / f"{benchmark.slug}.jsonl").read_text().split("\n")
         said = {row["index"]: row["prediction"] for row in map(json.loads, filter(None, lines))}
+        assert said.keys() <= rows.keys() and said
         for question in read_questions(benchmark, world.data):
             row = rows[question.index]
             assert row["prediction"] == said[question.index] and "image" not in row

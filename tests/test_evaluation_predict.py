@@ -198,11 +198,11 @@ def test_shuffled_images_are_never_a_questions_own(toy, tmp_path):
 
 def test_image_marks_are_kept_only_where_they_name_one_of_several_images(tmp_path):
     def text(question, images):
-        return model_text({"index": "1", "question": question, "image_path": images}, "interleaved_choice")
+        return model_text({"index": "1", "question": question}, "interleaved_choice", images)
 
-    assert text("In <image 1>?", "1.png") == "Question: In ?\n"
-    assert text("<image 1><image 2>Which?", "['1.png', '2.png']") == "Question: Which?\n"
-    assert text("Is <image 2> red?", "['1.png', '2.png']") == "Question: Is <image 2> red?\n"
+    assert text("In <image 1>?", 1) == "Question: In ?\n"
+    assert text("<image 1><image 2>Which?", 2) == "Question: Which?\n"
+    assert text("Is <image 2> red?", 2) == "Question: Is <image 2> red?\n"
     pair = f"['{base64_picture('red')}', '{base64_picture('blue')}']"
     write_tsv(tmp_path / "Toy.tsv", [{"index": 1, "image": pair, "question": "Is <image 2> red?"}])
     ((ask,),) = collect_asks([toy_benchmark(prompt="interleaved_choice")], tmp_path).values()

@@ -68,6 +68,7 @@ def test_the_official_file_is_known_by_its_first_digits(tmp_path, digits, offici
 def test_every_official_md5_is_whole():
     with open(ROOT / "config" / "benchmarks.tsv", newline="") as file:
         sums = {row["tsv"]: row["md5"] for row in csv.DictReader(file, delimiter="\t")}
+    assert len(sums) == 18  # RefCOCO's three views share a file
     assert all(len(md5) == 32 and set(md5) <= set("0123456789abcdef") for md5 in sums.values())
 
 
@@ -145,6 +146,7 @@ def test_questions_on_one_image_are_drawn_together(tmp_path):
 
 def test_every_key_that_a_table_reads_is_there(world):
     data, folder = world
+    assert len(BENCHMARKS) == 20
     for benchmark in BENCHMARKS:
         found = score(folder / f"{benchmark.slug}.jsonl", benchmark, data)
         assert {"score", "n", "rule", "judge", "failed_extractions", "official_data"} <= set(found)

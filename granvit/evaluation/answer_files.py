@@ -3,7 +3,7 @@
 Each process appends to its own ``{slug}.{fingerprint}.{shard}-{shards}.partial``. What any of these files
 holds is never asked again, however many processes the next attempt has; the fingerprint covers model and
 questions, so answers of another checkpoint are never taken over. ``merge`` writes ``{slug}.jsonl``, in the
-order of the questions, so that the file does not tell who answered what, or when.
+order of the questions, so that the file does not depend on who answered what, or when.
 """
 
 from __future__ import annotations

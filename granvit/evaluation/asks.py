@@ -64,19 +64,10 @@ def collect_asks(
         other = shuffled(path, questions) if shuffle_images else {}
         for question in questions:
             images = tuple(other.get(digest, digest) for digest in question.images)
-            text = model_text(_with_image_names(question), benchmark.prompt)
+            text = model_text(question.cells, benchmark.prompt, len(images))
             ask = Ask(benchmark.slug, question.index, text, images, benchmark.max_new_tokens)
             asks.setdefault(path, []).append(ask)
     return asks
-
-
-def _with_image_names(question: Question) -> dict[str, str]:
-    """The row with as many image names as it shows images, since prompts count them by their names; the
-    toolkit numbers those of a list that has none."""
-    row = {"index": question.index, **question.cells}
-    if len(question.images) > 1 and "image_path" not in row:
-        row["image_path"] = repr([f"{question.index}_{i}.png" for i in range(len(question.images))])
-    return row
 
 
 def shuffled(path: Path, questions: Sequence[Question]) -> dict[str, str]:

@@ -55,7 +55,7 @@ def load_benchmarks(path: str | Path = "config/benchmarks.tsv") -> list[Benchmar
 
 
 def find_benchmark(benchmarks: Sequence[Benchmark], name: str) -> Benchmark:
-    """The benchmark of that name or slug."""
+    """The benchmark of that name or slug. Raises GranvitError where there is none."""
     for benchmark in benchmarks:
         if name in (benchmark.name, benchmark.slug):
             return benchmark

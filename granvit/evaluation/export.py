@@ -50,16 +50,11 @@ def export_vlmevalkit(
                 f"{predictions}: {absent.slug}.jsonl is missing, and {tsv} holds {absent.name} too; predict "
                 "it first"
             )
-        written.append(out_dir_file(out_dir, model, tsv))
+        written.append(Path(out_dir) / f"{model}_{Path(tsv).stem}.tsv")
         _write_rows(written[-1], data_dir / tsv, *_answered_rows(predictions, members, data_dir / tsv))
     if not written:
         raise GranvitError(f"{predictions}: no predictions there; expected files like MMStar.jsonl")
     return written
-
-
-def out_dir_file(out_dir: str | Path, model: str, tsv: str) -> Path:
-    """The toolkit's name for a model's predictions of a data set."""
-    return Path(out_dir) / f"{model}_{Path(tsv).stem}.tsv"
 
 
 def _answered_rows(

@@ -84,7 +84,8 @@ def _members(cell: Any) -> list[str]:
 def build_messages(row: Row, form: str) -> list[Message]:
     """The prompt as a list of ``{"type": "image" | "text", "value": ...}``.
 
-    Images come first; in the interleaved form (MMMU) each stands where ``<image N>`` names it.
+    Images come first; in the interleaved form (MMMU) each stands where ``<image N>`` names it. Raises
+    GranvitError where it names one that the row lacks.
     """
     text, images = FORMS[form](row), image_names(row)
     if form != "interleaved_choice" or not _IMAGE_MARK.search(text):
@@ -111,10 +112,10 @@ def _text(text: str) -> Message:
     return {"type": "text", "value": text}
 
 
-def model_text(row: Row, form: str) -> str:
-    """The text for a model that sees all images before it: marks at its head and a lone image's mark go.
+def model_text(row: Row, form: str, images: int = 1) -> str:
+    """The text for a model that sees all ``images`` before it: marks at its head and a lone image's mark go.
 
     Marks of several images inside a sentence stay, as the images' names.
     """
     text = _LEADING_MARKS.sub("", FORMS[form](row))
-    return _IMAGE_MARK.sub("", text) if len(image_names(row)) == 1 else text
+    return _IMAGE_MARK.sub("", text) if images == 1 else text

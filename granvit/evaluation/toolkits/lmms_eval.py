@@ -56,11 +56,11 @@ class GranViT(lmms):
         return [answers[number] for number in range(len(asked))]
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
-        """Not offered: the benchmarks here are answered in words."""
+        """Not offered (raises GranvitError): the benchmarks here are answered in words."""
         raise GranvitError("lmms-eval: granvit answers in words only; choose a task with generate_until")
 
     def generate_until_multi_round(self, requests: Sequence[Any]) -> list[str]:
-        """Not offered."""
+        """Not offered (raises GranvitError)."""
         raise GranvitError("lmms-eval: granvit answers one question at a time; choose a task of one round")
 
 

@@ -48,8 +48,7 @@ class GranViT(BaseModel):
         cells = {key: str(value) for key, value in dict(line).items() if _is_there(key, value)}
         paths = self.dump_image(line, dataset)
         paths = [paths] if isinstance(paths, str) else list(paths)
-        cells["image_path"] = str(paths) if len(paths) > 1 else paths[0]
-        text = model_text(cells, self.benchmarks[dataset].prompt)
+        text = model_text(cells, self.benchmarks[dataset].prompt, len(paths))
         images = [{"type": "image", "value": path} for path in paths]
         return [*images, {"type": "text", "value": text}]
 
@@ -58,9 +57,8 @@ class GranViT(BaseModel):
         images = [Image.open(part["value"]) for part in message if part["type"] == "image"]
         text = "\n".join(part["value"] for part in message if part["type"] == "text")
         known = self.benchmarks.get(str(dataset))
-        return self.answerer.answer([images], [text], known.max_new_tokens if known else DEFAULT_NEW_TOKENS)[
-            0
-        ]
+        length = known.max_new_tokens if known else DEFAULT_NEW_TOKENS
+        return self.answerer.answer([images], [text], length)[0]
 
 
 def _is_there(key: str, value: Any) -> bool:
