@@ -23,7 +23,7 @@ def train(seconds: float, threads: int) -> float:
     import torch
 
     from granvit.config.loading import load_config
-    from granvit.miniature.questions.pairs import qa_for_scene
+    from granvit.miniature.questions.pairs import instruction_qa
     from granvit.miniature.world.scenes import make_scene, render_scene
     from granvit.models.encoders import load_encoder
     from granvit.models.llms import load_llm, load_tokenizer
@@ -41,7 +41,7 @@ def train(seconds: float, threads: int) -> float:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
     scenes = [make_scene("bench", index) for index in range(IMAGES)]
     pixels = [model.preprocess(render_scene(scene)) for scene in scenes]
-    segments = [[model.chat.segment(q, a) for q, a in qa_for_scene(scene, 0)] for scene in scenes]
+    segments = [[model.chat.segment(q, a) for q, a in instruction_qa(scene, 0)] for scene in scenes]
 
     def step(number: int) -> None:
         rows = [(number * BATCH + i) % IMAGES for i in range(BATCH)]

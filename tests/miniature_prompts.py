@@ -7,7 +7,7 @@ from functools import cache
 
 from granvit.miniature.questions import pairs as questions
 from granvit.miniature.questions import templates
-from granvit.miniature.questions.variants import make_crop, make_diagram
+from granvit.miniature.questions.variants import make_subject
 from granvit.miniature.world import words
 from granvit.miniature.world.documents import make_document
 from granvit.miniature.world.scenes import make_scene
@@ -23,12 +23,9 @@ def documents(count: int = 20) -> list:
 
 @cache
 def all_pairs() -> list[tuple[str, str]]:
-    pairs = [pair for scene in scenes() for pair in questions.qa_for_scene(scene, 0)]
-    pairs += [pair for document in documents() for pair in questions.qa_for_document(document, 0)]
-    for index in range(20):
-        pairs += questions.qa_for_diagram(make_diagram("instruct", index), 0)
-        pairs += questions.qa_for_crop(make_crop("instruct", index), 0)
-    return pairs
+    labelled = [make_subject(kind, "instruct", index) for index in range(20) for kind in ("diagram", "crop")]
+    images = [*scenes(), *documents(), *labelled]
+    return [pair for image in images for pair in questions.instruction_qa(image, 0)]
 
 
 def vocabulary() -> set[str]:
@@ -74,5 +71,5 @@ def vocabulary() -> set[str]:
 
 def leftover_words(prompt: str) -> set[str]:
     """The words of a prompt that are in no constant chunk (longest first) and not in the vocabulary."""
-    pattern = "|".join(re.escape(chunk) for chunk in sorted(questions.TEMPLATE_CHUNKS, key=len, reverse=True))
+    pattern = "|".join(re.escape(chunk) for chunk in sorted(templates.TEMPLATE_CHUNKS, key=len, reverse=True))
     return set(re.findall(r"[A-Za-z]+", re.sub(pattern, " ", prompt))) - vocabulary() - set("ABCD")

@@ -45,13 +45,13 @@ def plain(asked: Asked) -> str:
 
 def test_same_image_and_seed_give_the_same_questions():
     scene, document = make_scene("instruct", 3), make_document("instruct", 3, "receipt")
-    assert questions.qa_for_scene(scene, 0) == questions.qa_for_scene(scene, 0)
-    assert questions.qa_for_scene(scene, 0) != questions.qa_for_scene(scene, 1)
-    assert questions.qa_for_document(document, 0) == questions.qa_for_document(document, 0)
+    assert questions.instruction_qa(scene, 0) == questions.instruction_qa(scene, 0)
+    assert questions.instruction_qa(scene, 0) != questions.instruction_qa(scene, 1)
+    assert questions.instruction_qa(document, 0) == questions.instruction_qa(document, 0)
 
 
 def test_half_of_what_a_scene_is_asked_is_about_boxes():
-    pairs = [pair for scene in scenes() for pair in questions.qa_for_scene(scene, 0)]
+    pairs = [pair for scene in scenes() for pair in questions.instruction_qa(scene, 0)]
     boxes = [a for q, a in pairs if parse_box(a) or "bounding box coordinates" in q]
     assert 0.4 < len(boxes) / len(pairs) < 0.6
 
@@ -177,14 +177,14 @@ def test_every_prompt_is_made_of_known_chunks_and_words():
 
 def test_chunks_occur_in_training_prompts():
     prompts = "\0".join(question for question, _ in all_pairs()) + templates.SCENE_TEMPLATES["image"]
-    assert [chunk for chunk in questions.TEMPLATE_CHUNKS if chunk not in prompts] == []
+    assert [chunk for chunk in templates.TEMPLATE_CHUNKS if chunk not in prompts] == []
 
 
 def test_boxes_of_lines_are_those_on_the_page():
     located = Counter()
     for document in documents():
         texts = {box_text(line.box): line.text for line in document.lines if line.box}
-        for question, answer in questions.continued_qa_for_document(document, 0):
+        for question, answer in questions.continued_qa(document, 0):
             if parse_box(answer):
                 assert question.endswith(texts[answer])
                 located[document.kind] += 1

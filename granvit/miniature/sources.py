@@ -12,16 +12,14 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from PIL import Image
-
 from granvit.boxes import area, to_xywh
 from granvit.errors import GranvitError
 from granvit.files import whole_folder
 from granvit.miniature.questions import pairs as questions
-from granvit.miniature.questions.variants import make_crop, make_diagram, render_crop, render_diagram
-from granvit.miniature.world.documents import Document, make_document, render_document
+from granvit.miniature.questions.variants import Subject, make_subject, render
+from granvit.miniature.world.documents import make_document
 from granvit.miniature.world.rendering import CANVAS
-from granvit.miniature.world.scenes import Scene, make_scene, render_scene
+from granvit.miniature.world.scenes import make_scene
 from granvit.miniature.world.words import SHAPES
 
 JPEG_QUALITY = 90
@@ -29,23 +27,12 @@ SEED = 0  # of the questions; images have their own
 
 # An instruction source repeats these, one an image: half scenes, then documents, diagrams and crops.
 _SCENES_AND_DOCUMENTS = (
-    "scene",
-    "text",
-    "scene",
-    "chart",
-    "scene",
-    "receipt",
-    "scene",
-    "table",
-    "scene",
-    "rich",
-)
+    "scene", "text", "scene", "chart", "scene", "receipt", "scene", "table", "scene", "rich",
+)  # fmt: skip
 _INSTRUCTION_CYCLE = (
     "scene", "text", "scene", "chart", "scene", "receipt", "scene", "diagram", "scene", "rich",
     "scene", "crop", "scene", "table", "scene", "text", "scene", "diagram", "rich", "crop",
 )  # fmt: skip
-
-Pairs = list[tuple[str, str]]
 
 
 def render_source(name: str, count: int, out_dir: str | Path) -> None:
@@ -65,10 +52,10 @@ def render_source(name: str, count: int, out_dir: str | Path) -> None:
         shutil.rmtree(out_dir, ignore_errors=True)
 
 
-def _save(image: Image.Image, root: Path, key: str) -> str:
-    """The image as JPEG; returns its file name."""
-    image.save(root / "images" / f"{key}.jpg", quality=JPEG_QUALITY)
-    return f"{key}.jpg"
+def _save(subject: Subject, root: Path) -> str:
+    """Draw an image as JPEG; returns its file name."""
+    render(subject).save(root / "images" / f"{subject.key}.jpg", quality=JPEG_QUALITY)
+    return f"{subject.key}.jpg"
 
 
 def _write_json(path: Path, value: object) -> None:
@@ -80,17 +67,10 @@ def _write_scenes(root: Path, count: int) -> None:
     images, annotations = [], []
     for index in range(count):
         scene = make_scene("pretrain", index)
-        file_name = _save(render_scene(scene), root, scene.key)
+        file_name = _save(scene, root)
         image_id = index + 1
-        images.append(
-            {
-                "id": image_id,
-                "file_name": file_name,
-                "width": CANVAS,
-                "height": CANVAS,
-                "caption": scene.caption(),
-            }
-        )
+        size = {"width": CANVAS, "height": CANVAS}
+        images.append({"id": image_id, "file_name": file_name, **size, "caption": scene.caption()})
         for thing in scene.objects:
             annotations.append(
                 {
@@ -117,58 +97,27 @@ def _documents_writer(*kinds: str) -> Callable[[Path, int], None]:
         truth = {}
         for index in range(count):
             document = make_document("pretrain", index, kinds[index % len(kinds)])
-            file_name = _save(render_document(document), root, document.key)
-            truth[file_name] = [{"text": line.text, "box": line.box} for line in document.lines]
+            truth[_save(document, root)] = [{"text": line.text, "box": line.box} for line in document.lines]
         _write_json(root / "truth.json", truth)
 
     return write
 
 
-def _image_and_questions(
-    namespace: str,
-    kind: str,
-    index: int,
-    ask_scene: Callable[[Scene], Pairs],
-    ask_document: Callable[[Document], Pairs],
-) -> tuple[str, Image.Image, Pairs]:
-    """Key, pixels and question-answer pairs of one image of a conversational source."""
-    if kind == "scene":
-        scene = make_scene(namespace, index)
-        return scene.key, render_scene(scene), ask_scene(scene)
-    if kind == "diagram":
-        diagram = make_diagram(namespace, index)
-        return diagram.key, render_diagram(diagram), questions.qa_for_diagram(diagram, SEED)
-    if kind == "crop":
-        crop = make_crop(namespace, index)
-        return crop.key, render_crop(crop), questions.qa_for_crop(crop, SEED)
-    document = make_document(namespace, index, kind)
-    return document.key, render_document(document), ask_document(document)
-
-
 def _conversations_writer(
-    namespace: str,
-    cycle: tuple[str, ...],
-    ask_scene: Callable[[Scene], Pairs],
-    ask_document: Callable[[Document], Pairs],
+    namespace: str, cycle: tuple[str, ...], ask: Callable[[Subject, int], list[questions.QA]]
 ) -> Callable[[Path, int], None]:
     def write(root: Path, count: int) -> None:
         """LLaVA's format: all questions of an image as the turns of one conversation."""
         entries = []
         for index in range(count):
-            kind = cycle[index % len(cycle)]
-            key, image, pairs = _image_and_questions(namespace, kind, index, ask_scene, ask_document)
-            turns = []
-            for number, (question, answer) in enumerate(pairs):
+            subject, turns = make_subject(cycle[index % len(cycle)], namespace, index), []
+            for number, (question, answer) in enumerate(ask(subject, SEED)):
                 turns.append({"from": "human", "value": question if number else f"<image>\n{question}"})
                 turns.append({"from": "gpt", "value": answer})
-            entries.append({"id": key, "image": _save(image, root, key), "conversations": turns})
+            entries.append({"id": subject.key, "image": _save(subject, root), "conversations": turns})
         _write_json(root / "conversations.json", entries)
 
     return write
-
-
-def _caption_only(image: Scene | Document) -> Pairs:
-    return [questions.caption_qa(image)]
 
 
 _WRITERS: dict[str, Callable[[Path, int], None]] = {
@@ -177,17 +126,9 @@ _WRITERS: dict[str, Callable[[Path, int], None]] = {
     "ChartsTables": _documents_writer("chart", "table"),
     "Receipts": _documents_writer("receipt"),
     "RichText": _documents_writer("rich"),
-    "Captions": _conversations_writer("projector", _SCENES_AND_DOCUMENTS, _caption_only, _caption_only),
-    "Instructions": _conversations_writer(
-        "instruct",
-        _INSTRUCTION_CYCLE,
-        lambda scene: questions.qa_for_scene(scene, SEED),
-        lambda document: questions.qa_for_document(document, SEED),
+    "Captions": _conversations_writer(
+        "projector", _SCENES_AND_DOCUMENTS, lambda subject, seed: [questions.caption_qa(subject)]
     ),
-    "Continued": _conversations_writer(
-        "continued",
-        _SCENES_AND_DOCUMENTS,
-        lambda scene: questions.continued_qa_for_scene(scene, SEED),
-        lambda document: questions.continued_qa_for_document(document, SEED),
-    ),
+    "Instructions": _conversations_writer("instruct", _INSTRUCTION_CYCLE, questions.instruction_qa),
+    "Continued": _conversations_writer("continued", _SCENES_AND_DOCUMENTS, questions.continued_qa),
 }

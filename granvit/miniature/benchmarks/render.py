@@ -2,7 +2,7 @@
 
 Images are of the ``benchmark`` namespace, which shares no content with training. Benchmarks that one table
 describes are below; those with a structure of their own (pairs, sets, rollings, splits) are in
-`benchmarks_special`.
+`special`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from granvit.errors import GranvitError
-from granvit.miniature.benchmarks import special as benchmarks_special
+from granvit.miniature.benchmarks import special
 from granvit.miniature.benchmarks.rows import Families, Letters, items, option_cells, write_tsv
 from granvit.miniature.questions.templates import LETTERS
 
@@ -184,5 +184,5 @@ def write_benchmarks(out_dir: str | Path, questions: int) -> None:
     for name in SHORT_BENCHMARKS:
         columns = [c if name != "ChartQA_TEST" or c != "category" else "split" for c in _SHORT_COLUMNS]
         write_tsv(out_dir / f"{name}.tsv", columns, _short_rows(name, questions))
-    for name, (columns, rows) in benchmarks_special.BENCHMARKS.items():
+    for name, (columns, rows) in special.BENCHMARKS.items():
         write_tsv(out_dir / f"{name}.tsv", columns, rows(questions))

@@ -10,12 +10,11 @@ import base64
 import csv
 import io
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from granvit.files import replacing
 from granvit.miniature.questions.asking import Asked, lettered_options
@@ -23,17 +22,16 @@ from granvit.miniature.questions.documents import DOCUMENT_FAMILIES
 from granvit.miniature.questions.scenes import SCENE_FAMILIES
 from granvit.miniature.questions.templates import LETTERS
 from granvit.miniature.questions.variants import (
+    Diagram,
+    Subject,
     crop_questions,
     diagram_questions,
-    make_crop,
-    make_diagram,
-    render_crop,
-    render_diagram,
+    make_subject,
+    render,
 )
-from granvit.miniature.world.documents import make_document, render_document
+from granvit.miniature.world.documents import Document
 from granvit.miniature.world.rendering import content_hash, rng_for
-from granvit.miniature.world.scenes import make_scene, render_scene
-from granvit.miniature.world.words import DOCUMENT_KINDS
+from granvit.miniature.world.scenes import Scene
 
 JPEG_QUALITY = 90
 NAMESPACE = "benchmark"
@@ -46,15 +44,15 @@ Families = dict[str, dict[str, str]]
 class Picture:
     """One benchmark image, drawn when first wanted; ``row``: index of the row that holds it."""
 
-    def __init__(self, render: Callable[[], Image.Image]):
-        self._render = render
+    def __init__(self, subject: Subject):
+        self._subject = subject
         self._text: str | None = None
         self.row: object = None
 
     def base64(self) -> str:
         if self._text is None:
             buffer = io.BytesIO()
-            self._render().save(buffer, "JPEG", quality=JPEG_QUALITY)
+            render(self._subject).save(buffer, "JPEG", quality=JPEG_QUALITY)
             self._text = base64.b64encode(buffer.getvalue()).decode("ascii")
         return self._text
 
@@ -82,28 +80,15 @@ def first_index(benchmark: str) -> int:
     return content_hash("images of", benchmark) % 1_000_000 * _IMAGES_EACH
 
 
-Ask = Callable[[str, np.random.Generator], list[Asked]]
-
-
-def _subject(kind: str, index: int) -> tuple[Picture, Ask]:
-    """Image ``index`` of a kind, and what can be asked about it by family."""
-    if kind == "scene":
-        scene = make_scene(NAMESPACE, index)
-        picture = Picture(lambda: render_scene(scene))
-        return picture, lambda family, rng: SCENE_FAMILIES[family](scene.objects, rng)
-    if kind in DOCUMENT_KINDS:
-        document = make_document(NAMESPACE, index, kind)
-        picture = Picture(lambda: render_document(document))
-        return picture, lambda family, rng: DOCUMENT_FAMILIES[family](document, rng)
-    if kind == "diagram":
-        diagram = make_diagram(NAMESPACE, index)
-        picture = Picture(lambda: render_diagram(diagram))
-        return picture, lambda family, rng: [a for a in diagram_questions(diagram, rng) if a.family == family]
-    crop = make_crop(NAMESPACE, index)
-    picture = Picture(lambda: render_crop(crop))
-    return picture, lambda family, rng: [
-        asked for asked in crop_questions(crop, rng) if f"{crop.kind} {asked.family}" == family
-    ]
+def _ask(subject: Subject, family: str, rng: np.random.Generator) -> list[Asked]:
+    """What can be asked about an image in one family of questions; a crop's begin with its kind."""
+    if isinstance(subject, Scene):
+        return SCENE_FAMILIES[family](subject.objects, rng)
+    if isinstance(subject, Document):
+        return DOCUMENT_FAMILIES[family](subject, rng)
+    if isinstance(subject, Diagram):
+        return [asked for asked in diagram_questions(subject, rng) if asked.family == family]
+    return [asked for asked in crop_questions(subject, rng) if f"{subject.kind} {asked.family}" == family]
 
 
 class Evenly:
@@ -130,10 +115,13 @@ def items(
     evenly, start, made, number = Evenly(), first_index(benchmark), 0, 0
     while made < count:
         kind = kinds[number % len(kinds)]
-        picture, ask = _subject(kind, start + number)
+        subject = make_subject(kind, NAMESPACE, start + number)
+        picture = Picture(subject)
         rng = rng_for("benchmark questions", benchmark, number)
         offers = [
-            (category, asked) for family, category in families[kind].items() for asked in ask(family, rng)
+            (category, asked)
+            for family, category in families[kind].items()
+            for asked in _ask(subject, family, rng)
         ]
         offers = [offers[int(i)] for i in rng.permutation(len(offers))]
         for _ in range(min(per_image, count - made)):

@@ -24,9 +24,9 @@ from granvit.miniature.questions.asking import Asked, pick
 from granvit.miniature.questions.scenes import VALUES, expression, name, value_of
 from granvit.miniature.questions.templates import DOCUMENT_TEMPLATES, LETTERS, SCENE_TEMPLATES
 from granvit.miniature.questions.variants import twin_document, twin_scene
-from granvit.miniature.world.documents import make_document, render_document
+from granvit.miniature.world.documents import make_document
 from granvit.miniature.world.rendering import CANVAS, rng_for
-from granvit.miniature.world.scenes import Scene, SceneObject, make_scene, render_scene
+from granvit.miniature.world.scenes import Scene, SceneObject, make_scene
 
 Rows = Iterator[dict[str, object]]
 
@@ -85,7 +85,7 @@ def _referents(group: str, questions: int) -> Iterator[tuple[Picture, Scene, Sce
     faces, start, made = _REFCOCO_GROUPS[group][1], first_index(f"RefCOCO {group}"), 0
     for number in count():
         scene = make_scene(NAMESPACE, start + number)
-        picture = Picture(lambda scene=scene: render_scene(scene))
+        picture = Picture(scene)
         left = list(scene.objects)
         for _ in range(2):
             fitting = [thing for thing in left if (thing.shape == "face") == faces[made % len(faces)]]
@@ -144,7 +144,7 @@ def mmvp_rows(questions: int) -> Rows:
         for offset, (image, answer) in enumerate(((scene, letter), (twin, "B" if letter == "A" else "A"))):
             index = 2 * number + offset
             yield {
-                "index": index, "image": Picture(lambda image=image: render_scene(image)).cell(index),
+                "index": index, "image": Picture(image).cell(index),
                 "question": SCENE_TEMPLATES[attribute].format(thing=text), **option_cells(options),
                 "answer": answer,
             }  # fmt: skip
@@ -153,7 +153,7 @@ def mmvp_rows(questions: int) -> Rows:
 def _figure_sets() -> Iterator[tuple[str, list[Picture], list[str]]]:
     """Endless sets: kind, two figures, two questions, each of which is true of its own figure only."""
     for scene, twin, _, text, old, new in _twins("HallusionBench", ("colour", "texture")):
-        pictures = [Picture(lambda image=image: render_scene(image)) for image in (scene, twin)]
+        pictures = [Picture(image) for image in (scene, twin)]
         texts = [SCENE_TEMPLATES["attribute"].format(thing=text, value=value) for value in (old, new)]
         yield "figure", pictures, texts
 
@@ -163,7 +163,7 @@ def _document_sets(kind: str) -> Iterator[tuple[str, list[Picture], list[str]]]:
         document = make_document(NAMESPACE, index, kind)
         twin = twin_document(document)
         if twin is not None:
-            pictures = [Picture(lambda image=image: render_document(image)) for image in (document, twin)]
+            pictures = [Picture(image) for image in (document, twin)]
             low, high = sorted(document.entries[:2], key=lambda entry: entry.value)
             pairs = ((high.label, low.label), (low.label, high.label))
             yield kind, pictures, [DOCUMENT_TEMPLATES["higher"].format(thing=a, other=b) for a, b in pairs]
@@ -233,7 +233,7 @@ def _two_image_cells(index: int, letters: Letters) -> dict[str, object]:
         things = [f"{o.colour} {o.shape}" for o in scenes[place].objects if (o.colour, o.shape) not in absent]
         if things:
             break
-    images = [Picture(lambda scene=scene: render_scene(scene)).base64() for scene in scenes]
+    images = [Picture(scene).base64() for scene in scenes]
     return {
         "image": repr(images), "image_path": repr([f"{index}_1.jpg", f"{index}_2.jpg"]),
         "question": f"<image 1><image 2>{SCENE_TEMPLATES['image'].format(thing=things[0])}",

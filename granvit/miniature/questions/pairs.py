@@ -19,17 +19,10 @@ from granvit.data.mixtures.prompts import (
 from granvit.miniature.questions.asking import Asked, in_a_form, pick, pick_balanced
 from granvit.miniature.questions.documents import DOCUMENT_FAMILIES, random_line
 from granvit.miniature.questions.scenes import EXPRESSION_KINDS, SCENE_FAMILIES, box_text, expression
-from granvit.miniature.questions.templates import TEMPLATE_CHUNKS
-from granvit.miniature.questions.variants import Crop, Diagram, crop_questions, diagram_questions
+from granvit.miniature.questions.variants import Crop, Diagram, Subject, crop_questions, diagram_questions
 from granvit.miniature.world.documents import Document
 from granvit.miniature.world.rendering import rng_for
 from granvit.miniature.world.scenes import Scene
-
-__all__ = [
-    "TEMPLATE_CHUNKS", "caption_qa", "continued_qa_for_document", "continued_qa_for_scene", "qa_for_crop",
-    "qa_for_diagram",
-    "qa_for_document", "qa_for_scene",
-]  # fmt: skip
 
 QA = tuple[str, str]
 
@@ -50,74 +43,54 @@ def caption_qa(image: Scene | Document) -> QA:
     return GLOBAL_CAPTION_QUESTION, image.caption()
 
 
-def qa_for_scene(scene: Scene, seed: int) -> list[QA]:
-    """Six questions (seven with a caption, one scene in four) about a scene: three are about boxes."""
-    rng = rng_for("questions", scene.key, seed)
-    pairs = [caption_qa(scene)] if rng.random() < 0.25 else []
-    kinds = [EXPRESSION_KINDS[int(i)] for i in rng.permutation(len(EXPRESSION_KINDS))]
-    pairs += [
-        _describe_box(scene, rng) if rng.random() < 0.2 else _locate(scene, kind, rng) for kind in kinds
-    ]
-    return pairs + [
-        in_a_form(asked, rng) for asked in _families(SCENE_FAMILIES, _SCENE_WEIGHTS, scene.objects, rng, 3)
-    ]
+def instruction_qa(subject: Subject, seed: int) -> list[QA]:
+    """What the instruction data asks of an image.
+
+    A scene: six questions (seven with a caption, one in four), three about boxes. A document: four to six, at
+    most one about the box of a line, the rest reading. A diagram: up to four about its labels. A crop: what
+    the line says, and its number if it has one.
+    """
+    rng = rng_for("questions", subject.key, seed)
+    if isinstance(subject, Diagram):
+        picked = (pick_balanced(diagram_questions(subject, rng), rng) for _ in range(4))
+        return _distinct(in_a_form(asked, rng) for asked in picked)
+    if isinstance(subject, Crop):
+        return [in_a_form(asked, rng) for asked in crop_questions(subject, rng)]
+    pairs = [caption_qa(subject)] if rng.random() < 0.25 else []
+    if isinstance(subject, Document):
+        return pairs + _line_boxes(subject, rng, 1) + _plain(subject, rng, 4)
+    for i in rng.permutation(len(EXPRESSION_KINDS)):
+        describes = rng.random() < 0.2
+        pairs.append(_describe_box(subject, rng) if describes else _locate(subject, EXPRESSION_KINDS[i], rng))
+    return pairs + _plain(subject, rng, 3)
 
 
-def qa_for_document(document: Document, seed: int) -> list[QA]:
-    """Four to six questions about a document: at most one about the box of a line, the rest reading."""
-    rng = rng_for("questions", document.key, seed)
-    pairs = [caption_qa(document)] if rng.random() < 0.25 else []
-    pairs += _line_boxes(document, rng, 1)
-    return pairs + [
-        in_a_form(asked, rng) for asked in _families(DOCUMENT_FAMILIES, _DOCUMENT_WEIGHTS, document, rng, 4)
-    ]
+def continued_qa(subject: Scene | Document, seed: int) -> list[QA]:
+    """Continued pretraining (Sec. A.8): the caption, two boxes to describe (of a document: two lines by box),
+    two plain questions.
+    """
+    rng = rng_for("continued", subject.key, seed)
+    if isinstance(subject, Scene):
+        regions, plain = [_describe_box(subject, rng) for _ in range(2)], _plain(subject, rng, 2)
+    else:
+        plain, regions = _plain(subject, rng, 2), _line_boxes(subject, rng, 2)
+    return _distinct([caption_qa(subject), *regions, *plain])
 
 
-def qa_for_diagram(diagram: Diagram, seed: int) -> list[QA]:
-    """Four questions about the labels of a diagram."""
-    rng = rng_for("questions", diagram.key, seed)
-    return _distinct(in_a_form(pick_balanced(diagram_questions(diagram, rng), rng), rng) for _ in range(4))
-
-
-def qa_for_crop(crop: Crop, seed: int) -> list[QA]:
-    """What a cropped line says, and its number if it has one: one or two questions."""
-    rng = rng_for("questions", crop.key, seed)
-    return [in_a_form(asked, rng) for asked in crop_questions(crop, rng)]
-
-
-def continued_qa_for_scene(scene: Scene, seed: int) -> list[QA]:
-    """Continued pretraining (Sec. A.8): the caption, two boxes to describe and two plain questions."""
-    rng = rng_for("continued", scene.key, seed)
-    regions = [_describe_box(scene, rng) for _ in range(2)]
-    plain = [
-        in_a_form(asked, rng) for asked in _families(SCENE_FAMILIES, _SCENE_WEIGHTS, scene.objects, rng, 2)
-    ]
-    return _distinct([caption_qa(scene), *regions, *plain])
-
-
-def continued_qa_for_document(document: Document, seed: int) -> list[QA]:
-    """Continued pretraining on a document: the transcription, two lines by box, two plain questions."""
-    rng = rng_for("continued", document.key, seed)
-    plain = [
-        in_a_form(asked, rng) for asked in _families(DOCUMENT_FAMILIES, _DOCUMENT_WEIGHTS, document, rng, 2)
-    ]
-    return _distinct([caption_qa(document), *_line_boxes(document, rng, 2), *plain])
-
-
-def _families(
-    families: dict, weights: dict[str, float], image: object, rng: np.random.Generator, count: int
-) -> list[Asked]:
-    """``count`` questions of different families, or as many as the image offers."""
+def _plain(subject: Scene | Document, rng: np.random.Generator, count: int) -> list[QA]:
+    """``count`` questions of different families, each in a form, or as many as the image offers."""
+    scene = isinstance(subject, Scene)
+    families, weights = (SCENE_FAMILIES, _SCENE_WEIGHTS) if scene else (DOCUMENT_FAMILIES, _DOCUMENT_WEIGHTS)
     names = list(families)
     shares = np.array([weights[name] for name in names], dtype=float)
     chosen: list[Asked] = []
     for i in rng.choice(len(names), size=len(names), replace=False, p=shares / shares.sum()):
-        offered = families[names[int(i)]](image, rng)
+        offered = families[names[int(i)]](subject.objects if scene else subject, rng)
         if offered:
             chosen.append(pick_balanced(offered, rng))
         if len(chosen) == count:
             break
-    return chosen
+    return [in_a_form(asked, rng) for asked in chosen]
 
 
 def _locate(scene: Scene, kind: str, rng: np.random.Generator) -> QA:

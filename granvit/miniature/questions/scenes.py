@@ -243,14 +243,8 @@ def magnet_questions(objects: Objects, rng: np.random.Generator) -> list[Asked]:
 
 def kind_questions(objects: Objects, rng: np.random.Generator) -> list[Asked]:
     """That the image is a photo and no document."""
-    return [
-        among(
-            "kind",
-            templates.DOCUMENT_TEMPLATES["kind"],
-            "photo",
-            ["photo", *templates.DOCUMENT_NOUNS.values()],
-        )
-    ]
+    kinds = ["photo", *templates.DOCUMENT_NOUNS.values()]
+    return [among("kind", templates.DOCUMENT_TEMPLATES["kind"], "photo", kinds)]
 
 
 def _attribute(asked_for: str) -> Callable[[Objects, np.random.Generator], list[Asked]]:

@@ -62,7 +62,7 @@ DOCUMENT_TEMPLATES = {
     "number": "what is the number in the image?",
 }
 DOCUMENT_NOUNS = {"text": "page", "chart": "chart", "table": "table", "receipt": "receipt", "rich": "sign"}
-# What an object description is made of besides attribute words; see `questions_scenes.describe`.
+# What an object description is made of besides attribute words; see `scenes.describe`.
 DESCRIPTIONS = ("{thing} at the {place}", "{thing} with label {label}")
 # The longer sentences of RefCOCOg.
 SENTENCES = {

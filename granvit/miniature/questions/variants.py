@@ -118,6 +118,21 @@ def crop_questions(crop: Crop, rng: np.random.Generator) -> list[Asked]:
     return questions
 
 
+Subject = Scene | Document | Diagram | Crop
+
+
+def make_subject(kind: str, namespace: str, index: int) -> Subject:
+    """Image ``index`` of ``namespace``: a ``scene``, a ``diagram``, a ``crop`` or a document of ``kind``."""
+    makers = {"scene": make_scene, "diagram": make_diagram, "crop": make_crop}
+    return makers[kind](namespace, index) if kind in makers else make_document(namespace, index, kind)
+
+
+def render(subject: Subject) -> Image.Image:
+    """The picture of a scene, a document, a diagram or a crop; the same bytes for the same one."""
+    draw = {Scene: render_scene, Document: render_document, Diagram: render_diagram, Crop: render_crop}
+    return draw[type(subject)](subject)
+
+
 def twin_scene(scene: Scene, thing: SceneObject, attribute: str, value: str) -> Scene | None:
     """The same picture but for one attribute of one object; None where that twin may not be a benchmark
     image.

@@ -14,11 +14,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from granvit.miniature.questions.pairs import qa_for_document, qa_for_scene
+from granvit.miniature.questions.pairs import instruction_qa
 from granvit.miniature.standins import data as standin_data
 from granvit.miniature.standins import encoders as standin_encoders
 from granvit.miniature.standins.objectives import WIDTH
-from granvit.miniature.world.scenes import Scene
 from granvit.models.llms import load_llm, load_tokenizer
 from granvit.models.mllm import token_losses
 from granvit.models.packing import ChatFormat, pack
@@ -31,8 +30,7 @@ QUESTIONS = 4  # an image and step
 
 
 def _ask(index: int, rng: np.random.Generator) -> list[tuple[str, str]]:
-    truth = standin_data.make_truth(index)
-    pairs = (qa_for_scene if isinstance(truth, Scene) else qa_for_document)(truth, int(rng.integers(2**31)))
+    pairs = instruction_qa(standin_data.make_truth(index), int(rng.integers(2**31)))
     return [pairs[i] for i in rng.permutation(len(pairs))[:QUESTIONS]]
 
 
@@ -47,28 +45,21 @@ def pretrain_sailvit(
     spec = SimpleNamespace(path=str(llm_dir))
     llm, chat = load_llm(spec), ChatFormat(load_tokenizer(spec))
     projector = Projector(WIDTH, llm.config.hidden_size)
-    norm = standin_encoders.NORMS["SAILViT"]
-    mean, std = (torch.tensor(norm[key]).view(1, 3, 1, 1) for key in ("image_mean", "image_std"))
     pool = standin_data.image_pool(pool_path, standin_encoders.POOL)
     model = nn.ModuleList([tower.train(), projector, llm.train()])
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.01)
     rng, label = np.random.default_rng(seed), "stand-in SAILViT, alignment"
     progress = Progress(steps, label, "images", log, per_step=standin_encoders.BATCH)
     for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = LEARNING_RATE * standin_encoders.schedule(step, steps)
         numbers = rng.choice(standin_encoders.POOL // 2, size=standin_encoders.BATCH, replace=False)
         chosen = [standin_data.full_index(int(number)) for number in numbers]
-        pixels = (torch.from_numpy(pool[chosen]).float() / 255 - mean) / std
+        pixels = standin_encoders.normalise(pool[chosen], "SAILViT")
         packed = pack(
             [[chat.segment(q, a) for q, a in _ask(i, rng)] for i in chosen], chat, standin_data.GRID**2
         )
         features = projector(tower(pixels, output_hidden_states=True).hidden_states[-2])
         loss = token_losses(llm, features, packed).mean()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        standin_data.descend(loss, optimizer, LEARNING_RATE * standin_encoders.schedule(step, steps))
         progress.update(step + 1, loss=loss.item())
     manifest |= {
         "images": standin_encoders.STEPS * standin_encoders.BATCH,

@@ -33,8 +33,7 @@ def build_encoder(
         tower, manifest = pretrain_sailvit(pool, seed, llm_dir, log)
     else:
         tower, manifest = standin_encoders.pretrain(name, pool, seed, standin_encoders.STEPS, log)
-    norm = standin_encoders.NORMS[name]
-    manifest["probe"] = probe(tower, pool, standin_encoders.POOL, norm)
+    manifest["probe"] = probe(name, tower, pool)
     standin_encoders.save_tower(name, tower, Path(out_dir), manifest)
 
 

@@ -6,18 +6,23 @@ Everything is drawn from the namespace ``standins``: no image of the paper's gra
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
+from torch import nn
+from transformers import PreTrainedModel
 
 from granvit.files import replacing
+from granvit.miniature.questions.variants import render
 from granvit.miniature.world import plots
-from granvit.miniature.world.documents import Document, make_document, render_document
+from granvit.miniature.world.documents import Document, make_document
 from granvit.miniature.world.rendering import CELL, font
-from granvit.miniature.world.scenes import Scene, make_scene, render_scene
+from granvit.miniature.world.scenes import Scene, make_scene
 from granvit.miniature.world.words import DOCUMENT_KINDS
 
 NAMESPACE = "standins"
@@ -45,11 +50,6 @@ def full_index(number: int) -> int:
     """The index of the ``number``-th truth that is a whole scene or document, of which all questions can be
     asked."""
     return 4 * (number // 2) + 2 + number % 2
-
-
-def render(truth: Scene | Document) -> Image.Image:
-    """The 512 px picture of a truth."""
-    return render_scene(truth) if isinstance(truth, Scene) else render_document(truth)
 
 
 def image_pool(path: Path, count: int) -> np.ndarray:
@@ -108,3 +108,22 @@ def _write(slots: list[list[str]], box: tuple[int, int, int, int], words: list[s
     for row in range(y1, y2):
         for column in range(x1, min(x2, GRID)):
             slots[row * GRID + column].extend(words)
+
+
+def descend(loss: torch.Tensor, optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """One step down the gradient, clipped to norm 1, at a learning rate."""
+    loss.backward()
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+        nn.utils.clip_grad_norm_(group["params"], 1.0)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
+def save(out_dir: Path, manifest: dict, model: PreTrainedModel, reads) -> None:
+    """A Hugging Face folder: a model, in bf16 to halve what the repository carries, what ``reads`` for it
+    (tokenizer or image processor), and the manifest.
+    """
+    model.to(torch.bfloat16).save_pretrained(out_dir)
+    reads.save_pretrained(out_dir)
+    (out_dir / "manifest.json").write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")

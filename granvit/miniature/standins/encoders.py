@@ -6,7 +6,6 @@ All see the same pictures for the same number of steps; they differ in architect
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -87,10 +86,14 @@ def processor(name: str) -> CLIPImageProcessorPil:
 
 
 def save_tower(name: str, tower: nn.Module, out_dir: Path, manifest: dict) -> None:
-    """Write a Hugging Face folder (bf16 halves what the repository carries) with its manifest."""
-    tower.to(torch.bfloat16).save_pretrained(out_dir)
-    processor(name).save_pretrained(out_dir)
-    (out_dir / "manifest.json").write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
+    """Write a Hugging Face folder (bf16) with image processor and manifest."""
+    standin_data.save(out_dir, manifest, tower, processor(name))
+
+
+def normalise(pixels: np.ndarray, name: str) -> torch.Tensor:
+    """uint8 (B, 3, H, W) as the encoder ``name`` wants them: float, with its own mean and deviation."""
+    mean, std = (torch.tensor(NORMS[name][key]).view(1, 3, 1, 1) for key in ("image_mean", "image_std"))
+    return (torch.from_numpy(pixels).float() / 255 - mean) / std
 
 
 class Captions:
@@ -197,34 +200,21 @@ def pretrain(
     pool, captions = standin_data.image_pool(pool_path, POOL), Captions(POOL)
     tower = new_tower(name)
     objective = Objective(name, tower, captions.size)
-    norm = [torch.tensor(NORMS[name][key]).view(1, 3, 1, 1) for key in ("image_mean", "image_std")]
-    trained = list(objective.parameters())
-    optimizer = torch.optim.AdamW(trained, lr=LEARNING_RATE, weight_decay=0.05, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(objective.parameters(), weight_decay=0.05, betas=(0.9, 0.98))
     generator, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
     progress, recent = Progress(steps, f"stand-in {name}", "images", log, per_step=BATCH), {}
     for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = LEARNING_RATE * schedule(step, steps)
         # A batch of one level: its pictures are told apart by what they show, not by their kind.
         level = step % (2 if step < SIMPLE_PART * steps else 4)
         chosen = rng.choice(np.arange(level, POOL, 4), size=BATCH, replace=False)
-        pixels = (torch.from_numpy(pool[chosen]).float() / 255 - norm[0]) / norm[1]
+        pixels = normalise(pool[chosen], name)
         full = captions.encode([captions.full[i] for i in chosen])
         part = captions.encode([str(rng.choice(captions.parts[i])) for i in chosen])
         loss = objective(pixels, full, part, generator)
-        loss.backward()
-        nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        standin_data.descend(loss, optimizer, LEARNING_RATE * schedule(step, steps))
         objective.after_step((step + 1) / steps)
         recent[standin_data.LEVELS[level]] = loss.item()
         progress.update(step + 1, **recent)
-    manifest = {
-        "encoder": name,
-        "objective": name,
-        "images": steps * BATCH,
-        "pool": POOL,
-        "seed": seed,
-        "final_loss": round(loss.item(), 4),
-    }
+    manifest = {"encoder": name, "objective": name, "images": steps * BATCH, "pool": POOL}
+    manifest |= {"seed": seed, "final_loss": round(loss.item(), 4)}
     return tower.eval(), manifest

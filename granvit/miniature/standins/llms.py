@@ -10,7 +10,6 @@ of the miniature's world, boxes in both directions. This is contrived, and docs/
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -32,7 +31,7 @@ from granvit.data.mixtures.prompts import (
     bbox2caption_question,
     caption2bbox_question,
 )
-from granvit.miniature.questions.pairs import qa_for_document, qa_for_scene
+from granvit.miniature.questions.pairs import instruction_qa
 from granvit.miniature.standins import SMALLEST_LLM
 from granvit.miniature.standins import data as standin_data
 from granvit.miniature.standins.tokenizer import build_tokenizer
@@ -127,8 +126,7 @@ def questions(truth, rng: np.random.Generator) -> list[tuple[str, str]]:
         text, box = regions[index]
         place = format_box(box, CANVAS, CANVAS)
         pairs += [(bbox2caption_question(place), text), (caption2bbox_question(text), place)]
-    ask = qa_for_scene if scene else qa_for_document
-    own = ask(truth, int(rng.integers(2**31)))
+    own = instruction_qa(truth, int(rng.integers(2**31)))
     pairs += [own[i] for i in rng.permutation(len(own))[:5]]
     if rng.random() < 0.15:
         pairs.append((GLOBAL_CAPTION_QUESTION, truth.caption()))
@@ -194,8 +192,6 @@ def pretrain(
     progress, recent = Progress(steps, f"stand-in {name}", "images", log, per_step=BATCH), []
     for step in range(steps):
         rate = min(1.0, (step + 1) / WARMUP) * 0.5 * (1 + np.cos(np.pi * step / steps))
-        for group in optimizer.param_groups:
-            group["lr"] = peak * rate
         numbers = range(FIRST_TRUTH + step * BATCH, FIRST_TRUTH + (step + 1) * BATCH)
         truths = [standin_data.make_truth(standin_data.full_index(number)) for number in numbers]
         packed = pack(
@@ -207,24 +203,14 @@ def pretrain(
         image = embed_symbols(llm.get_input_embeddings(), slots)
         image = image + SYMBOL_NOISE * torch.randn(image.shape, generator=generator)
         loss = token_losses(llm, image, packed).mean()
-        loss.backward()
-        nn.utils.clip_grad_norm_(llm.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        standin_data.descend(loss, optimizer, peak * rate)
         recent = [*recent[-49:], loss.item()]
         progress.update(step + 1, loss=sum(recent) / len(recent))
-    manifest = {
-        "llm": name,
-        "grown_from": SMALLEST_LLM if start else None,
-        "images": steps * BATCH,
-        "seed": seed,
-        "final_loss": round(sum(recent) / len(recent), 4),
-    }
+    manifest = {"llm": name, "grown_from": SMALLEST_LLM if start else None, "images": steps * BATCH}
+    manifest |= {"seed": seed, "final_loss": round(sum(recent) / len(recent), 4)}
     return llm.eval(), tokenizer, manifest
 
 
 def save(llm: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, out_dir: Path, manifest: dict) -> None:
     """Write a Hugging Face folder (bf16) with tokenizer, chat template and manifest."""
-    llm.to(torch.bfloat16).save_pretrained(out_dir)
-    tokenizer.save_pretrained(out_dir)
-    (out_dir / "manifest.json").write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
+    standin_data.save(out_dir, manifest, llm, tokenizer)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from granvit.miniature.standins import data as standin_data
+from granvit.miniature.standins import encoders as standin_encoders
 from granvit.miniature.world import words
 
 GROUPS = {
@@ -29,13 +30,10 @@ def _features(tower: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
     return torch.cat(hidden)[:, -(standin_data.GRID**2) :]
 
 
-def probe(
-    tower: nn.Module, pool_path: Path, pool_size: int, norm: dict, steps: int = 150
-) -> dict[str, float]:
+def probe(name: str, tower: nn.Module, pool_path: Path, steps: int = 150) -> dict[str, float]:
     """Accuracy of a linear layer per group of words on patches that show exactly one word of the group."""
-    pool = standin_data.image_pool(pool_path, pool_size)[FIRST : FIRST + TRAIN + TEST]
-    mean, std = (torch.tensor(norm[key]).view(1, 3, 1, 1) for key in ("image_mean", "image_std"))
-    features = _features(tower, (torch.from_numpy(pool).float() / 255 - mean) / std)
+    pool = standin_data.image_pool(pool_path, standin_encoders.POOL)[FIRST : FIRST + TRAIN + TEST]
+    features = _features(tower, standin_encoders.normalise(pool, name))
     symbols = [standin_data.symbols(standin_data.make_truth(FIRST + i)) for i in range(TRAIN + TEST)]
     accuracy = {}
     for group, names in GROUPS.items():

@@ -57,16 +57,8 @@ CHAT_FORMATS = {
 }  # fmt: skip
 
 # What every chat template says around the words; one token each keeps packed sequences short.
-_CHAT_CHUNKS = (
-    "You are a helpful assistant.",
-    "system\n",
-    "user\n",
-    "assistant\n",
-    "system",
-    "user",
-    "assistant",
-    "\n\n",
-)
+_ROLES = ("system", "user", "assistant")
+_CHAT_CHUNKS = ("You are a helpful assistant.", *_ROLES, *(f"{role}\n" for role in _ROLES), "\n\n")
 
 
 def _frequent_pieces() -> Iterable[str]:
@@ -85,12 +77,8 @@ def _frequent_pieces() -> Iterable[str]:
 
 
 def _coordinates() -> list[str]:
-    return [
-        "0",
-        "1",
-        *(f"0.{i}" for i in range(1, 10)),
-        *(f"0.{i:02d}" for i in range(100) if i % 10 or i == 0),
-    ]
+    tenths = [f"0.{i}" for i in range(1, 10)]
+    return ["0", "1", *tenths, *(f"0.{i:02d}" for i in range(100) if i % 10 or i == 0)]
 
 
 def build_tokenizer(family: str) -> PreTrainedTokenizerFast:
