@@ -82,7 +82,7 @@ class Endpoint:
     ``key_variable``: the environment variable that holds the key, if the endpoint wants one.
     ``refusals_count``: whether refused questions count towards ``give_up_after`` too; they need not where the
     caller finds out by other means whether the endpoint or the question is at fault. ``keep_empty``: whether
-    a reply without a word is kept; it is not where it is taken for a fault that may be mended.
+    a reply without a word is kept; it is not where it is taken for a fault that may be fixed.
     """
 
     def __init__(
@@ -295,7 +295,7 @@ def _completion(text: str) -> Reply:
         raise ValueError("not a chat completion") from None
     if content is None and end in ("length", "content_filter"):
         # Reasoning took its tokens, or a filter its words: asked the same, it does the same. It is no empty
-        # reply either, since that would be kept, and still stand there when the server has been mended.
+        # reply either, since that would be kept, and still stand there when the server has been fixed.
         raise Unanswered(f"a chat completion without text, finish_reason {end}")
     if not isinstance(content, str):
         raise ValueError("a chat completion without text")
