@@ -32,7 +32,7 @@ from granvit.boxes import format_box
 from granvit.config.compute import RunCompute
 from granvit.config.loading import load_config
 from granvit.config.recipes import resolve_recipe
-from granvit.data.mixtures.prompts import GLOBAL_CAPTION_QUESTION, bbox2caption_question
+from granvit.data.records.prompts import GLOBAL_CAPTION_QUESTION, bbox2caption_question
 from granvit.device import seed_everything
 from granvit.miniature.world.rendering import BACKGROUNDS, CANVAS, rng_for
 from granvit.miniature.world.scenes import Scene, SceneObject, render_scene

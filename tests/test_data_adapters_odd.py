@@ -14,8 +14,9 @@ from data_worlds import add_member, image_bytes, ingest, read_csv, read_source, 
 
 from granvit.data.records.shards import read_shard
 from granvit.data.sources import places
-from granvit.data.sources.adapters import ADAPTERS, Place
+from granvit.data.sources.adapters import ADAPTERS
 from granvit.data.sources.adapters.folder import image_files
+from granvit.data.sources.items import Place
 from granvit.data.sources.places import ImagePlaces, Unreadable
 from granvit.data.sources.table import read_sources
 from granvit.errors import GranvitError

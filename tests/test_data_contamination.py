@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.fft import idctn
 
-from granvit.data.mixtures.contamination import find_contamination, hash_benchmarks
+from granvit.data.mixtures.contamination import find_contamination, hash_benchmarks, near_pairs
 from granvit.data.mixtures.mixture import build_heldout, build_mixture
-from granvit.data.mixtures.near_pairs import near_pairs
 from granvit.data.records.images import decode_rgb
 from granvit.data.records.shards import read_image_bytes
 from granvit.errors import GranvitError

@@ -11,8 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from granvit.boxes import format_box, parse_box
-from granvit.data.mixtures.budget import NO_LIMIT, Budget
-from granvit.data.mixtures.mixture import build_conversation_mixture, build_heldout, build_mixture
+from granvit.data.mixtures.mixture import (
+    NO_LIMIT,
+    Budget,
+    build_conversation_mixture,
+    build_heldout,
+    build_mixture,
+)
 from granvit.data.records.records import hash_key
 from granvit.data.records.shards import read_image_bytes
 from granvit.errors import GranvitError

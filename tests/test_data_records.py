@@ -7,7 +7,7 @@ import json
 import pytest
 import webdataset
 
-from granvit.data.mixtures.prompts import (
+from granvit.data.records.prompts import (
     GLOBAL_CAPTION_QUESTION,
     bbox2caption_question,
     caption2bbox_question,

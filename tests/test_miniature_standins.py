@@ -11,7 +11,7 @@ import torch
 
 from granvit.boxes import format_box
 from granvit.config.loading import load_config
-from granvit.data.mixtures.prompts import bbox2caption_question
+from granvit.data.records.prompts import bbox2caption_question
 from granvit.miniature.questions.templates import TEMPLATE_CHUNKS
 from granvit.miniature.standins import build as standins
 from granvit.miniature.standins import data as standin_data

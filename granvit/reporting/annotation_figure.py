@@ -11,12 +11,12 @@ from PIL import Image
 
 from granvit.boxes import area, clip_box, format_box
 from granvit.config.data import FilterRules
-from granvit.data.mixtures.prompts import (
+from granvit.data.records.filters import in_order
+from granvit.data.records.prompts import (
     GLOBAL_CAPTION_QUESTION,
     bbox2caption_question,
     caption2bbox_question,
 )
-from granvit.data.records.filters import in_order
 from granvit.data.records.records import Record
 from granvit.reporting.data_figures import counted
 from granvit.reporting.data_samples import Shown, listed_regions

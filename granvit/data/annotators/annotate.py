@@ -18,15 +18,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Protocol, Self, TextIO
 
-from granvit.data.records.filters import COUNT_COLUMNS
+from granvit.data.records.accounts import COUNT_COLUMNS, NO_TEXT, REJECT_COLUMNS, Reject
 from granvit.data.records.records import Record
 from granvit.data.records.shards import Sample, count_samples, read_shard
-from granvit.data.sources.items import Reject
-from granvit.data.sources.rejects import REJECT_COLUMNS
 from granvit.files import remove_leftovers, replacing, write_csv
 from granvit.progress import Progress
 
-NO_TEXT = "no_region_text"
 REPLACED = "replaced_by_annotator"  # a region of the source's own, where the annotator finds its own
 
 

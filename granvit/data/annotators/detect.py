@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import compress, islice
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
-
-from PIL import Image
+from typing import TYPE_CHECKING
 
 from granvit.boxes import clip_box
 from granvit.config.data import FilterRules
 from granvit.data.annotators.annotate import REPLACED, Annotated
+from granvit.data.annotators.detect_backends import (
+    Backend,
+    Detections,
+    Detectron2Backend,
+    TransformersBackend,
+)
+from granvit.data.records.accounts import Reject
 from granvit.data.records.filters import describe_image_rules, let_in
 from granvit.data.records.images import decode_rgb
 from granvit.data.records.records import Region
 from granvit.data.records.shards import Sample
-from granvit.data.sources.items import Reject
 from granvit.errors import GranvitError
 
 if TYPE_CHECKING:
@@ -27,30 +29,6 @@ if TYPE_CHECKING:
 BACKENDS = ("transformers", "detectron2")
 # Images looked at together, in batches: enough that most share their size with others.
 _BATCHES_AT_ONCE = 4
-
-
-@dataclass(frozen=True)
-class Detections:
-    """What a model sees in one image: ``boxes (N, 4)`` xyxy in pixels of that image, ``scores (N)`` 0-1,
-    ``labels (N)`` class numbers; on the CPU.
-    """
-
-    boxes: Tensor
-    scores: Tensor
-    labels: Tensor
-
-
-class Backend(Protocol):
-    """A detection model. ``prepare`` makes an image ready by itself, as tensors by name; ``detect`` takes
-    images that may share a batch, with their sizes (width, height) as shown: those whose tensors have equal
-    shapes, or any where ``pads_alike`` (the model brings every image to one size by itself).
-    """
-
-    pads_alike: bool
-
-    def prepare(self, image: Image.Image) -> dict[str, Tensor]: ...
-
-    def detect(self, prepared: list[dict[str, Tensor]], sizes: list[tuple[int, int]]) -> list[Detections]: ...
 
 
 class Detector:
@@ -112,8 +90,6 @@ class Detector:
 
     def _load(self) -> Backend:
         if self.backend == "detectron2":
-            from granvit.data.annotators.detect_detectron2 import Detectron2Backend
-
             return Detectron2Backend(self.model, self.weights, self.device)
         return TransformersBackend(self.model, self.device)
 
@@ -180,65 +156,3 @@ def nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou: float | None) -> lis
         overlaps = shared > iou * (area[rank] + area - shared)
         alive &= ~(overlaps & (labels[order] == labels[order[rank]]))
     return kept
-
-
-class TransformersBackend:
-    """Any ``AutoModelForObjectDetection`` with its image processor, from a folder or by hub id."""
-
-    pads_alike = False
-
-    def __init__(self, model: str, device: str):
-        import torch
-        from transformers import AutoImageProcessor, AutoModelForObjectDetection
-
-        from granvit.device import pick_device
-
-        self._torch, self._device = torch, pick_device(device)
-        if Path(model).is_absolute() or model.startswith(".") or os.path.exists(model):
-            _demand_model_folder(model)
-        try:
-            self._processor = AutoImageProcessor.from_pretrained(model)
-            loaded, info = AutoModelForObjectDetection.from_pretrained(model, output_loading_info=True)
-        except (OSError, ValueError) as error:
-            raise GranvitError(
-                f"data.detector.model is {model!r}, which is no object detection model that transformers can "
-                f"load ({str(error).splitlines()[0]}); name a folder with config.json, model.safetensors and "
-                "preprocessor_config.json, or a hub id"
-            ) from error
-        if info["missing_keys"]:
-            raise GranvitError(
-                f"data.detector.model is {model!r}, whose checkpoint lacks {len(info['missing_keys'])} of "
-                f"the detector's weights, such as {sorted(info['missing_keys'])[0]!r}: it was not trained to "
-                "detect; name a detection checkpoint"
-            )
-        if not hasattr(self._processor, "post_process_object_detection"):
-            raise GranvitError(
-                f"data.detector.model is {model!r}, whose {type(self._processor).__name__} gives no boxes; "
-                "name a model whose image processor has post_process_object_detection"
-            )
-        self._model = loaded.eval().to(self._device)
-
-    def prepare(self, image: Image.Image) -> dict[str, Tensor]:
-        return dict(self._processor(images=[image], return_tensors="pt"))
-
-    def detect(self, prepared: list[dict[str, Tensor]], sizes: list[tuple[int, int]]) -> list[Detections]:
-        inputs = {
-            name: self._torch.cat([tensors[name] for tensors in prepared]).to(self._device)
-            for name in prepared[0]
-        }
-        with self._torch.inference_mode():
-            outputs = self._model(**inputs)
-        heights_widths = [(height, width) for width, height in sizes]
-        # Threshold 0: transformers keeps scores above it, the configuration says "or more".
-        seen = self._processor.post_process_object_detection(
-            outputs, threshold=0.0, target_sizes=heights_widths
-        )
-        return [Detections(one["boxes"].cpu(), one["scores"].cpu(), one["labels"].cpu()) for one in seen]
-
-
-def _demand_model_folder(model: str) -> None:
-    if not (Path(model) / "config.json").is_file():
-        raise GranvitError(
-            f"data.detector.model is {model!r}: no config.json there; put the model's folder in that place "
-            "(transformers' layout: config.json, model.safetensors, preprocessor_config.json)"
-        )

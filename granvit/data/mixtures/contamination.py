@@ -18,7 +18,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from granvit.data.mixtures.near_pairs import near_pairs
 from granvit.data.records.fingerprints import FEATURELESS, detail_hash, perceptual_hash
 from granvit.data.records.images import decode_rgb
 from granvit.data.records.shards import read_image_bytes
@@ -50,6 +49,8 @@ ALL = "all"
 # A slight crop moves fine frequencies twice as much as coarse ones (measured on photographs and receipts).
 _DETAIL_BITS_A_BIT = 2 * 256 // 64
 _ROWS_AT_ONCE = 1000
+_HASH_BITS = 64
+_PAIRS_AT_ONCE = 4_000_000
 
 
 def hash_benchmarks(
@@ -175,6 +176,50 @@ def _candidates(hashes: list[str], known: Known, max_distance: int) -> Iterator[
     pairs = near_pairs(own[rows], known.hashes, max_distance)
     for row, at, distance in zip(*(values.tolist() for values in pairs), strict=True):
         yield int(rows[row]), int(known.positions[at]), distance
+
+
+def near_pairs(a: np.ndarray, b: np.ndarray, max_distance: int) -> tuple[np.ndarray, ...]:
+    """Every ``(i, j, distance)`` with at most ``max_distance`` different bits in ``a[i]`` and ``b[j]``.
+
+    ``a, b``: uint64. Three arrays, sorted by i, then j. Not all are compared with all (multi-index hashing),
+    and yet it is exact: hashes cut into ``max_distance + 1`` chunks
+    that differ in so few bits agree in at least one chunk, so only pairs that share a chunk are compared.
+    """
+    bounds = [_HASH_BITS * chunk // (max_distance + 1) for chunk in range(max_distance + 2)]
+    found = []
+    for low, high in zip(bounds[:-1], bounds[1:], strict=True):
+        mask = np.uint64((1 << (high - low)) - 1)
+        a_chunk, b_chunk = ((values >> np.uint64(low)) & mask for values in (a, b))
+        order = np.argsort(b_chunk, kind="stable")
+        first = np.searchsorted(b_chunk[order], a_chunk, "left")
+        counts = np.searchsorted(b_chunk[order], a_chunk, "right") - first
+        for start, stop in _blocks(counts):
+            i = np.repeat(np.arange(start, stop), counts[start:stop])
+            steps = np.arange(len(i)) - np.repeat(
+                np.cumsum(counts[start:stop]) - counts[start:stop], counts[start:stop]
+            )
+            j = order[first[i] + steps]
+            distance = np.bitwise_count(a[i] ^ b[j])
+            near = distance <= max_distance
+            found.append(i[near] * len(b) + j[near])
+    pairs = np.unique(np.concatenate(found)) if found else np.empty(0, np.int64)
+    i, j = np.divmod(pairs, max(len(b), 1))
+    return i, j, np.bitwise_count(a[i] ^ b[j])
+
+
+def _blocks(counts: np.ndarray) -> list[tuple[int, int]]:
+    """Ranges of ``counts`` whose sum is at most ``_PAIRS_AT_ONCE`` (one item may pass it), without those
+    that hold nothing.
+    """
+    ends = np.cumsum(counts)
+    blocks, start = [], 0
+    while start < len(counts):
+        done = ends[start - 1] if start else 0
+        stop = max(int(np.searchsorted(ends, done + _PAIRS_AT_ONCE, "right")), start + 1)
+        if ends[stop - 1] > done:
+            blocks.append((start, stop))
+        start = stop
+    return blocks
 
 
 def _detail(tar: Path, offset: int, size: int) -> int:

@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 
 from granvit.boxes import area, to_xywh
 from granvit.data.mixtures.mixture import TASKS, Row, conversation_questions, region_questions
-from granvit.data.mixtures.prompts import caption2bbox_question
 from granvit.data.records.images import EXTENSIONS, open_image
+from granvit.data.records.prompts import caption2bbox_question
 from granvit.data.records.shards import read_image_bytes
 from granvit.errors import GranvitError
 from granvit.files import whole_folder

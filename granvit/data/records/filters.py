@@ -8,17 +8,16 @@ counted. Instruction data passes unfiltered.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from granvit.boxes import Box
 from granvit.boxes import area as area_of
 from granvit.config.data import FilterRules
+from granvit.data.records.accounts import COUNT_COLUMNS, Count
 from granvit.data.records.records import Record, read_records, write_records
 from granvit.errors import GranvitError
 from granvit.files import remove_leftovers, write_csv
-
-COUNT_COLUMNS = ["source", "mode", "rule", "images_in", "images_out", "regions_in", "regions_out"]
 
 
 def in_order(rules: FilterRules) -> list[Rule]:
@@ -100,26 +99,6 @@ class BoxRule:
 
 
 Rule = ImageRule | BoxRule
-
-
-@dataclass
-class Count:
-    """What went into a rule and what came out."""
-
-    images_in: int = 0
-    images_out: int = 0
-    regions_in: int = 0
-    regions_out: int = 0
-
-    def add(self, before: Record, after: Record | None) -> None:
-        self.images_in += 1
-        self.regions_in += len(before.regions)
-        if after is not None:
-            self.images_out += 1
-            self.regions_out += len(after.regions)
-
-    def values(self) -> list[int]:
-        return [getattr(self, field.name) for field in fields(self)]
 
 
 def filter_shard(

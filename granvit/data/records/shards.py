@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import Self
 
-from granvit.data.records.records import Record
+from granvit.data.records.records import Record, read_records
 from granvit.errors import GranvitError
 
-_BLOCK = tarfile.BLOCKSIZE
-_ZEROS = bytes(_BLOCK)  # two of them end a tar
+_END = bytes(2 * tarfile.BLOCKSIZE)
 _BUFFER = 1 << 18  # bytes read and written at once
 _DAMAGE = (tarfile.TarError, ValueError, KeyError, TypeError, AttributeError)
-
-# Fields of a tar header (POSIX ustar): begin and end in the block.
-_NAME, _SIZE, _CHECKSUM, _TYPE, _PREFIX = (
-    slice(0, 100), slice(124, 136), slice(148, 156), slice(156, 157), slice(345, 500)
-)  # fmt: skip
-_LARGEST = 8**11 - 1  # bytes that the size field can say
 
 
 @dataclass(frozen=True)
@@ -49,16 +43,14 @@ class ShardWriter:
 
     def __init__(self, path: str | Path):
         self._file = open(path, "wb", buffering=_BUFFER)  # noqa: SIM115 (closed by __exit__)
-        self._offset = 0
+        self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.PAX_FORMAT)  # noqa: SIM115
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, error: type | None, *_: object) -> None:
+    def __exit__(self, *error: object) -> None:
         with self._file:
-            if error is None:
-                self._put(2 * _ZEROS)
-                self._put(bytes(-self._offset % tarfile.RECORDSIZE))
+            self._tar.__exit__(*error)
 
     def write(self, sample: Sample) -> tuple[int, int]:
         """Add a sample; return ``(offset, size)``, the byte range of the image inside the tar."""
@@ -66,7 +58,7 @@ class ShardWriter:
         return self.write_raw(RawSample(sample.record.key, sample.image, sample.extension, text))
 
     def write_raw(self, sample: RawSample) -> tuple[int, int]:
-        """The same for a sample whose JSON is written already."""
+        """The same for a sample whose JSON is written already. Raises GranvitError for a key with a dot."""
         if "." in sample.key:
             raise GranvitError(
                 f"{self._file.name}: key {sample.key!r} holds a dot, where WebDataset would cut it; make "
@@ -77,44 +69,11 @@ class ShardWriter:
         return span
 
     def _add(self, name: str, data: bytes) -> tuple[int, int]:
-        self._put(tar_header(name, len(data)))
-        begin = self._offset
-        self._put(data)
-        self._put(bytes(-len(data) % _BLOCK))
-        return begin, len(data)
-
-    def _put(self, data: bytes) -> None:
-        self._offset += self._file.write(data)
-
-
-def tar_header(name: str, size: int) -> bytes:
-    """The header that tarfile makes for a plain file of ``size`` bytes.
-
-    Where name and size fit into their fields only those change, and writing them into a ready header takes a
-    tenth of tarfile's time: with two headers an image, most of what packing costs beside moving the bytes.
-    """
-    if len(name) > 100 or not name.isascii() or size > _LARGEST:
-        return _tarfile_header(name, size)
-    header = bytearray(_EMPTY)
-    header[_NAME] = name.encode().ljust(100, b"\0")
-    header[_SIZE] = b"%011o\0" % size
-    header[_CHECKSUM] = _checksum(header)
-    return bytes(header)
-
-
-def _tarfile_header(name: str, size: int) -> bytes:
-    info = tarfile.TarInfo(name)
-    info.size = size
-    info.mode = 0o644
-    return info.tobuf(tarfile.PAX_FORMAT)
-
-
-_EMPTY = _tarfile_header("", 0)
-
-
-def _checksum(header: bytes | bytearray) -> bytes:
-    # The sum of the header's bytes, its own field taken for eight spaces.
-    return b"%06o\0 " % (sum(header) - sum(header[_CHECKSUM]) + 8 * ord(" "))
+        info = tarfile.TarInfo(name)
+        info.size = len(data)
+        self._tar.addfile(info, io.BytesIO(data))
+        self._tar.members.clear()  # tarfile remembers each header, in the end the whole shard's
+        return self._tar.offset - len(data) - -len(data) % tarfile.BLOCKSIZE, len(data)
 
 
 def read_shard(path: str | Path) -> Iterator[Sample]:
@@ -154,62 +113,63 @@ def read_raw_shard(path: str | Path) -> Iterator[RawSample]:
         raise _damaged(path, error) from error
 
 
-def _members(path: str | Path) -> Iterator[tuple[str, bytes]]:
-    """Names and contents, one file in memory at a time. Raises ValueError or TarError where bytes are missing
-    or a header is not what its checksum says: tarfile alone would take such a header for the end.
+def _members(path: str | Path, wanted: str = "") -> Iterator[tuple[str, bytes]]:
+    """Names and contents of the files whose names end in ``wanted``, one in memory at a time.
+
+    Raises ValueError or TarError where bytes are missing, a header is not what its checksum says (tarfile
+    alone would take it for the end), or a member is no file.
     """
-    with open(path, "rb", buffering=_BUFFER) as file:
-        while (header := file.read(_BLOCK)) != _ZEROS:
-            name, size = _plain_header(header) or _any_header(file, len(header))
-            data = file.read(size)
-            if len(data) != size:
-                raise ValueError(f"{name} is cut off")
-            yield name, data
-            file.read(-size % _BLOCK)
-        if file.read(_BLOCK) != _ZEROS:
-            raise ValueError("its end is cut off")
-
-
-def _plain_header(header: bytes) -> tuple[str, int] | None:
-    """Name and size from a header as ``tar_header`` writes it where both fit; None for any other."""
-    if len(header) != _BLOCK or header[_TYPE] != tarfile.REGTYPE or any(header[_PREFIX]):
-        return None
-    if header[_CHECKSUM] != _checksum(header):
-        return None
-    return header[_NAME].rstrip(b"\0").decode("ascii"), int(header[_SIZE][:11], 8)
-
-
-def _any_header(file: BinaryIO, length: int) -> tuple[str, int]:
-    """The same by tarfile, which reads the longer headers of long names; ``file`` then stands at the data."""
-    begin = file.tell() - length
-    file.seek(begin)
-    with tarfile.open(fileobj=file, mode="r:") as tar:
-        info = tar.next()
-    if info is None or not info.isreg():
-        raise ValueError(f"no header of a plain file at byte {begin}")
-    file.seek(info.offset_data)
-    return info.name, info.size
+    with open(path, "rb", buffering=_BUFFER) as file, tarfile.open(fileobj=file, mode="r:") as tar:
+        while (member := tar.next()) is not None:
+            tar.members.clear()
+            if not member.isreg():
+                raise ValueError(f"{member.name} is no plain file")
+            if member.name.endswith(wanted):
+                file.seek(member.offset_data)
+                data = file.read(member.size)
+                if len(data) != member.size:
+                    raise ValueError(f"{member.name} is cut off")
+                yield member.name, data
+        file.seek(tar.offset)
+        if file.read(len(_END)) != _END:
+            raise ValueError("its end is cut off, or a header is damaged")
 
 
 def _damaged(path: str | Path, error: Exception) -> GranvitError:
     return GranvitError(f"{path}: damaged shard ({error}); delete it and make it again")
 
 
+def shard_records(path: str | Path) -> Iterator[Record]:
+    """The records of a step's shard: of a tar, or of the JSON lines that the later steps write.
+
+    Raises GranvitError as ``read_shard`` and ``read_records`` do.
+    """
+    if Path(path).suffix != ".tar":
+        yield from read_records(path)
+        return
+    try:
+        for _, text in _members(path, ".json"):
+            yield Record.from_json(text)
+    except _DAMAGE as error:
+        raise _damaged(path, error) from error
+
+
 def count_samples(path: str | Path) -> int:
-    """How many samples a shard holds, from its headers alone."""
-    count = 0
+    """How many samples a shard holds, from its headers alone. Raises GranvitError for a damaged tar."""
     try:
         with tarfile.open(path, "r:") as tar:
+            count = 0
             while (member := tar.next()) is not None:
-                tar.members = []  # tarfile remembers each header, in the end the whole shard's
+                tar.members.clear()
                 count += member.name.endswith(".json")
+            return count
     except tarfile.TarError as error:
         raise _damaged(path, error) from error
-    return count
 
 
 def read_image_bytes(tar_path: str | Path, offset: int, size: int) -> bytes:
-    """The image at the byte range that the shard's index gives. A range beyond the file is an error."""
+    """The image at the byte range that the shard's index gives. Raises GranvitError for one beyond the
+    file."""
     with open(tar_path, "rb") as file:
         file.seek(offset)
         data = file.read(size)

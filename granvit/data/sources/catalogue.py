@@ -15,11 +15,12 @@ from contextlib import closing, contextmanager
 from itertools import groupby
 from pathlib import Path
 
+from granvit.data.records.accounts import Reject
 from granvit.data.records.records import Conversation, Region, hash_key, make_key
 from granvit.data.sources.adapters import ADAPTERS
 from granvit.data.sources.adapters.values import is_unicode
 from granvit.data.sources.downloads import download_urls
-from granvit.data.sources.items import Place, RawItem, Reject
+from granvit.data.sources.items import Place, RawItem
 from granvit.data.sources.table import SourceSpec, absent_source
 from granvit.errors import GranvitError
 from granvit.files import replacing

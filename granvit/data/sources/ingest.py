@@ -13,13 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from granvit.boxes import clip_box, exif_to_display
-from granvit.data.records.filters import COUNT_COLUMNS
+from granvit.data.records.accounts import COUNT_COLUMNS, Reject
 from granvit.data.records.fingerprints import perceptual_hash
 from granvit.data.records.images import ImageFacts, UnreadableImage, inspect_image
 from granvit.data.records.records import Record, Region
 from granvit.data.records.shards import Sample, ShardWriter
 from granvit.data.sources.catalogue import count_items, read_catalogue
-from granvit.data.sources.items import RawItem, Reject
+from granvit.data.sources.items import RawItem
 from granvit.data.sources.places import ImagePlaces, Unreadable
 from granvit.data.sources.rejects import Ledger
 from granvit.data.sources.table import SourceSpec

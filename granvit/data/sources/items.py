@@ -1,12 +1,10 @@
-"""What an adapter yields: one item an image, as the source states it, before anything is opened or judged.
-
-Not among the adapters: whoever counts rejects would import them all.
-"""
+"""What an adapter yields: one item an image, as the source states it, before anything is opened or judged."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from granvit.data.records.accounts import Reject
 from granvit.data.records.records import Conversation, Region
 
 
@@ -32,16 +30,6 @@ class Place:
     def in_container(self) -> bool:
         """Whether ``file`` is a tar or a Parquet file that holds many images."""
         return self.offset is not None or self.row is not None
-
-
-@dataclass
-class Reject:
-    """Something left out. ``what``: image, region, caption or conversation; ``regions``: how many regions are
-    lost with it."""
-
-    what: str
-    cause: str
-    regions: int = 0
 
 
 @dataclass

@@ -8,11 +8,9 @@ from collections import Counter
 from pathlib import Path
 from typing import TextIO
 
-from granvit.data.sources.items import Reject
+from granvit.data.records.accounts import REJECT_COLUMNS, Reject
 from granvit.errors import GranvitError
 from granvit.progress import write_log
-
-REJECT_COLUMNS = ["key", "what", "cause", "regions"]
 
 # Published files hold these on purpose: LLaVA's questions without an image, COCO's boxes around crowds. They
 # are counted, but say nothing about damage, which is what the limit is for.

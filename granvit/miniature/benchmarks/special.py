@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import count, islice
 
-from granvit.data.mixtures.prompts import caption2bbox_question
+from granvit.data.records.prompts import caption2bbox_question
 from granvit.miniature.benchmarks.rows import (
     NAMESPACE,
     Families,

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from granvit.data.mixtures.prompts import (
+from granvit.data.records.prompts import (
     GLOBAL_CAPTION_QUESTION,
     bbox2caption_question,
     caption2bbox_question,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from granvit.data.mixtures.prompts import (
+from granvit.data.records.prompts import (
     GLOBAL_CAPTION_QUESTION,
     bbox2caption_question,
     caption2bbox_question,

@@ -26,7 +26,7 @@ from transformers import (
 )
 
 from granvit.boxes import format_box
-from granvit.data.mixtures.prompts import (
+from granvit.data.records.prompts import (
     GLOBAL_CAPTION_QUESTION,
     bbox2caption_question,
     caption2bbox_question,

@@ -18,12 +18,9 @@ from granvit.data.sources.adapters import (
     parquet,
     tars,
     umg,
-    urls,
     visual_genome,
 )
-from granvit.data.sources.items import Place, RawItem, Reject
-
-__all__ = ["ADAPTERS", "OPTIONS", "Place", "REQUIRED", "RawItem", "Reject"]
+from granvit.data.sources.items import RawItem
 
 ADAPTERS: dict[str, Callable[[Path | str, dict[str, str]], Iterator[RawItem]]] = {
     "coco": coco.read_coco,
@@ -34,7 +31,7 @@ ADAPTERS: dict[str, Callable[[Path | str, dict[str, str]], Iterator[RawItem]]] =
     "line_boxes": line_boxes.read_line_boxes,
     "parquet": parquet.read_parquet,
     "tars": tars.read_tars,
-    "urls": urls.read_urls,
+    "urls": tars.read_urls,
 }
 
 # What a row's `options` may hold: for each adapter, the option and what it says (with its default).
@@ -47,8 +44,8 @@ OPTIONS: dict[str, dict[str, str]] = {
     "line_boxes": line_boxes.OPTIONS,
     "parquet": parquet.OPTIONS,
     "tars": tars.OPTIONS,
-    "urls": urls.OPTIONS,
+    "urls": tars.URL_OPTIONS,
 }
 
 # The options that a row cannot do without.
-REQUIRED: dict[str, tuple[str, ...]] = {"urls": urls.REQUIRED}
+REQUIRED: dict[str, tuple[str, ...]] = {"urls": ("list",)}

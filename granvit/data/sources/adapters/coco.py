@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from granvit.data.records.accounts import Reject
 from granvit.data.records.records import Region
 from granvit.data.sources.adapters.json_stream import read_arrays
 from granvit.data.sources.adapters.values import Broken, box, identifier, loose_image, score, size, text
-from granvit.data.sources.items import Place, RawItem, Reject
+from granvit.data.sources.items import Place, RawItem
 from granvit.errors import GranvitError
 
 OPTIONS = {

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
+from granvit.data.records.accounts import Reject
 from granvit.data.records.records import Conversation, Region
 from granvit.data.sources.adapters.values import Broken, box, score, size, text, turns
-from granvit.data.sources.items import RawItem, Reject
+from granvit.data.sources.items import RawItem
 
 OPTIONS = {
     "caption": "the field of the global caption (caption)",

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from granvit.boxes import around
+from granvit.data.records.accounts import Reject
 from granvit.data.records.records import Region
 from granvit.data.sources.adapters.folder import below, image_files, walk
 from granvit.data.sources.adapters.json_stream import open_text
 from granvit.data.sources.adapters.values import Broken, box, is_number, text
-from granvit.data.sources.items import Place, RawItem, Reject
+from granvit.data.sources.items import Place, RawItem
 from granvit.errors import GranvitError
 
 OPTIONS = {

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from granvit.data.records.accounts import Reject
 from granvit.data.sources.adapters.json_stream import read_array
 from granvit.data.sources.adapters.values import Broken, loose_image, turns
-from granvit.data.sources.items import Place, RawItem, Reject
+from granvit.data.sources.items import Place, RawItem
 
 OPTIONS = {
     "annotations": "the JSON file (conversations.json)",

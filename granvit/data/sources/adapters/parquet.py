@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from granvit.data.records.accounts import Reject
 from granvit.data.sources.adapters.entries import BOX_FORMATS, paired_regions
 from granvit.data.sources.adapters.folder import container_files
 from granvit.data.sources.adapters.values import Broken, identifier, size, text, turns
-from granvit.data.sources.items import Place, RawItem, Reject
+from granvit.data.sources.items import Place, RawItem
 from granvit.errors import GranvitError
 
 # pyarrow and fsspec are imported where they are used: every `snakemake -n` imports this file for its options.

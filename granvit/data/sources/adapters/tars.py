@@ -8,14 +8,21 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from granvit.data.records.accounts import Reject
 from granvit.data.sources.adapters.entries import LARGEST_ENTRY, describe, parse_entry
 from granvit.data.sources.adapters.entries import OPTIONS as ENTRY_OPTIONS
 from granvit.data.sources.adapters.folder import container_files, is_image, walk
 from granvit.data.sources.adapters.values import Broken, text
-from granvit.data.sources.items import Place, RawItem, Reject
+from granvit.data.sources.items import Place, RawItem
 from granvit.errors import GranvitError
 
 OPTIONS = {"files": "which tars, as a pattern (**/*.tar)"} | ENTRY_OPTIONS
+# Of the adapter `urls`: tars that granvit.data.sources.downloads makes of a list first.
+URL_OPTIONS = {
+    "list": "the URLs: a txt, csv, tsv, json, jsonl or parquet file, or a folder of one kind; needed",
+    "url": "its column of URLs (url)",
+    "caption": "its column of captions (none)",
+}
 
 
 def read_tars(root: Path, settings: dict[str, str]) -> Iterator[RawItem]:
@@ -33,6 +40,12 @@ def read_tars(root: Path, settings: dict[str, str]) -> Iterator[RawItem]:
         _refuse_compressed(root)
     for file in files:
         yield from _samples(root / file, file, settings)
+
+
+def read_urls(root: Path, settings: dict[str, str]) -> Iterator[RawItem]:
+    """The tars that the download left, in img2dataset's own names: ``tars/00000/000000012``."""
+    del settings  # they are the download's
+    return read_tars(root, {"files": "tars/*.tar"})
 
 
 def _refuse_compressed(root: Path) -> None:

@@ -6,10 +6,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from granvit.data.records.accounts import Reject
 from granvit.data.records.records import Region
 from granvit.data.sources.adapters.json_stream import read_array
 from granvit.data.sources.adapters.values import Broken, box, identifier, size, text
-from granvit.data.sources.items import Place, RawItem, Reject
+from granvit.data.sources.items import Place, RawItem
 
 OPTIONS = {
     "annotations": "the JSON file of the regions (region_descriptions.json)",
