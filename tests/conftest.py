@@ -68,6 +68,14 @@ def clone(tmp_path_factory) -> Path:
     return copy_repository(tmp_path_factory.mktemp("clone"))
 
 
+@pytest.fixture
+def checkout(tmp_path) -> Path:
+    """A copy of the code that steps may cover: the package and the workflow's scripts."""
+    for folder in ("granvit", "workflow_scripts"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
 @pytest.fixture(scope="session")
 def smoke_run(tmp_path_factory) -> Path:
     """A copy in which `smoke` has been made, without interruption; only for commands that change nothing."""

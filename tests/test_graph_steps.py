@@ -1,0 +1,123 @@
+"""The planted change: whatever module is changed, every step whose jobs import it reports the change.
+
+All rules run at smoke scale, and every job writes down what it and the processes it starts really import
+(tests/recorder). Then a change is planted in each module of the package, one at a time.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT, call
+from test_data_detect import tiny_detr
+from tiny_vlm import make_qwen
+
+from granvit.config.steps import ROOTS, Code
+
+pytestmark = pytest.mark.graph
+
+# The rules that share a script, but each have a step of their own
+STEP_OF_RULE = {
+    "pretrain_projector": "projector",
+    "train_stage1": "stage1",
+    "train_stage2": "stage2",
+    "continue_pretraining": "continued",
+    "finetune_sft": "sft",
+}
+# What `smoke` leaves out
+TARGETS = [
+    "data_reports",
+    "results/smoke/continued/continued-siglip2/seed0/manifest.json",
+    "results/table6.csv",
+    "results/seeds.csv",
+    *(f"results/figure{number}.png" for number in ("2", "4a", "6")),
+]
+# What a step covers and no job at smoke scale imports, with the reason
+NOT_AT_SMOKE = {
+    "granvit.data.annotators.detect_detectron2": ({"detector"}, "needs Detectron2, which no registry has"),
+}
+
+
+@pytest.fixture(scope="module")
+def everything(smoke_run, tmp_path_factory) -> Path:
+    """A copy of the smoke run in which the jobs of every other rule have run too."""
+    folder = shutil.copytree(smoke_run, tmp_path_factory.mktemp("steps") / "everything", symlinks=True)
+    call(folder, "snakemake", *TARGETS, "--config", "scale=smoke", "comparison_seeds=[0]")
+    annotate_with_models(folder)
+    build_standins(folder)
+    return folder
+
+
+def annotate_with_models(folder: Path) -> None:
+    """Boxes from a detector and texts from a captioner, both tiny, for the miniature's scenes."""
+    make_qwen(folder / "vlm")
+    for part in tiny_detr():
+        part.save_pretrained(folder / "detr")
+    rows = (folder / "config/sources_mini.tsv").read_text().splitlines()
+    (scenes,) = (row for row in rows if row.startswith("Scenes\t"))
+    given, models = "\t".join(["given"] * 3), "\t".join(["detector", "captioner", "captioner"])
+    assert given in scenes
+    rows.append(scenes.replace("Scenes", "Found", 1).replace(given, models))
+    (folder / "found.tsv").write_text("\n".join(rows) + "\n")
+    detector = {"backend": "transformers", "model": "detr", "weights": None, "min_score": 0.0, "max_boxes": 2}
+    captioner = {"backend": "transformers", "model": "vlm", "region_tokens": 4, "caption_tokens": 4}
+    data = {"sources": "found.tsv", "max_reject_share": 1.0, "detector": detector, "captioner": captioner}
+    (folder / "found.yaml").write_text(yaml.safe_dump({"data": data}))
+    call(folder, "snakemake", "results/smoke/data/annotated/Found/00000.jsonl", "--configfile", "found.yaml")
+
+
+def build_standins(folder: Path) -> None:
+    """The one stand-in that needs all rules of its phase, after a step or two of training."""
+    few = {
+        "llms": {"STEPS": "2"},
+        "encoders": {"STEPS": "4", "POOL": "256", "BATCH": "4", "WARMUP": "1"},
+        "probe": {"FIRST": "0", "TRAIN, TEST": "192, 64"},
+    }
+    for name, numbers in few.items():
+        file = folder / f"granvit/miniature/standins/{name}.py"
+        text = file.read_text()
+        for constant, number in numbers.items():
+            text, count = re.subn(rf"(?m)^{constant} = [\d_, ]+", f"{constant} = {number}", text)
+            assert count == 1, constant
+        file.write_text(text)
+    call(folder, "snakemake", "results/standins/encoders/SAILViT")
+
+
+def imported(folder: Path) -> dict[tuple[str, ...], set[str]]:
+    """The steps that a job belongs to, by its parameters -> the modules that such jobs imported."""
+    known, found = Code(ROOT).hashes, defaultdict(set)
+    for file in (folder / ".snakemake/recorded").iterdir():
+        for line in file.read_text().splitlines():
+            rule, script, annotators, module = line.split()
+            if annotators != "-":
+                names = tuple(annotators.split(","))
+            else:
+                names = (STEP_OF_RULE.get(rule) or next(step for step in ROOTS if script in ROOTS[step]),)
+            found[names] |= {script, module} & known.keys()
+    return found
+
+
+def test_every_step_that_imports_a_changed_module_reports_it_and_hardly_any_other(everything, checkout):
+    jobs = imported(everything)
+    assert {step for names in jobs for step in names} == set(ROOTS)
+    before, missed, spare = Code(checkout), [], {}
+    files = [*checkout.glob("granvit/**/*.py"), *checkout.glob("workflow_scripts/*.py")]
+    assert len(files) == len(before.hashes) > 150
+    for file in files:
+        source = file.read_text()
+        file.write_text(f"{source}\nPLANTED = 1\n")
+        after = Code(checkout)
+        file.write_text(source)
+        (module,) = (name for name in after.hashes if after.hashes[name] != before.hashes[name])
+        reported = {step for step in ROOTS if after.hash_of(step) != before.hash_of(step)}
+        importing = [steps for steps, modules in jobs.items() if module in modules]
+        missed += [(module, steps) for steps in importing if not reported & {*steps}]
+        if unneeded := reported.difference(*importing):
+            spare[module] = unneeded
+    assert missed == []
+    assert spare == {module: steps for module, (steps, _) in NOT_AT_SMOKE.items()}
