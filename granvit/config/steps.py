@@ -14,7 +14,8 @@ Nobody lists what a step covers: it is every module that its workflow script can
 others, at the top of a module or inside a function. A module whose name stands in a string (as in
 `python -m granvit.training.launch`) counts as imported; what only a type checker imports does not. The hash
 is made of syntax trees, so comments, docstrings and line breaks change nothing. Names of modules belong to
-it: a module that was moved is reported, since what the others call may now be something else.
+it: a module that was moved is reported, since what the others call may now be something else. What every
+job imports (settings, logs) is reported by every step; mostly `keep` is the answer.
 """
 
 from __future__ import annotations
@@ -53,11 +54,7 @@ ROOTS: dict[str, tuple[str, ...]] = {
     "data_report": ("report_filters", "report_rejects"),
     "data_table": ("make_data_table",),
     "data_figure": ("draw_annotation", "draw_samples"),
-    "projector": ("train_run",),
-    "stage1": ("train_run",),
-    "stage2": ("train_run",),
-    "sft": ("train_run",),
-    "continued": ("train_run",),
+    **dict.fromkeys(("projector", "stage1", "stage2", "sft", "continued"), ("train_run",)),
     "predict": ("predict_benchmarks",),
     "score": ("score_benchmarks",),
     "table": ("make_table", "compare_seeds"),
@@ -174,8 +171,7 @@ def _text(node: object) -> str:
 
 
 def _is_docstring(node: object) -> bool:
-    alone = node.value if isinstance(node, ast.Expr) else None
-    return isinstance(alone, ast.Constant) and isinstance(alone.value, str)
+    return isinstance(node, ast.Expr) and isinstance(getattr(node.value, "value", None), str)
 
 
 def changed_steps() -> list[str]:
@@ -186,16 +182,12 @@ def changed_steps() -> list[str]:
 
 def record(action: str, names: list[str]) -> None:
     """Write the present code of the steps `names` to config/steps.yaml; `bump` raises their versions too."""
-    lines = STEPS_FILE.read_text().splitlines()
-    steps, code, current = load_steps(), Code(), None
-    for i, line in enumerate(lines):
-        if line and not line[0].isspace() and line.endswith(":"):
-            current = line[:-1]
-        elif current in names and line.startswith("  version:") and action == "bump":
-            lines[i] = f"  version: {steps[current]['version'] + 1}"
-        elif current in names and line.startswith("  code:"):
-            lines[i] = f"  code: {code.hash_of(current)}"
-    STEPS_FILE.write_text("\n".join(lines) + "\n")
+    steps, code = load_steps(), Code()
+    for name in names:
+        steps[name]["version"] += action == "bump"
+        steps[name]["code"] = code.hash_of(name)
+    comments = [line for line in STEPS_FILE.read_text().splitlines(keepends=True) if line.startswith("#")]
+    STEPS_FILE.write_text("".join(comments) + yaml.safe_dump(steps, sort_keys=False))
 
 
 def show(name: str) -> list[str]:
