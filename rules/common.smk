@@ -1,4 +1,4 @@
-"""Settings, and helper functions of the rules: the only file with functions. What a job depends on, granvit.graph says."""
+"""Settings, and helper functions of the rules: the only file with functions. granvit.graph says what a job depends on."""
 
 import inspect
 import shutil

@@ -57,23 +57,23 @@ def test_every_rule_has_its_log_and_environment(clone):
 
 
 @pytest.mark.parametrize(
-    ("file", "old", "new", "told"),
+    ("file", "old", "new", "words"),
     [
         ("config/scales/mini.yaml", "batch_size: 8", "batchsize: 8", ["batchsize", "batch_size"]),
         ("config/recipes.yaml", "parent: stage2-granvit}", "parent: stage3}", ["sft-granvit", "stage3"]),
     ],
 )  # fmt: skip
-def test_mistake_is_one_message_before_the_first_job(tmp_path, file, old, new, told):
+def test_mistake_is_one_message_before_the_first_job(tmp_path, file, old, new, words):
     folder = copy_repository(tmp_path)
     text = (folder / file).read_text()
     assert old in text
     (folder / file).write_text(text.replace(old, new, 1))
     output = call(folder, "snakemake", "-n", "results/table1.csv", fails=True)
     assert "Traceback" not in output
-    assert all(word in output for word in [file, *told]), output
+    assert all(word in output for word in [file, *words]), output
 
 
-def test_missing_model_folder_is_told_by_the_job(tmp_path):
+def test_missing_model_folder_is_reported_by_the_job(tmp_path):
     folder = copy_repository(tmp_path)
     file = folder / "config/encoders.yaml"
     file.write_text(file.read_text().replace("standins/encoders/CLIP", "standins/encoders/KLIP"))
