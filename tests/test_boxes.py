@@ -109,6 +109,12 @@ def test_iou():
     assert iou([5, 5, 5, 5], [5, 5, 5, 5]) == 0
 
 
+def test_iou_of_relative_boxes_that_overlap_in_part_or_only_across():
+    assert iou([0.0, 0.0, 0.4, 0.5], [0.1, 0.3, 0.4, 0.9]) == pytest.approx(0.06 / (0.2 + 0.18 - 0.06))
+    assert iou([0.0, 0.0, 0.4, 0.2], [0.0, 0.3, 0.4, 0.5]) == 0
+    assert iou([0.0, 0.0, 0.2, 0.4], [0.3, 0.0, 0.5, 0.4]) == 0
+
+
 def test_box_is_cut_at_the_image_border():
     assert clip_box([-5, 10, 700, 500], 640, 480) == [0, 10, 640, 480]
 

@@ -146,3 +146,17 @@ def test_model_folder_without_a_part_is_refused(tmp_path, model):
 def test_projector_of_another_width_is_refused(tmp_path, model):
     with pytest.raises(GranvitError, match="projector maps 7 to 32"):
         MLLM(model.encoder, Projector(7, 32), model.llm, model.tokenizer)
+
+
+def test_targets_are_the_answers_and_each_is_read_off_the_position_before(model):
+    rows = [[model.chat.segment("Where?", "red"), model.chat.segment("What?", "a blue ring")]]
+    rows.append([model.chat.segment("Describe the image.", "bread and milk 12")])
+    packed = pack(rows, model.chat, model.image_tokens)
+    answers = [segment.ids[-segment.supervised :] for row in rows for segment in row]
+    assert packed.targets.tolist() == [token for answer in answers for token in answer]
+    assert packed.segment_index.tolist() == [n for n, answer in enumerate(answers) for _ in answer]
+    length = packed.position_ids.shape[1]
+    assert length % 8 == 0
+    start = length - packed.after.shape[1]
+    text = torch.nn.functional.pad(packed.after, (start, 0)).flatten()
+    assert text[packed.predictors + 1].equal(packed.targets)

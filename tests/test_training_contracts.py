@@ -61,6 +61,7 @@ def test_stage_changes_exactly_the_parts_that_it_should(world, tmp_path, contrac
     for part in PARTS:
         trained = load_file(tmp_path / f"run/model/{part}/model.safetensors")
         same = {name for name, value in trained.items() if value.equal(starts[part][name])}
+        assert trained, part
         if part not in learns:
             assert same == trained.keys(), part
         elif part == "encoder":

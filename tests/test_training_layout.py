@@ -93,6 +93,7 @@ def test_ranks_share_a_step_without_leaving_or_doubling_an_image(tmp_path):
     model, mixture = make_model(tmp_path), Mixture(make_mixture(tmp_path / "m.parquet"))
     samples = read_samples(mixture, model)
     order = Order(10, 1, 4, 0)
+    assert order.steps == 3
     for step in range(order.steps):
         shares = [Batches(samples, order, model, share=Share(rank, 3))[step] for rank in range(3)]
         rows = [row for share in shares for micro in share.micros for row in micro.rows]

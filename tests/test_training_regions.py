@@ -66,6 +66,27 @@ def test_context_widens_a_region_on_every_side_by_a_share_of_its_own(world, cont
             assert dx > 1 and dy > 1
 
 
+def test_a_step_belongs_to_the_epoch_in_which_it_begins():
+    order = Order(images=10, epochs=2, batch_size=4, seed=0)
+    assert [order.epoch(step) for step in range(order.steps)] == [0, 0, 0, 1, 1]
+    assert all(isinstance(order.epoch(step), int) for step in range(5))
+
+
+def test_a_rank_without_images_gives_a_grey_one_and_a_loss_of_nothing(world, tmp_path):
+    model, samples = world
+    settings = make_recipe("stage1").distillation
+    micro = Batches(samples, Order(IMAGES, 1, IMAGES, 0), model, settings).blank()
+    assert micro.rows == [] and micro.counts()[1:] == (0, 0)
+    assert micro.pixels.shape == (1, 3, SIDE, SIDE) and set(micro.pixels.flatten().tolist()) == {128}
+    assert micro.regions.boxes.shape == (0, 4) and micro.regions.views.shape == (0,)
+    encoder = load_encoder(make_encoder(tmp_path, size=SIDE))
+    features = encoder(torch.randn(1, 3, SIDE, SIDE))
+    loss, cosine = Teacher(encoder, settings).loss(features, micro.pixels.float(), micro.regions)
+    loss.backward()
+    assert loss.item() == cosine.item() == 0
+    assert all(p.grad is not None and not p.grad.any() for p in encoder.feature_parameters())
+
+
 def test_the_teachers_crop_and_the_students_region_are_the_same_part_of_the_image(tmp_path, monkeypatch):
     """Widened or not: ROIAlign cuts the crop out of the pixels and the region out of the feature map."""
     seen, cut = [], distillation.roi_align
