@@ -177,7 +177,7 @@ def measure(case: Case, model: MLLM, settings: argparse.Namespace, clock: Clock)
         steps = range(settings.warm_up, settings.warm_up + settings.steps)
         seconds, losses = clock(lambda: [trainer.step(number)["loss"] for number in steps])
         if not all(loss == loss for loss in losses):
-            raise GranvitError(f"bench_stage: {case.name}: the loss is no number")
+            raise GranvitError(f"bench_stage: {case.name}: the loss is NaN")
         peak, parts = clock.peak(), split(trainer, clock)
     rate = settings.images * settings.steps / seconds
     mfu = rate * flops / TERA / settings.peak_tflops if settings.peak_tflops else None

@@ -1,4 +1,4 @@
-"""How a run is laid out on its device changes nothing that it learns; what is broken is skipped and told."""
+"""How a run is laid out on its device changes nothing that it learns; what is broken is skipped by name."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_step_without_any_readable_image_is_taken_and_teaches_nothing(world, tmp
     assert manifest["skipped"] == {"corrupt_image": 20} and manifest["metrics"]["loss"] == 0
 
 
-def test_loss_that_is_no_number_is_passed_over_and_named_until_it_comes_too_often(
+def test_loss_that_is_nan_is_passed_over_and_named_until_it_comes_too_often(
     world, tmp_path, monkeypatch
 ):
     original, calls = MLLM.token_losses, []

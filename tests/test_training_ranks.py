@@ -147,7 +147,7 @@ def test_two_ranks_give_the_losses_and_weights_of_one(world, tmp_path, sharding)
 @needs_compiler
 @pytest.mark.ranks
 @pytest.mark.parametrize("sharding", ["ddp", "zero2"])
-def test_loss_that_is_no_number_on_one_rank_changes_nothing_on_any(world, tmp_path, sharding):
+def test_loss_that_is_nan_on_one_rank_changes_nothing_on_any(world, tmp_path, sharding):
     job = make_job(world, "stage1", tmp_path / "troubled", sharding)
     compute = job.compute.model_copy(update={"max_bad_steps": 2})
     job = job.model_copy(update={"compute": compute, "log": tmp_path / "log.txt"})

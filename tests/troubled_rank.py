@@ -1,7 +1,7 @@
 """What a launcher starts instead of `granvit.training.launch`: the same, but with trouble on one rank.
 
 TROUBLE=die: rank ON_RANK is killed (SIGKILL) after the optimizer step AT; TROUBLE=nan: its loss in that step
-is no number, and every rank writes its weights' hashes before and after that step to the file WITNESS.
+is NaN, and every rank writes its weights' hashes before and after that step to the file WITNESS.
 """
 
 from __future__ import annotations

@@ -59,6 +59,7 @@ class Encoder(nn.Module):
 
     ``spec`` needs ``image_size, patch_size`` (pixels), ``feature_layer``, ``mean, std`` (RGB, 0-1).
     H and W may differ from ``image_size`` (smaller teacher crops): position embeddings are then interpolated.
+    Raises GranvitError where ``feature_layer`` is out of range.
     """
 
     def __init__(self, model: nn.Module, family: Family, spec) -> None:
@@ -195,7 +196,8 @@ def load_encoder(spec) -> Encoder:
 
 
 def load_saved_encoder(folder: Path) -> Encoder:
-    """An encoder that ``Encoder.save`` wrote, with the preprocessing saved beside it."""
+    """An encoder that ``Encoder.save`` wrote, with the preprocessing saved beside it. Raises GranvitError
+    where that is missing."""
     file = Path(folder) / PREPROCESSOR
     if not file.is_file():
         raise GranvitError(

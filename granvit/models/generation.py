@@ -8,20 +8,20 @@ that the end of all rows is aligned.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from transformers import DynamicCache
 
-from granvit.models.packing import ChatFormat
+if TYPE_CHECKING:
+    from granvit.models.mllm import MLLM
 
 
 @torch.inference_mode()
 def generate(
-    llm: nn.Module,
-    chat: ChatFormat,
-    end_ids: Sequence[int],
+    model: MLLM,
     images: torch.Tensor,
     owners: Sequence[int],
     questions: Sequence[str],
@@ -34,9 +34,9 @@ def generate(
     the best two tokens are nearer to each other than this share of the largest logit, rounding might decide
     between them; the question is then given up, and its answer is None.
     """
-    device = images.device
-    cache, states, mask = _read(llm, chat, images, list(owners), questions)
-    ends = torch.tensor(list(end_ids), device=device)
+    llm, device = model.llm, images.device
+    cache, states, mask = _read(model, images, list(owners), questions)
+    ends = torch.tensor(model.end_ids, device=device)
     rows = torch.arange(len(questions), device=device)  # which question each row still at work answers
     positions = mask.sum(1, keepdim=True)
     given: list[list[int]] = [[] for _ in questions]
@@ -66,10 +66,11 @@ def generate(
 
 
 def _read(
-    llm: nn.Module, chat: ChatFormat, images: torch.Tensor, owners: list[int], questions: Sequence[str]
+    model: MLLM, images: torch.Tensor, owners: list[int], questions: Sequence[str]
 ) -> tuple[DynamicCache, torch.Tensor, torch.Tensor]:
     """Cache, last hidden states (Q, D) and mask (Q, L) once image and question have been read."""
-    device, embed = images.device, llm.get_input_embeddings()
+    llm, chat, device = model.llm, model.chat, images.device
+    embed = llm.get_input_embeddings()
     before, after = (
         embed(torch.tensor(ids, dtype=torch.long, device=device)).expand(len(images), -1, -1)
         for ids in (chat.before_image, chat.after_image)

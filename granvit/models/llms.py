@@ -24,8 +24,8 @@ def load_llm(spec) -> PreTrainedModel:
 
 
 def load_tokenizer(spec) -> PreTrainedTokenizerBase:
-    """The tokenizer of ``spec.path``; it must bring a chat template, since packing cuts that template
-    into pieces."""
+    """The tokenizer of ``spec.path``. Raises GranvitError where it has no chat template: packing cuts that
+    template into pieces."""
     path = require_model(spec.path, "llm")
     tokenizer = PreTrainedTokenizerFast.from_pretrained(path)
     if not tokenizer.chat_template:

@@ -39,15 +39,17 @@ def require_model(path: str, what: str) -> str:
         problem = "holds no config.json" if folder.exists() else "does not exist"
         raise GranvitError(
             f"{what}: model folder {path!r} {problem}; expected a folder in Hugging Face layout "
-            f"(config.json, "
-            "model.safetensors). Give the right path in config/encoders.yaml or config/llms.yaml, or "
-            "download the model there"
+            "(config.json, model.safetensors). Give the right path in config/encoders.yaml or "
+            "config/llms.yaml, or download the model there"
         )
     return path
 
 
 def read_config(path: str, what: str) -> dict:
-    """config.json of a local folder or hub id, as it was published: no class fills in what it leaves out."""
+    """config.json of a local folder or hub id, as it was published: no class fills in what it leaves out.
+
+    Raises GranvitError where it cannot be read or names no model_type.
+    """
     file = Path(path) / "config.json"
     if not file.is_file():
         file = Path(_from_hub(hf_hub_download, path, what, filename="config.json"))
@@ -92,6 +94,7 @@ def load_pretrained(model_class: type, path: str, what: str, foreign: tuple[str,
 
     ``foreign``: prefixes of keys that belong to other parts of a larger checkpoint (a text tower) and may
     be left unread. ``source``: ``config`` and ``state_dict``, where they are not those of ``path`` unchanged.
+    Raises GranvitError that names the weights, or the file.
     """
     try:
         model, info = model_class.from_pretrained(

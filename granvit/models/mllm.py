@@ -26,7 +26,7 @@ PARTS = ("encoder", "projector", "llm")
 
 class MLLM(nn.Module):
     """Encoder, projector and language model in one module. ``projector.tiles`` says whether images are
-    tiled (A.5)."""
+    tiled (A.5). Raises GranvitError where the three do not fit together."""
 
     def __init__(self, encoder: Encoder, projector: Projector, llm: nn.Module, tokenizer) -> None:
         super().__init__()
@@ -37,9 +37,8 @@ class MLLM(nn.Module):
         if (projector.input_size, projector.output_size) != expected:
             raise GranvitError(
                 f"model: the projector maps {projector.input_size} to {projector.output_size} channels, "
-                f"encoder and language model "
-                f"want {expected[0]} to {expected[1]}; the parent run has another encoder, LLM or tiling. "
-                f"Correct the recipe's parent"
+                f"encoder and language model want {expected[0]} to {expected[1]}; the parent run has another "
+                f"encoder, LLM or tiling. Correct the recipe's parent"
             )
         end_ids = [
             self.chat.end,
@@ -80,26 +79,25 @@ class MLLM(nn.Module):
         }
 
     def preprocess(self, image: Image.Image) -> torch.Tensor:
-        """RGB image -> uint8 (3, S, S), or (views, 3, S, S): global view first."""
+        """RGB image -> uint8 (3, S, S), or (1 + n*n, 3, S, S): global view first."""
         overview = self.encoder.preprocess(image)
         if not self.tiles:
             return overview
         return cut_tiles(self.encoder.preprocess(image, self.canvas_size), overview)
 
     def encode_views(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Pixels as ``preprocess`` gives them, stacked (uint8; floats are taken as normalised) -> (views,
-        T, C) features."""
+        """Pixels as ``preprocess`` gives them, stacked (uint8; floats are taken as normalised) -> (V, T, C)
+        features."""
         pixels = pixels.to(self.device)
         pixels = self.encoder.normalise(pixels) if pixels.dtype == torch.uint8 else pixels
         return self.encoder(pixels.flatten(0, -4))
 
     def join_views(self, features: torch.Tensor) -> torch.Tensor:
-        """(views, T, C) -> (B, image_tokens, projector input): identity without tiling."""
+        """(V, T, C) -> (B, image_tokens, projector input): identity without tiling."""
         return recombine(features.unflatten(0, (-1, self.views))) if self.tiles else features
 
     def encode_images(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(B, 3, S, S) or (B, views, 3, S, S) pixels -> (B, image_tokens, D) embeddings that ``answer``
-        takes."""
+        """(B, 3, S, S) or (B, 1 + n*n, 3, S, S) pixels -> (B, T, D) embeddings that ``answer`` takes."""
         return self.projector(self.join_views(self.encode_views(pixels)))
 
     def token_losses(self, image_embeddings: torch.Tensor, packed: PackedBatch) -> torch.Tensor:
@@ -119,9 +117,7 @@ class MLLM(nn.Module):
         the I images each question is about, by default one image a question. None for an answer that hung on
         two tokens whose logits are nearer than ``closest`` (``generation.generate``)."""
         owners = list(range(len(questions))) if owners is None else owners
-        answers = generate(
-            self.llm, self.chat, self.end_ids, image_embeddings, owners, questions, max_new_tokens, closest
-        )
+        answers = generate(self, image_embeddings, owners, questions, max_new_tokens, closest)
         return [
             None if ids is None else self.tokenizer.decode(ids, skip_special_tokens=True).strip()
             for ids in answers
@@ -151,8 +147,7 @@ class MLLM(nn.Module):
         for part in PARTS:
             if not (folder / part / "config.json").is_file():
                 raise GranvitError(
-                    f"model: {folder / part}/config.json is missing; expected the model/ folder of a "
-                    f"finished run"
+                    f"model: {folder / part}/config.json is missing; expected a finished run's model/ folder"
                 )
         spec = SimpleNamespace(path=str(folder / "llm"))
         encoder, projector = load_saved_encoder(folder / "encoder"), load_projector(folder / "projector")

@@ -32,7 +32,8 @@ class Segment:
 
 
 class ChatFormat:
-    """The tokenizer's chat template, cut into tokenised pieces around image, question and answer."""
+    """The tokenizer's chat template, cut into tokenised pieces around image, question and answer. Raises
+    GranvitError where it does not keep question and answer as they are."""
 
     def __init__(self, tokenizer) -> None:
         self.tokenizer = tokenizer
@@ -145,7 +146,7 @@ def segment_mask(segments: torch.Tensor) -> torch.Tensor:
     """(B, L) segment numbers (0: prefix, -1: padding) -> (B, 1, L, L) bool: who may look at whom, always
     backwards only.
 
-    Padding sees itself and other padding, because a row that sees nothing is not a number.
+    Padding sees itself and other padding, because attention over nothing is NaN.
     """
     query, key = segments[:, :, None], segments[:, None, :]
     visible = (query == key) | ((key == 0) & (query > 0))

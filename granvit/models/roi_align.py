@@ -19,7 +19,7 @@ def roi_align(
 ) -> torch.Tensor:
     """Cut regions out of feature maps (or images).
 
-    features: (B, C, H, W); boxes: (R, 4) xyxy in input pixels; batch_index: (R,) which map each box lies on;
+    features: (V, C, H, W); boxes: (R, 4) xyxy in input pixels; batch_index: (R,) which map each box lies on;
     output_size: (height, width) in bins; spatial_scale: feature cells a pixel. Returns (R, C, height, width).
     Samples farther than one cell outside the map count as zero, as in the original.
     """

@@ -32,7 +32,10 @@ def cut_tiles(canvas: torch.Tensor, overview: torch.Tensor) -> torch.Tensor:
 
 
 def pixel_shuffle(grid: torch.Tensor) -> torch.Tensor:
-    """(..., H, W, C) -> (..., H/2, W/2, 4C): four neighbours become one token with all their channels."""
+    """(..., H, W, C) -> (..., H/2, W/2, 4C): four neighbours become one token with all their channels.
+
+    Raises GranvitError where H or W is odd.
+    """
     *lead, height, width, channels = grid.shape
     if height % SHUFFLE or width % SHUFFLE:
         raise GranvitError(
@@ -43,7 +46,7 @@ def pixel_shuffle(grid: torch.Tensor) -> torch.Tensor:
 
 
 def recombine(features: torch.Tensor) -> torch.Tensor:
-    """(B, views, T, C) features -> (B, views * T / 4, 4C) tokens: global view, then the canvas in raster
+    """(B, 1 + n*n, T, C) features -> (B, (1 + n*n) T / 4, 4C) tokens: global view, then the canvas in raster
     order."""
     batch, views, tokens, _ = features.shape
     side, grid = math.isqrt(views - 1), math.isqrt(tokens)

@@ -74,7 +74,7 @@ class Sample:
 
 @dataclass
 class MicroBatch:
-    """What one forward pass sees. ``pixels``: uint8 (B, [views,] 3, S, S), or None when the encoder's
+    """What one forward pass sees. ``pixels``: uint8 (B, [1 + n*n,] 3, S, S), or None when the encoder's
     features are remembered."""
 
     rows: list[int]

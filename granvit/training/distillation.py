@@ -20,7 +20,8 @@ class Teacher:
 
     ``settings``: ema_decay, crop_size (pixels), pool ('grid': the teacher's own token grid; 'pooled': one
     token, as in CLIPSelf), normalise (compare tokens after a layer norm without weights: otherwise student
-    and teacher, who follow each other, can let their features grow together).
+    and teacher, who follow each other, can let their features grow together). Raises GranvitError where
+    crop_size is no multiple of the encoder's patch size.
     """
 
     def __init__(self, student: Encoder, settings) -> None:
@@ -42,7 +43,7 @@ class Teacher:
 
     @torch.no_grad()
     def region_features(self, pixels: torch.Tensor, regions: Regions) -> torch.Tensor:
-        """(R, C, g, g) features of crops cut on the device from normalised views (V, 3, S, S)."""
+        """(R, C, H, W) features of crops cut on the device from normalised views (V, 3, S, S)."""
         size = self.settings.crop_size
         crops = roi_align(pixels, regions.boxes, regions.views, (size, size))
         return to_map(self.encoder(crops))

@@ -32,10 +32,8 @@ class Mixture:
             raise GranvitError(f"mixture: {path} does not exist; make it with `snakemake {path}`")
         missing = set(COLUMNS) - set(parquet.read_schema(self.path).names)
         if missing:
-            raise GranvitError(
-                f"mixture: {path} has no column {', '.join(sorted(missing))}; expected a mixture's Parquet "
-                f"file"
-            )
+            names = ", ".join(sorted(missing))
+            raise GranvitError(f"mixture: {path} has no column {names}; expected a mixture's Parquet file")
         self.table = self._read(cache)
         if not len(self.table):
             raise GranvitError(
@@ -76,7 +74,8 @@ class Example:
 
 
 class Examples:
-    """Tokenised rows of a mixture; kept in memory when several epochs will ask for them again."""
+    """Tokenised rows of a mixture; ``keep``: in memory, for later epochs. Reading one raises GranvitError
+    where it has no question, or a task that is none of ``tasks``."""
 
     def __init__(self, mixture: Mixture, model: MLLM, tasks: tuple[str, ...], keep: bool) -> None:
         self.mixture, self.chat, self.tasks, self.keep = mixture, model.chat, tasks, keep
@@ -100,8 +99,7 @@ class Examples:
             if pair["task"] not in self.tasks:
                 raise GranvitError(
                     f"mixture: {self.mixture.path}: image {key!r} has task {pair['task']!r}, this stage "
-                    f"learns "
-                    f"{', '.join(self.tasks)}; name another mixture in the recipe"
+                    f"learns {', '.join(self.tasks)}; name another mixture in the recipe"
                 )
         boxes = [list(box) for box in dict.fromkeys(tuple(pair["box"]) for pair in pairs if pair["box"])]
         segments = [self.chat.segment(pair["question"], pair["answer"]) for pair in pairs]

@@ -30,7 +30,7 @@ def decode_at_least(data: bytes, side: int) -> Image.Image:
 
 
 class ImageStore:
-    """Preprocessed uint8 pixels of a mixture's rows: (3, S, S) or (views, 3, S, S).
+    """Preprocessed uint8 pixels of a mixture's rows: (3, S, S) or (1 + n*n, 3, S, S).
 
     ``keep``: remember them, while memory lasts, for later epochs.
     """
