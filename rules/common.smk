@@ -4,6 +4,7 @@ import inspect
 import shutil
 import sys
 from functools import wraps
+from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 from snakemake.io import strip_wildcard_constraints
@@ -113,13 +114,26 @@ def shards(file, of=data.all_sources):
     return lambda wildcards: of_shards(file, sources(wildcards))
 
 
+def unfiltered(sources):
+    """An input function: the records before the filters of each of some sources, as annotated or, where no model
+    annotates a source, as ingested."""
+    made = {True: rules.annotate_regions.output.records, False: rules.ingest_source.output.tar}
+    found = for_job(sources)
+    return lambda wildcards: [
+        file
+        for source in found(wildcards)
+        for file in of_shards(made[source.is_annotated], [source])
+        if wildcards.get("shard") in (None, Path(file).stem)
+    ]
+
+
 def sources_annotated(on_accelerator):
     """A pattern of the names of sources that a model inside the job annotates, or of all the others.
 
     Where scales disagree about a name, the scale in force is right: a name has to fit one rule only.
     """
     wants = reported(data.wants_accelerator)
-    kinds = {name: wants(AT[scale], name) for scale in [*SCALES, SCALE] for name in AT[scale].sources}
+    kinds = {s.name: wants(AT[of], s.name) for of in [*SCALES, SCALE] for s in data.annotated_sources(AT[of])}
     return "|".join(name for name, kind in kinds.items() if kind == on_accelerator) or "(?!)"
 
 

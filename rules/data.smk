@@ -92,7 +92,7 @@ use rule annotate_regions as annotate_on_accelerator with:
 
 rule filter_regions:
     input:
-        records=rules.annotate_regions.output.records,
+        records=unfiltered(data.one_source),
     output:
         records="<data>/filtered/{source}/{shard}.jsonl",
         counts="<data>/filtered/{source}/{shard}.counts.csv",

@@ -7,7 +7,7 @@ localrules: report_filters, report_rejects, make_data_table, draw_annotation, dr
 rule report_filters:
     input:
         ingested=shards(rules.ingest_source.output.counts),
-        annotated=shards(rules.annotate_regions.output.counts),
+        annotated=shards(rules.annotate_regions.output.counts, of=data.annotated_sources),
         filtered=shards(rules.filter_regions.output.counts),
     output:
         report="<data>/filter_report.csv",
@@ -29,7 +29,7 @@ rule report_filters:
 rule report_rejects:
     input:
         ingested=shards(rules.ingest_source.output.rejects),
-        annotated=shards(rules.annotate_regions.output.rejects),
+        annotated=shards(rules.annotate_regions.output.rejects, of=data.annotated_sources),
     output:
         report="<data>/rejects.csv",
     log:
@@ -76,7 +76,7 @@ rule make_data_table:
 
 rule draw_annotation:
     input:
-        annotated=shards(rules.annotate_regions.output.records, of=data.figure2_sources),
+        annotated=unfiltered(data.figure2_sources),
         indexes=shards(rules.pack_shard.output.index, of=data.figure2_sources),
         tars=shards(rules.pack_shard.output.tar, of=data.figure2_sources),
     output:

@@ -8,6 +8,7 @@ from data_worlds import read_csv
 from granvit.config.data import FilterRules
 from granvit.data.records.filters import filter_shard
 from granvit.data.records.records import Record, Region, read_records, write_records
+from granvit.data.records.shards import Sample, ShardWriter
 
 OCR_RULES = FilterRules(box_rules=False)
 
@@ -102,3 +103,16 @@ def test_each_rule_is_counted_alone_and_in_sequence(tmp_path):
     assert counts["alone", "box_aspect"] == (2, 2, 3, 1)
     assert counts["sequence", "box_aspect"] == (1, 1, 2, 1)
     assert counts["sequence", "all"] == (2, 1, 3, 1)
+
+
+def test_records_that_no_model_annotates_are_those_of_the_ingested_tar(tmp_path):
+    records = [_record("a", boxes=[(0, 0, 300, 300), (0, 0, 400, 400)]), _record("b", boxes=[(0, 0, 10, 10)])]
+    records[0].regions[0].text = " "
+    with ShardWriter(tmp_path / "in.tar") as tar:
+        for record in records:
+            tar.write(Sample(record, b"", "jpg"))
+    filter_shard(tmp_path / "in.tar", tmp_path / "out.jsonl", tmp_path / "counts.csv", FilterRules())
+    (kept,) = read_records(tmp_path / "out.jsonl")
+    assert (kept.key, [region.box for region in kept.regions]) == ("a", [[0, 0, 400, 400]])
+    counts = (tmp_path / "counts.csv").read_text()
+    assert "sequence,no_region_text,2,2,3,2\n" in counts and "sequence,annotate,2,2,3,2\n" in counts

@@ -37,17 +37,17 @@ def test_cluster_profile_plans_the_paper_without_data(clone, profile):
 def test_source_may_have_the_name_of_another_scales_that_is_annotated_otherwise(tmp_path):
     folder = copy_repository(tmp_path)
     file = folder / "config/sources_mini.tsv"
-    row = "FLICKR30k natural Mine pretrain coco data/mine given none given 1".replace(" ", "\t")
+    row = "FLICKR30k ocr Mine pretrain folder data/mine ocr none ocr 1".replace(" ", "\t")
     file.write_text(f"{file.read_text().rstrip()}\n{row}\n")
     plan = planned(call(folder, "snakemake", "-n", "shards"))
-    assert plan["annotate_regions"] == 9 and "annotate_on_accelerator" not in plan
+    assert plan["annotate_regions"] == 5 and "annotate_on_accelerator" not in plan
     paper = planned(call(folder, "snakemake", "-n", "shards", "--config", "scale=paper"))
     assert paper["annotate_on_accelerator"] == 401  # LAION's 400 shards and FLICKR30k's one
 
 
 def test_nested_settings_on_the_command_line_are_read_as_in_a_file(clone):
     data = "data={ocr: {min_score: 0.9, detection_side: null}, contamination: {drop: true}, budgets: {8M: 9}}"
-    assert planned(call(clone, "snakemake", "-n", "shards", "--config", data))["annotate_regions"] == 8
+    assert planned(call(clone, "snakemake", "-n", "shards", "--config", data))["annotate_regions"] == 4
     output = call(clone, "snakemake", "-n", "shards", "--config", "data={ocr: {min_score: much}}", fails=True)
     assert "command line: data.ocr.min_score: 'much' should be a number" in output
 

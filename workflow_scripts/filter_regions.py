@@ -7,7 +7,8 @@ def main(job, log):
     from granvit.config.data import FilterRules
     from granvit.data.records.filters import filter_shard
 
-    filter_shard(job.input.records, job.output.records, job.output.counts, FilterRules(**job.params.rules))
+    (records,) = job.input.records
+    filter_shard(records, job.output.records, job.output.counts, FilterRules(**job.params.rules))
 
 
 run(snakemake, main)

@@ -93,6 +93,16 @@ def all_sources(scale: Scale) -> list[SourceSpec]:
     return list(scale.sources.values())
 
 
+def one_source(scale: Scale, source: str) -> list[SourceSpec]:
+    """The source of a job."""
+    return [scale.source(source)]
+
+
+def annotated_sources(scale: Scale) -> list[SourceSpec]:
+    """The sources to which a model adds something; the others bring all that they have."""
+    return [source for source in all_sources(scale) if source.is_annotated]
+
+
 def pretraining_sources(scale: Scale) -> list[SourceSpec]:
     """The sources of Gran-29M at this scale: those that Tables 6 and 7 count."""
     return [source for source in all_sources(scale) if source.use == "pretrain"]

@@ -17,8 +17,8 @@ from granvit.boxes import area
 from granvit.config.data import FilterRules
 from granvit.data.records.filters import BoxRule, in_order
 from granvit.data.records.pack import REGION_COUNTS
-from granvit.data.records.records import Record, Region, hash_key, read_records
-from granvit.data.records.shards import read_image_bytes
+from granvit.data.records.records import Record, Region, hash_key
+from granvit.data.records.shards import read_image_bytes, shard_records
 from granvit.errors import GranvitError
 
 _COLUMNS = ["key", "source", "data_type", "width", "height", "offset", "size", "caption", "regions"]
@@ -89,10 +89,11 @@ def choose_annotation(annotated: str | Path, index: str | Path, rules: FilterRul
     """An image of a shard that passes the filters: with a caption, two to six boxes that stay and, if there
     is one, a box that does not; among equals by hash.
 
-    ``annotated``: the shard's records before the filters; ``index``: that of the packed shard. Raises
-    GranvitError where no image passes.
+    ``annotated``: the shard's records before the filters, as JSON lines or, where no model annotates the
+    source, as its ingested tar; ``index``: that of the packed shard. Raises GranvitError where no image
+    passes.
     """
-    found = ((record, explain(record, rules)) for record in read_records(annotated))
+    found = ((record, explain(record, rules)) for record in shard_records(annotated))
     passing = ((record, dropped_by) for record, dropped_by in found if dropped_by is not None)
     best = min(passing, key=lambda pair: _annotation_rank(*pair), default=None)
     if best is None:

@@ -7,15 +7,16 @@ counted. Instruction data passes unfiltered.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from granvit.boxes import Box
 from granvit.boxes import area as area_of
 from granvit.config.data import FilterRules
-from granvit.data.records.accounts import COUNT_COLUMNS, Count
-from granvit.data.records.records import Record, read_records, write_records
+from granvit.data.records.accounts import COUNT_COLUMNS, NO_TEXT, Count
+from granvit.data.records.records import Record, write_records
+from granvit.data.records.shards import shard_records
 from granvit.errors import GranvitError
 from granvit.files import remove_leftovers, write_csv
 
@@ -102,10 +103,12 @@ Rule = ImageRule | BoxRule
 
 
 def filter_shard(
-    in_jsonl: str | Path, out_jsonl: str | Path, out_counts: str | Path, rules: FilterRules
+    in_shard: str | Path, out_jsonl: str | Path, out_counts: str | Path, rules: FilterRules
 ) -> None:
     """Write the records that pass, and what each rule removed.
 
+    ``in_shard``: the records as annotated (JSON lines) or, where no model annotates the source, the ingested
+    tar. Of such records a region without a text is dropped and counted here, as annotating does elsewhere.
     In ``out_counts``, rows of mode ``alone`` show one rule on everything that came in, rows of mode ``off``
     the same for a rule that is switched off; rows of mode ``sequence`` show the rule on what the rules before
     it left, the last being the outcome. Raises GranvitError for a region that passes but was never described:
@@ -113,12 +116,23 @@ def filter_shard(
     """
     remove_leftovers(out_jsonl, out_counts)
     counts: dict[tuple[str, str, str], Count] = {}
-    passing = _passing(read_records(in_jsonl), rules, counts)
-    write_records(out_jsonl, (_described(record, in_jsonl) for record in passing))
+    records = shard_records(in_shard)
+    if Path(in_shard).suffix == ".tar":
+        records = _with_texts(records, counts)
+    passing = _passing(records, rules, counts)
+    write_records(out_jsonl, (_described(record, in_shard) for record in passing))
     rows = sorted(
         counts.items(), key=lambda item: (item[0][0], item[0][1])
     )  # stable: rules stay in their order
     write_csv(out_counts, COUNT_COLUMNS, ([*key, *count.values()] for key, count in rows))
+
+
+def _with_texts(records: Iterable[Record], counts: dict[tuple[str, str, str], Count]) -> Iterator[Record]:
+    for record in records:
+        kept = replace(record, regions=[region for region in record.regions if (region.text or "").strip()])
+        for rule in (NO_TEXT, "annotate"):  # the rows that annotating writes
+            counts.setdefault((record.source, "sequence", rule), Count()).add(record, kept)
+        yield kept
 
 
 def _passing(

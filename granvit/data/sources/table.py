@@ -78,6 +78,11 @@ class SourceSpec(Row):
         """What adapters and ImagePlaces take: a folder, or the URL as it is."""
         return self.path if self.is_remote else Path(self.path)
 
+    @property
+    def is_annotated(self) -> bool:
+        """Whether a model adds boxes, texts or captions; otherwise an ingested shard's records are final."""
+        return self.boxes in ("detector", "ocr") or "captioner" in (self.captions, self.text)
+
     def shard_names(self) -> list[str]:
         """``00000``, ``00001``, ...: one ingest, annotate, filter and pack job each."""
         return [f"{shard:05d}" for shard in range(self.shards)]
