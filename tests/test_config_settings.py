@@ -15,8 +15,8 @@ from conftest import environment
 
 from granvit.config import loading as config
 from granvit.config import recipes as recipes_file
+from granvit.config.tables import load_tables, required_forward_runs, required_leaves
 from granvit.errors import GranvitError
-from granvit.reporting.tables import load_tables, required_forward_runs, required_leaves
 
 ROOT = Path(__file__).resolve().parent.parent
 

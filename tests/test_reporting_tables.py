@@ -7,19 +7,18 @@ import json
 
 import pytest
 
-from granvit.config.tables import load_tables
+from granvit.config.tables import (
+    load_tables,
+    required_benchmarks,
+    required_forward_runs,
+    required_leaves,
+)
 from granvit.errors import GranvitError
 from granvit.evaluation.benchmarks import load_benchmarks
 from granvit.reporting.figures import radar
 from granvit.reporting.markdown import ranked
 from granvit.reporting.seeds import make_seeds
-from granvit.reporting.tables import (
-    engineering,
-    make_table,
-    required_benchmarks,
-    required_forward_runs,
-    required_leaves,
-)
+from granvit.reporting.tables import engineering, make_table
 
 SPECS = load_tables()
 HEADER = "capability,benchmark,CLIP,SigLIP,SigLIP2,AIMv2,InternViT,SAILViT,GranViT,scale"

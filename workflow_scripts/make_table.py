@@ -4,7 +4,8 @@ from _script import run
 
 
 def main(job, log):
-    from granvit.reporting.tables import load_tables, make_table
+    from granvit.config.tables import load_tables
+    from granvit.reporting.tables import make_table
 
     results = f"results/{job.wildcards.scale}"
     make_table(

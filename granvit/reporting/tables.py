@@ -12,27 +12,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from granvit.config.tables import (
-    FORWARD_COLUMNS,
-    RunRow,
-    TableSpec,
-    load_tables,
-    required_benchmarks,
-    required_forward_runs,
-    required_leaves,
-)
+from granvit.config.tables import FORWARD_COLUMNS, RunRow, TableSpec, required_benchmarks, required_leaves
 from granvit.errors import GranvitError
 from granvit.files import write_text
 from granvit.reporting import markdown
 from granvit.reporting.scores import AVERAGE, Scores, printed_rows, read_json
-
-__all__ = [
-    "load_tables",
-    "make_table",
-    "required_benchmarks",
-    "required_forward_runs",
-    "required_leaves",
-]
 
 Reported = Callable[[str | None, str, str, str], str]
 
@@ -162,16 +146,14 @@ def _reported_body(spec: TableSpec, path: Path) -> str:
     reported, layout = _read_reported(spec, path), spec.layout
     if layout.layout == "benchmarks":
         header = ["Capability", "Benchmark", *(markdown.marked(model, "reported") for model in layout.models)]
-        rows = [
-            [capability, name, *(reported(None, model, capability, name) for model in layout.models)]
-            for capability, name in printed_rows(spec.shared)
-        ]
+        keys = printed_rows(spec.shared)
+        rows = [[*key, *(reported(None, model, *key) for model in layout.models)] for key in keys]
         return markdown.table(header, rows, left=2)
-    labels = list(layout.rows[0].label)
     rows = []
     for row in layout.rows:
         cells = [_reported_cell(reported, row, column) for column in layout.columns]
         rows.append([*(markdown.marked(text, "reported") for text in row.label.values()), *cells])
+    labels = list(layout.rows[0].label)
     return markdown.table([*labels, *layout.columns], rows, left=len(labels))
 
 
