@@ -88,6 +88,8 @@ def test_samples_of_any_number_of_sources_are_legible_and_all_there(tmp_path, so
     words = words_of(page)
     assert {name for name in names if name in words} == set(names)
     assert len(drawn(page)) == sources * layout(sources)[0]
+    lefts = {round(picture.get_window_extent().x0) for picture in drawn(page)}
+    assert len(lefts) == layout(sources)[1]  # no text widens its column
     assert any(text.endswith("…") for text in words)
 
 
