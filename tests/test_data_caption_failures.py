@@ -18,12 +18,12 @@ from caption_server import (
     playing,
     polite,
     sample,
-    settings,
     text_of,
     write_shard,
 )  # fmt: skip
 from data_worlds import read_csv
 
+from granvit.config.loading import load_config
 from granvit.data.annotators.annotate import annotate_shard
 from granvit.data.annotators.caption_backends import KEY_VARIABLE
 from granvit.data.annotators.caption_pictures import Picture
@@ -214,8 +214,8 @@ def test_an_image_that_no_model_takes_is_left_out_without_a_question(server, tmp
 def test_a_server_without_an_address_is_refused_at_once(tmp_path):
     with pytest.raises(GranvitError, match=r"data\.captioner\.url is not set"):
         captioner(tmp_path)
-    with pytest.raises(ValueError, match=r"data\.captioner\.url"):
-        settings(url="file:///x")
+    with pytest.raises(GranvitError, match=r"data\.captioner\.url: 'file:///x' must begin with http"):
+        load_config("smoke", {"data": {"captioner": {"url": "file:///x"}}})
 
 
 def test_a_cache_that_cannot_be_written_stops_the_job_and_is_named(server, tmp_path):

@@ -140,7 +140,7 @@ def _mistake(kind: Any, path: list[str], error: Any) -> str:
         return "empty; fill it in"
     if reason == "value_error":  # our own words, about one value or several keys
         return f"{value!r} {error['ctx']['error']}" if isinstance(value, str) else str(error["ctx"]["error"])
-    hint, message = "", error["msg"].removeprefix("Input ")
+    hint, message = "", error["msg"].removeprefix("Input ").replace("valid ", "")
     if reason in ("int_type", "float_type") and isinstance(value, str) and _is_number(value):
         hint = " (YAML reads a number only without quotes and with a point before e: 1.0e-5)"
     return f"{value!r} {message}{hint}; change the value"
