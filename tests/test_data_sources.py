@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from data_worlds import read_csv
+from data_worlds import read_csv, spec
 
 from granvit.data.sources.adapters import ADAPTERS, OPTIONS
 from granvit.data.sources.table import read_sources
@@ -69,6 +69,21 @@ def test_papers_sources_are_annotated_as_section_3_says():
         else:
             assert how == ("given" if source.name in umg else "detector", "captioner", "captioner")
             assert (source.adapter == "umg") == (source.name in umg)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "captions", "text", "annotated"),
+    [
+        ("given", "given", "given", False),
+        ("none", "none", "none", False),
+        ("given", "captioner", "given", True),
+        ("detector", "given", "captioner", True),
+        ("ocr", "none", "ocr", True),
+        ("given", "none", "none", True),  # regions without a text are rejected by annotating
+    ],
+)
+def test_only_sources_that_a_model_adds_to_are_annotated(tmp_path, boxes, captions, text, annotated):
+    assert spec(tmp_path, boxes=boxes, captions=captions, text=text).is_annotated == annotated
 
 
 def test_every_paper_source_says_where_it_comes_from_and_under_what_terms():

@@ -80,8 +80,12 @@ class SourceSpec(Row):
 
     @property
     def is_annotated(self) -> bool:
-        """Whether a model adds boxes, texts or captions; otherwise an ingested shard's records are final."""
-        return self.boxes in ("detector", "ocr") or "captioner" in (self.captions, self.text)
+        """Whether a model adds boxes, texts or captions; otherwise an ingested shard's records are final.
+
+        Boxes that come without texts are annotated too: that is where a region without a text is rejected.
+        """
+        asks = self.boxes in ("detector", "ocr") or "captioner" in (self.captions, self.text)
+        return asks or (self.boxes == "given" and self.text == "none")
 
     def shard_names(self) -> list[str]:
         """``00000``, ``00001``, ...: one ingest, annotate, filter and pack job each."""
