@@ -6,9 +6,10 @@ import pytest
 from data_worlds import read_csv
 
 from granvit.config.data import FilterRules
-from granvit.data.records.filters import filter_shard
+from granvit.data.records.filters import filter_shard, let_in, what_passes
 from granvit.data.records.records import Record, Region, read_records, write_records
 from granvit.data.records.shards import Sample, ShardWriter
+from granvit.errors import GranvitError
 
 OCR_RULES = FilterRules(box_rules=False)
 
@@ -116,3 +117,58 @@ def test_records_that_no_model_annotates_are_those_of_the_ingested_tar(tmp_path)
     assert (kept.key, [region.box for region in kept.regions]) == ("a", [[0, 0, 400, 400]])
     counts = (tmp_path / "counts.csv").read_text()
     assert "sequence,no_region_text,2,2,3,2\n" in counts and "sequence,annotate,2,2,3,2\n" in counts
+
+
+def test_an_annotator_sees_the_images_that_the_rules_on_images_let_in():
+    assert let_in(_record(boxes=[]), FilterRules())
+    assert not let_in(_record(width=448), FilterRules()) and not let_in(_record(height=200), FilterRules())
+
+
+def test_what_passes_of_a_record_is_what_filtering_its_shard_writes(tmp_path):
+    records = [
+        _record("whole"),
+        _record("part", boxes=[(0, 0, 10, 10), (0, 0, 200, 200)]),
+        _record("none", boxes=[(0, 0, 10, 10)]),
+        _record("small", width=50),
+        _record("chat", width=50, boxes=[], data_type="instruction"),
+    ]
+    kept, _ = _filter(tmp_path, records, FilterRules())
+    passing = [what_passes(record, FilterRules()) for record in records]
+    assert [record for record in passing if record] == kept
+    assert [record.key for record in kept] == ["whole", "part", "chat"]
+
+
+def test_the_images_bounds_can_be_switched_off_one_by_one(tmp_path):
+    small, long = _record("small", 300, 300), _record("long", 2000, 500)
+    for rules, keys in (
+        (FilterRules(min_image_side=None), ["small"]),
+        (FilterRules(image_aspect=None), ["long"]),
+    ):
+        assert [record.key for record in _filter(tmp_path, [small, long], rules)[0]] == keys
+
+
+def test_the_bounds_on_boxes_can_be_switched_off_one_by_one(tmp_path):
+    record = _record(boxes=[(0, 0, 50, 50), (0, 0, 500, 50)])
+    for rules, boxes in (
+        (FilterRules(min_box_area=None), [[0, 0, 50, 50]]),
+        (FilterRules(box_aspect=None), [[0, 0, 500, 50]]),
+    ):
+        (kept,) = _filter(tmp_path, [record], rules)[0]
+        assert [region.box for region in kept.regions] == boxes
+
+
+def test_counts_are_sorted_by_source_and_mode_with_the_rules_in_their_order(tmp_path):
+    _filter(tmp_path, [_record("b", source="Z"), _record("a", source="A")], FilterRules())
+    rows = [(row["source"], row["mode"]) for row in read_csv(tmp_path / "out.csv")]
+    assert rows == sorted(rows) and {source for source, _ in rows} == {"A", "Z"}
+    order = [
+        r["rule"] for r in read_csv(tmp_path / "out.csv") if (r["source"], r["mode"]) == ("A", "sequence")
+    ]
+    assert order == ["image_side", "image_aspect", "box_aspect", "box_area", "regions", "all"]
+
+
+def test_a_region_that_passes_without_having_been_described_is_an_error(tmp_path):
+    record = _record("a")
+    record.regions[0].text = None
+    with pytest.raises(GranvitError, match=r"in\.jsonl: a: the region .* has no text.*stricter"):
+        _filter(tmp_path, [record], FilterRules())

@@ -111,6 +111,30 @@ def test_a_pair_of_mmvp_without_one_gold_is_left_out_whole(tmp_path):
     assert (found["score"], found["n"], found["missing_golds"]) == (100.0, 2, 2)
 
 
+def test_a_pair_of_mmvp_counts_twice_in_the_score_and_is_drawn_as_one(tmp_path):
+    rows = [{"A": "open", "B": "shut", "answer": "AB"[i % 2], "question": f"q{i // 2}"} for i in range(8)]
+    questions(tmp_path, rows)
+    answers(tmp_path, ["A", "B", "A", "A", "A", "B", "A", "A"])
+    found = score(tmp_path / "Toy.jsonl", toy("mmvp_pair"), tmp_path)
+    assert (found["score"], found["n"], found["details"]) == (75.0, 8, {"pair_accuracy": 50.0})
+    scored, _ = evaluate(tmp_path / "Toy.jsonl", toy("mmvp_pair"), tmp_path)
+    assert [point.unit for point in scored.points] == ["0", "0", "1", "1", "2", "2", "3", "3"]
+
+
+def test_an_mmbench_question_is_right_if_all_its_rollings_are(tmp_path):
+    indices = [1, 2, 1_000_001, 1_000_002, 2_000_001]
+    rows = [{"index": i, "A": "cat", "B": "dog", "answer": "A"} for i in indices]
+    questions(tmp_path, rows)
+    answers(tmp_path, ["A", "A", "A", "B", "A"], indices)
+    found = score(tmp_path / "Toy.jsonl", toy("mmbench_circular"), tmp_path)
+    assert (found["score"], found["n"]) == (50.0, 2)
+    assert found["details"] == {"plain_accuracy": 80.0, "rows": 5}
+    questions(tmp_path, [rows[0] | {"index": "a1"}])
+    answers(tmp_path, ["A"], ["a1"])
+    with pytest.raises(GranvitError, match="index a1 is not a number"):
+        score(tmp_path / "Toy.jsonl", toy("mmbench_circular"), tmp_path)
+
+
 def test_a_chosen_option_is_mathvistas_gold_where_there_are_options(tmp_path):
     chosen = {"question_type": "multi_choice", "answer_type": "text", "choices": "['cat', 'dog']"}
     questions(tmp_path, [{**chosen, "answer_option": "A"}, {**chosen, "answer": "cat"}])
