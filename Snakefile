@@ -11,18 +11,6 @@ configfile: "config/config.yaml"
 container: "docker://docker.io/library/python:3.11"
 
 
-# Where results are; rules write <data>/..., and other rules' files are named by their outputs
-pathvars:
-    results="results/{scale}",
-    data="<results>/data",
-    tables="<results>/tables",
-    figures="<results>/figures",
-    logs="<results>/logs",
-    timings="<results>/timings",
-    standins="results/standins",
-    run="{recipe}/seed{seed}",
-
-
 # Settings and helpers (the only file with functions), then one file a phase
 include: "rules/common.smk"
 include: "rules/miniature.smk"

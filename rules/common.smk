@@ -72,13 +72,23 @@ BOTH_TASKS = ["stage1-8m-both", "stage2-8m-both"]
 
 
 wildcard_constraints:
-    scale="|".join(SCALES),
     source=r"[A-Za-z0-9_-]+",
     shard=r"\d{5}",
     mixture=r"[A-Za-z0-9-]+",
-    recipe=r"[a-z0-9][a-z0-9.-]*",
-    seed=r"\d+",
     table=r"table\d+",
+
+
+# Where results are: rules write to <data>/..., and name other rules' files by their outputs. `wildcard_constraints` does not
+# reach wildcards in here, so these carry their own.
+pathvars:
+    results=f"results/{{scale,{'|'.join(SCALES)}}}",
+    data="<results>/data",
+    tables="<results>/tables",
+    figures="<results>/figures",
+    logs="<results>/logs",
+    timings="<results>/timings",
+    standins="results/standins",
+    run=r"{recipe,[a-z0-9][a-z0-9.-]*}/seed{seed,\d+}",
 
 
 def for_job(function):

@@ -25,7 +25,7 @@ rule render_source:
 
 rule render_benchmarks:
     output:
-        questions=[f"<results>/benchmarks/{tsv}" for tsv in sorted(set(BENCHMARKS.values()))],
+        questions=[f"results/{{scale}}/benchmarks/{tsv}" for tsv in sorted(set(BENCHMARKS.values()))],
     wildcard_constraints:
         scale="smoke|mini",
     log:
