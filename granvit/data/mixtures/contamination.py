@@ -25,15 +25,9 @@ from granvit.errors import GranvitError
 from granvit.files import remove_leftovers, replacing, write_csv
 from granvit.progress import Progress
 
-HASHES_SCHEMA = pa.schema(
-    [
-        ("benchmark", pa.string()),
-        ("index", pa.string()),  # the first question that shows the image
-        ("image_sha256", pa.string()),
-        ("phash", pa.string()),
-        ("detail", pa.string()),
-    ]
-)
+# ``index``: the first question that shows the image
+HASHES_COLUMNS = ["benchmark", "index", "image_sha256", "phash", "detail"]
+HASHES_SCHEMA = pa.schema([(name, pa.string()) for name in HASHES_COLUMNS])
 MATCHES_SCHEMA = pa.schema(
     [
         ("key", pa.string()),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -74,7 +75,8 @@ def _write_buckets(rows: Iterable[dict], folder: Path) -> list[Path]:
         writers = [
             stack.enter_context(pa.ipc.new_stream(path, MIXTURE_SCHEMA, options=options)) for path in paths
         ]
-        for chunk in _chunks(rows, _ROWS_AT_ONCE):
+        rows = iter(rows)
+        while chunk := list(islice(rows, _ROWS_AT_ONCE)):
             buckets: list[list[dict]] = [[] for _ in writers]
             for row in chunk:
                 buckets[hash_key(row["key"]) * _BUCKETS >> 64].append(row)
@@ -82,14 +84,3 @@ def _write_buckets(rows: Iterable[dict], folder: Path) -> list[Path]:
                 if bucket:
                     writer.write_table(pa.Table.from_pylist(bucket, MIXTURE_SCHEMA))
     return paths
-
-
-def _chunks(rows: Iterable[dict], size: int) -> Iterator[list[dict]]:
-    chunk = []
-    for row in rows:
-        chunk.append(row)
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
