@@ -1,4 +1,4 @@
-"""The one error that a user can cause and mend.
+"""The one error that a user can cause and fix.
 
 Every module raises `GranvitError` for a user's mistake (a wrong key, a missing folder, a broken image);
 scripts and the command line print its message as one line and stop. Anything else that is raised is a bug and

@@ -267,7 +267,7 @@ class FailureLimit:
         raise GranvitError(
             f"the captioner {self.model} answers a plain question, but left {self._failed} of {self._asked} "
             f"unanswered ({reasons}), such as about {', '.join(self._examples)}; data.max_reject_share is "
-            f"{self.max_share}. Mend the server (the log has its own words), or raise data.max_reject_share; "
+            f"{self.max_share}. Fix the server (the log has its own words), or raise data.max_reject_share; "
             "then run the same command again: it goes on from the answers kept"
         )
 

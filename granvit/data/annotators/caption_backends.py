@@ -94,9 +94,12 @@ class ServerBackend:
             return error
 
     def check(self) -> None:
-        """Ask a question that any captioner can answer: a server that cannot do what is asked of it, such as
-        one that takes a single image a question, must not cost every caption of a source; and an image that
-        breaks each of its questions must not stop a source whose server is well."""
+        """Find out who is at fault, by a plain question that any captioner can answer.
+
+        No answer: it is the server (it may take one image a question only), and going on would cost every
+        caption of the source. Raises GranvitError. An answer: it is the image that was asked about, and the
+        source goes on.
+        """
         self.endpoint.ask_again()
         plain = Picture(_plain_sample())
         parts = _turn([plain.data_uri(None), plain.data_uri((0, 0, 56, 56))], "Describe the second image.")

@@ -149,7 +149,11 @@ def _rows(source: SourceSpec, pieces: Iterator[tuple[str, int, str]], say: _Coun
 
 
 def _joined(pieces: Iterator[tuple[int, RawItem]]) -> list[tuple[int, RawItem]]:
-    """The items of one key: what joins goes to the first that does not, or makes an item of its own."""
+    """The items of one key, each with its number.
+
+    Some pieces only add to an image (its captions in one file, its boxes in another). They go into the first
+    item that is whole. Where none is, the first piece becomes the item.
+    """
     items: list[tuple[int, RawItem]] = []
     joining: list[tuple[int, RawItem]] = []
     for number, piece in pieces:

@@ -84,7 +84,9 @@ class Ledger:
         regions = self.regions_in - self._harmless["region"]
         for what, came, left in (("image", images, self.images_out), ("region", regions, self.regions_out)):
             rejected = came - left
-            # Chance strikes boxes one by one where each image lost one, and together where it lost them all.
+            # A shard is a sample, so its share may lie above the source's by chance: by two standard
+            # deviations at most. Boxes that are lost image by image vary more than boxes that are lost
+            # one by one: `together` is the mean size of the groups in which they went.
             together = self._squares / rejected if what == "region" and rejected else 1.0
             slack = 2 * math.sqrt(max_share * came * together) if sampled else 0.0
             if rejected > max_share * came + slack:
@@ -102,7 +104,7 @@ class Ledger:
                     write_log(log, line.rstrip("\n"))
         raise GranvitError(
             f"{source}: {rejected} of {came} {what}s were rejected, a share of {rejected / came:.3f}; "
-            f"data.max_reject_share allows {max_share}. {causes}. Mend the raw data ({where}), or raise "
+            f"data.max_reject_share allows {max_share}. {causes}. Fix the raw data ({where}), or raise "
             "data.max_reject_share in the configuration to go on without them"
         )
 
