@@ -133,8 +133,8 @@ def nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou: float | None) -> lis
     """Positions of the boxes that no surer box of the same label overlaps by more than ``iou``, surest first
     (``torchvision.ops.batched_nms``); None keeps all.
 
-    ``boxes (N, 4)`` xyxy, ``scores (N)``, ``labels (N)``. Boxes with NaN or infinite corners are left out. Equal
-    scores keep the order in which they came.
+    ``boxes (N, 4)`` xyxy, ``scores (N)``, ``labels (N)``. Boxes with NaN or infinite corners are left
+    out. Equal scores keep the order in which they came.
     """
     import torch
 
