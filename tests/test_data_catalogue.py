@@ -230,7 +230,7 @@ def _peak_memory(source_root: Path, out: Path) -> int:
     """Kilobytes that a process of its own took to catalogue a source, with SQLite's caches kept at 1 MB."""
     code = (
         "import resource, sys; sys.path[:0] = sys.argv[3:]; from data_worlds import spec; "
-        "from granvit.data import catalogue; catalogue._CACHE = 'cache_size = -1024'; "
+        "from granvit.data.sources import catalogue; catalogue._CACHE = 'cache_size = -1024'; "
         "catalogue.catalogue_source(spec(sys.argv[1], shards=8), sys.argv[2]); "
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
