@@ -57,6 +57,9 @@ def test_image_bounds_are_the_papers(tmp_path, width, height, passes):
         ((0, 0, 301, 100), False),
         ((0, 0, 100, 300), True),
         ((0, 0, 100, 300.5), False),
+        ((300, 300, 420, 420), True),  # wherever it lies
+        ((100, 300, 401, 400), False),
+        ((300, 100, 400, 400.5), False),
     ],
 )
 def test_box_bounds_are_the_papers(tmp_path, box, passes):

@@ -121,6 +121,33 @@ def test_why_an_image_is_left_out_is_told_where_all_captions_come_along_too(tmp_
     assert chosen["left_out"]["budget"] > 0 and every["left_out"] == chosen["left_out"]
 
 
+def test_a_region_with_two_questions_is_counted_as_one(indexes, tmp_path):
+    rows, summary = _build(indexes, tmp_path, tasks=("bbox2caption", "caption2bbox"), budget=30)
+    assert (summary["regions"], summary["images"]) == (30, len(rows)) == (30, 10)
+    assert summary["qa"] == {"bbox2caption": 30, "caption2bbox": 30}
+    assert sum(source["regions"] for source in summary["sources"].values()) == 30
+    assert (summary["budget_regions"], summary["sample_by"]) == (30, "image")
+
+
+def test_images_that_no_task_asks_about_are_counted(tmp_path):
+    index = prepare(spec(write_coco(tmp_path / "raw", images=10), captions="none"), tmp_path)
+    with pytest.raises(GranvitError, match="no image is left"):
+        _build(index, tmp_path, tasks=("global_caption",))
+    captioned = prepare(spec(write_coco(tmp_path / "other", images=10, tag="c"), name="Captioned"), tmp_path)
+    _, summary = _build(index + captioned, tmp_path, tasks=("global_caption",))
+    assert set(summary["sources"]) == {"Captioned"} and summary["left_out"]["no_question"] > 0
+    assert summary["regions"] == 0
+
+
+def test_a_budget_beyond_what_the_sources_hold_is_reported(indexes, tmp_path, caplog):
+    _, every = _build(indexes, tmp_path)
+    _build(indexes, tmp_path, budget=every["regions"] - 1)
+    assert "the budget asks for" not in caplog.text
+    _, summary = _build(indexes, tmp_path, budget=every["regions"] + 1)
+    asked = f"asks for {every['regions'] + 1} regions, the sources hold {every['regions']}"
+    assert asked in caplog.text and summary["regions"] == every["regions"]
+
+
 def _regions(rows):
     return {(row["key"], *item["box"]) for row in rows for item in row["qa"] if item["box"]}
 

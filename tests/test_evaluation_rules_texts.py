@@ -236,6 +236,12 @@ def test_an_overlap_of_exactly_half_counts():
     assert value("refcoco_iou50", "[0, 0, 0.499, 0.5]", [0, 0, 10, 5], width=10, height=10) == 0
 
 
+@pytest.mark.parametrize("size", [(1, 10), (10, 1), (1, 1)])
+def test_a_box_is_found_in_an_image_one_pixel_wide_or_high(size):
+    gold, (width, height) = [0, 0, *size], size
+    assert value("refcoco_iou50", "[0, 0, 1, 1]", gold, width=width, height=height) == 1
+
+
 @pytest.mark.parametrize("size", [(0, 10), (10, -1), (float("nan"), 10)])
 def test_nothing_is_found_in_an_image_without_a_size(size):
     gold, (width, height) = [0, 0, 10, 5], size
