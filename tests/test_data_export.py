@@ -141,6 +141,7 @@ def test_coco_export_made_into_shards_again_gives_the_same_regions(regions, tmp_
     export(regions, tmp_path / "out", "coco")
     again = _rows(prepare(spec(tmp_path / "out", name="Again"), tmp_path))
     by_bytes = {row["image_sha256"]: row for row in again.values()}
+    assert by_bytes
     for row in _rows(regions).values():
         other = by_bytes[row["image_sha256"]]
         assert all(other[name] == row[name] for name in ("width", "height", "caption", "regions"))

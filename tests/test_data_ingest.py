@@ -43,7 +43,9 @@ def test_shards_share_out_all_images_once(tmp_path):
 
 def test_image_bytes_are_kept_as_they_came(tmp_path):
     root = write_coco(tmp_path / "raw", images=3)
-    for sample in _ingest(spec(root), tmp_path / "out")[0]:
+    samples = list(_ingest(spec(root), tmp_path / "out")[0])
+    assert len(samples) == 3
+    for sample in samples:
         assert sample.image == (root / sample.record.provenance["file"]).read_bytes()
 
 

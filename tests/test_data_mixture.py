@@ -85,6 +85,7 @@ def test_every_row_reads_back_its_image_and_rows_are_in_hash_order(indexes, tmp_
 
 def test_questions_and_answers_agree_with_the_box(indexes, tmp_path):
     rows, _ = _build(indexes, tmp_path, tasks=("global_caption", "bbox2caption", "caption2bbox"))
+    assert rows
     for row in rows:
         assert [item["task"] for item in row["qa"]] == ["global_caption"] + [
             "bbox2caption",

@@ -70,6 +70,7 @@ def test_byte_range_of_the_index_reads_back_the_image(tmp_path, size):
     samples = [_sample(f"{long_name}{i}", bytes([i]) * size) for i in range(3)]
     with ShardWriter(tmp_path / "a.tar") as writer:
         spans = [writer.write(sample) for sample in samples]
+    assert len(spans) == 3
     for sample, (offset, length) in zip(samples, spans, strict=True):
         assert length == size
         assert read_image_bytes(tmp_path / "a.tar", offset, length) == sample.image

@@ -78,6 +78,7 @@ def test_shards_are_summed_and_each_rule_takes_in_what_the_rule_before_it_left(t
 
 def test_totals_are_the_sums_of_the_sources(two_sources):
     totals = {(row["mode"], row["rule"]): row for row in two_sources if row["source"] == "TOTAL"}
+    assert totals
     for (mode, rule), total in totals.items():
         parts = [row for row in two_sources if row["source"] != "TOTAL"]
         parts = [row for row in parts if (row["mode"], row["rule"]) == (mode, rule)]
