@@ -9,7 +9,7 @@ import judge_server
 import pytest
 from judge_server import answer, benchmark, judge_at
 
-from granvit.config.judge import JudgeSettings
+from granvit.config.loading import load_config
 from granvit.errors import GranvitError
 from granvit.evaluation.judge import GRADING_TRIES, KEY_VARIABLE
 from granvit.evaluation.score import score
@@ -155,5 +155,5 @@ def test_a_date_is_a_time_to_wait_too():
 
 @pytest.mark.parametrize("values", [{"url": "http://x/v1"}, {"url": "file:///x", "model": "m"}])
 def test_a_judge_that_cannot_be_asked_is_refused_at_once(values):
-    with pytest.raises(ValueError, match="evaluation.judge"):
-        JudgeSettings(**values)
+    with pytest.raises(GranvitError, match=r"evaluation\.judge"):
+        load_config("smoke", {"evaluation": {"judge": values}})
