@@ -8,8 +8,10 @@ has 4.5 regions an image beside its global caption, all of them distilled; stage
 about an image as stage 1. `apart` is stage 1 with one sample a question-answer pair (benchmarks/stage_work.py
 says how it is cut). One micro-batch is one step, which counts the optimizer at its dearest.
 
-MFU: images/s x FLOPs of forward and backward an image (granvit.training.cost) over `--peak-tflops`. The parts
-of a step are timed by themselves on one batch, with the device synchronised around each; making the batch
+TFLOP/s: images/s x FLOPs of forward and backward an image (granvit.training.cost); MFU: that over
+`--peak-tflops`; padding: share of the LLM's positions that hold nothing; estimate: what granvit.training.cost
+says of the peak. The mixture is two steps long, so that the loss falls while the steps go round. The parts of
+a step are timed by themselves on one batch, with the device synchronised around each; making the batch
 (`data`) is timed in this process, while the steps have it made ahead by `--workers`. On a CPU everything is
 tiny (144 image tokens, texts a sixth as long, fp32, one thread) and says only that the benchmark runs.
 
@@ -29,6 +31,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 
 import torch
 from stage_model import SIZES, Size, build_model, make_samples
@@ -41,12 +44,13 @@ from granvit.device import autocast, describe_device, pick_device, seed_everythi
 from granvit.errors import GranvitError
 from granvit.models.mllm import MLLM
 from granvit.training.batches import MicroBatch
-from granvit.training.cost import Work, training_cost
+from granvit.training.cost import Work, training_cost, training_memory
 from granvit.training.loop import Trainer
 from granvit.training.stages import learning_parts
 
 TERA, GIB = 1e12, 1 << 30
-PEAK_TFLOPS = {"cuda": 790, "npu": 354}  # bf16: of an H200, measured; of an Ascend 910B, as stated
+PEAK_TFLOPS = {"cuda": 989, "npu": 354}  # bf16, as stated: of an H100 or H200; of an Ascend 910B
+ROUND = 2  # steps that the mixture lasts for
 REPEATS = 3  # of the parts; the fastest counts
 PARTS = ("data", "encoder", "llm", "teacher", "optimizer")
 
@@ -159,30 +163,61 @@ def _split_micro(trainer: Trainer, micro: MicroBatch, clock: Clock, spent: dict[
 def measure(case: Case, model: MLLM, settings: argparse.Namespace, clock: Clock) -> dict:
     """Train ``case`` for some steps, and its parts by themselves."""
     clock.forget_peak()
-    recipe, size = make_recipe(case, settings), SIZES[settings.size]
-    average = sum(case.regions) / len(case.regions)
-    texts = size.texts()
-    work = Work(
-        learning_parts(recipe), average, texts["caption"], texts["region"], case.packed,
-        crops=average if case.crops else 0, crop_size=case.crops,
-    )  # fmt: skip
-    flops = training_cost(model, work)["total"]
-    rows = settings.images * (settings.warm_up + settings.steps)
-    compute = RunCompute(attention=settings.attention, data_workers=settings.workers)
     with tempfile.TemporaryDirectory() as folder:
-        mixture = write_mixture(Path(folder), make_samples(model, size, case.task, case.regions, rows))
-        trainer = make_trainer(model, recipe, mixture, settings.device, compute, case.packed, keep=False)
-        for number in range(settings.warm_up):
-            trainer.step(number)
-        steps = range(settings.warm_up, settings.warm_up + settings.steps)
-        seconds, losses = clock(lambda: [trainer.step(number)["loss"] for number in steps])
+        trainer = start(case, model, settings, Path(folder))
+        first, losses = clock(lambda: _losses(trainer, range(settings.warm_up)))
+        seconds, more = clock(lambda: _losses(trainer, range(settings.warm_up, trainer.steps)))
+        losses += more
         if not all(loss == loss for loss in losses):
             raise GranvitError(f"bench_stage: {case.name}: the loss is NaN")
         peak, parts = clock.peak(), split(trainer, clock)
+        micros = trainer.batches[0].micros
+    work = make_work(case, trainer.recipe, SIZES[settings.size])
+    flops = training_cost(model, work)["total"]
+    positions = [micro.packed.segments.numel() for micro in micros]
+    empty = sum(n * micro.packed.padding for n, micro in zip(positions, micros, strict=True))
     rate = settings.images * settings.steps / seconds
-    mfu = rate * flops / TERA / settings.peak_tflops if settings.peak_tflops else None
-    return {"images/s": rate, "TFLOP/image": flops / TERA, "MFU": mfu, "peak GiB": peak,
-            "step ms/image": 1000 / rate, "split ms/image": parts}  # fmt: skip
+    tflops = rate * flops / TERA
+    return {
+        "images/s": rate, "TFLOP/image": flops / TERA, "TFLOP/s": tflops,
+        "MFU": tflops / settings.peak_tflops if settings.peak_tflops else None,
+        "peak GiB": peak, "estimate GiB": estimate(model, work, settings) if case.packed else None,
+        "padding": empty / sum(positions), "loss": [mean(losses[:ROUND]), mean(losses[-ROUND:])],
+        "warm-up s": first, "step ms/image": 1000 / rate, "split ms/image": parts,
+    }  # fmt: skip
+
+
+def start(case: Case, model: MLLM, settings: argparse.Namespace, folder: Path) -> Trainer:
+    """The trainer of ``case`` on a mixture of its own in ``folder``."""
+    samples = make_samples(model, SIZES[settings.size], case.task, case.regions, settings.images * ROUND)
+    compute = RunCompute(
+        attention=settings.attention, data_workers=settings.workers, compile=settings.compile,
+        frozen_bf16=settings.frozen_bf16,
+    )  # fmt: skip
+    return make_trainer(
+        model, make_recipe(case, settings), write_mixture(folder, samples), settings.device, compute,
+        case.packed, keep=False, steps=settings.warm_up + settings.steps,
+    )  # fmt: skip
+
+
+def _losses(trainer: Trainer, steps: range) -> list[float]:
+    return [trainer.step(number)["loss"] for number in steps]
+
+
+def make_work(case: Case, recipe, size: Size) -> Work:
+    """What ``case`` trains with an average image."""
+    average, texts = mean(case.regions), size.texts()
+    return Work(
+        learning_parts(recipe), average, texts["caption"], texts["region"], case.packed,
+        crops=average if case.crops else 0, crop_size=case.crops,
+    )  # fmt: skip
+
+
+def estimate(model: MLLM, work: Work, settings: argparse.Namespace) -> float | None:
+    """GiB that a step should take, where memory is counted at all."""
+    if settings.device.type == "cpu":
+        return None
+    return training_memory(model, work, settings.images, settings.frozen_bf16)["total"] / GIB
 
 
 def make_recipe(case: Case, settings: argparse.Namespace):
@@ -197,8 +232,8 @@ def make_recipe(case: Case, settings: argparse.Namespace):
 def measure_all(settings: argparse.Namespace) -> dict[str, dict]:
     """Each case's results by its name."""
     clock, size, results = Clock(settings.device), SIZES[settings.size], {}
-    model = build_model(size, settings.device)
     for case in cases(size):
+        model = build_model(size, settings.device)  # compiled layers and bf16 weights are not taken back
         try:
             results[case.name] = measure(case, model, settings, clock)
         except RuntimeError as error:  # of whatever class the device's backend has for it
@@ -216,12 +251,12 @@ def show(results: dict[str, dict]) -> None:
     def cell(value: float | None, digits: int) -> str:
         return "-" if value is None else f"{value:.{digits}f}"
 
-    columns = {"images/s": 2, "TFLOP/image": 4, "MFU": 3, "peak GiB": 1}
+    columns = {"images/s": 2, "TFLOP/image": 4, "TFLOP/s": 1, "MFU": 3, "peak GiB": 1, "estimate GiB": 1,
+               "padding": 3}  # fmt: skip
     print(f"{'stage':24}" + "".join(f"{name:>13}" for name in columns))
     for name, row in results.items():
-        print(
-            f"{name:24}" + "".join(f"{cell(row[column], digits):>13}" for column, digits in columns.items())
-        )
+        cells = (cell(row[column], digits) for column, digits in columns.items())
+        print(f"{name:24}" + "".join(f"{text:>13}" for text in cells))
     print(f"\n{'ms an image':24}" + "".join(f"{part:>11}" for part in (*PARTS, "step")))
     for name, row in results.items():
         times = [*row["split ms/image"].values(), row["step ms/image"]]
@@ -238,7 +273,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--images", type=int, help="of a micro-batch (default: 8; 4 on a CPU)")
     parser.add_argument("--steps", type=int, help="timed for each line (default: 10; 2 on a CPU)")
     parser.add_argument("--attention", choices=("auto", "flex", "sdpa"), default="auto")
-    parser.add_argument("--peak-tflops", type=float, help="of MFU; default: 790 (H200), 354 on npu (910B)")
+    parser.add_argument("--compile", action="store_true", help="compute.compile")
+    parser.add_argument("--frozen-bf16", action="store_true", help="compute.frozen_bf16")
+    parser.add_argument("--peak-tflops", type=float, help="of MFU; default: 989 (H100), 354 on npu (910B)")
     parser.add_argument(
         "--workers", type=int, help="that make batches ahead (default: 6 at most; 0 on a CPU)"
     )
@@ -261,6 +298,8 @@ def rounded(value):
     """Numbers to four significant digits, for the JSON line."""
     if isinstance(value, dict):
         return {key: rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [rounded(item) for item in value]
     return float(f"{value:.4g}") if isinstance(value, float) else value
 
 

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
 
+import numpy as np
 import torch
+from PIL import Image
 from transformers import Qwen2Config, Qwen2ForCausalLM, SiglipVisionConfig, SiglipVisionModel
 
 from granvit.config.loading import load_config
 from granvit.miniature.world.rendering import rng_for
-from granvit.miniature.world.scenes import make_scene, render_scene
 from granvit.models.encoders import SIGLIP, Encoder
 from granvit.models.llms import load_tokenizer
 from granvit.models.mllm import MLLM
@@ -48,6 +49,15 @@ SIZES = {
              tie_word_embeddings=True),
         crops=(512, 224),
     ),
+    # The widths of the real ones, few layers: what a CPU can check.
+    "slice": Size(
+        dict(hidden_size=1152, intermediate_size=4304, num_hidden_layers=3, num_attention_heads=16,
+             image_size=256, patch_size=16),
+        dict(hidden_size=1536, intermediate_size=8960, num_hidden_layers=2, num_attention_heads=12,
+             num_key_value_heads=2, vocab_size=8192, max_position_embeddings=32768,
+             tie_word_embeddings=True),
+        crops=(256, 112),
+    ),
     "tiny": Size(
         dict(hidden_size=64, intermediate_size=256, num_hidden_layers=4, num_attention_heads=2,
              image_size=96, patch_size=8),
@@ -74,6 +84,9 @@ def build_model(size: Size, device: torch.device) -> MLLM:
         encoder = Encoder(SiglipVisionModel(SiglipVisionConfig(**size.encoder)), SIGLIP, spec)
         llm = Qwen2ForCausalLM(Qwen2Config(**size.llm, **special))
         projector = Projector(encoder.width, llm.config.hidden_size)
+    with torch.no_grad():
+        for weight in llm.parameters():
+            weight.copy_(weight.bfloat16())  # as published: bf16 holds them
     return MLLM(encoder, projector, llm, tokenizer)
 
 
@@ -84,7 +97,7 @@ def make_samples(model: MLLM, size: Size, task: str, regions: tuple[int, ...], r
     that every text has as many tokens as ``size`` says, the chat's own pieces included.
     """
     words, texts, rng = _single_tokens(model), size.texts(), random.Random(0)
-    pictures = [render_scene(make_scene("bench", number)).resize(SHAPE) for number in range(PICTURES)]
+    pictures = [_picture(number) for number in range(PICTURES)]
     long_task = "instruction" if task == "instruction" else "global_caption"
 
     def text(kind: str) -> dict:
@@ -98,6 +111,15 @@ def make_samples(model: MLLM, size: Size, task: str, regions: tuple[int, ...], r
             box = None if task == "instruction" else _box(row, number)
             pairs.append({"task": task, **text("region"), "box": box})
         yield pictures[row % PICTURES], pairs
+
+
+def _picture(number: int) -> Image.Image:
+    """Coloured clouds with some grain: JPEG makes of it what it makes of a photograph."""
+    rng = rng_for("bench_picture", number)
+    clouds = Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8))
+    clouds = np.asarray(clouds.resize(SHAPE, Image.Resampling.BICUBIC), dtype=np.float32)
+    grain = rng.normal(0, 8, clouds.shape)
+    return Image.fromarray((clouds + grain).clip(0, 255).astype(np.uint8))
 
 
 def _single_tokens(model: MLLM) -> list[str]:

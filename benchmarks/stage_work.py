@@ -16,7 +16,7 @@ from PIL import Image
 
 from granvit.config.compute import RunCompute
 from granvit.data.mixtures.mixture_file import MIXTURE_SCHEMA
-from granvit.models.attention import choose_attention
+from granvit.models.attention import joins_images
 from granvit.models.mllm import MLLM
 from granvit.models.packing import row_length
 from granvit.training.batches import Batches, Samples, Share, choose_regions
@@ -24,6 +24,7 @@ from granvit.training.engine import Cluster
 from granvit.training.examples import Example, Examples, Mixture
 from granvit.training.images import ImageStore
 from granvit.training.loop import Trainer
+from granvit.training.speed import prepare_model
 from granvit.training.stages import STAGES
 
 
@@ -58,7 +59,7 @@ class InOrder:
     images: int
     batch_size: int
     seed: int = 0
-    steps: int = 1 << 20  # more than a benchmark ever takes
+    steps: int = 1 << 20
 
     def rows(self, step: int) -> list[int]:
         begin = step * self.batch_size
@@ -137,7 +138,7 @@ def apart(batches: Batches, token_budget: int | None) -> Batches:
     examples, images = batches.samples.examples, batches.samples.images
     longest = max(row_length(examples[row].segments, chat, tokens) for row in range(order.images))
     samples = Samples(PairExamples(examples), PairImages(images))
-    share = Share(token_budget=token_budget or longest * order.batch_size)
+    share = Share(token_budget=token_budget or longest * order.batch_size, joined=batches.share.joined)
     return Batches(samples, PairOrder(batches), batches.model, batches.distillation, share)
 
 
@@ -150,17 +151,19 @@ def make_trainer(
     packed: bool,
     keep: bool,
     token_budget: int | None = None,
+    steps: int = 1 << 20,
 ) -> Trainer:
     """The trainer of a run of ``recipe`` on ``mixture`` in its order, its micro-batch the whole batch.
 
     ``keep``: decoded pixels and tokens are remembered, as in a run of several epochs; ``token_budget``: see
-    ``apart``.
+    ``apart``; ``steps``: over which the learning rate rises and falls, by default more than anybody takes.
     """
     examples = Examples(mixture, model, STAGES[recipe.stage].tasks, keep)
     samples = Samples(examples, ImageStore(mixture, model, keep))
-    order = InOrder(len(mixture), recipe.batch_size)
-    batches = Batches(samples, order, model, recipe.distillation)
-    choose_attention(model.llm, compute.attention, device)
+    order = InOrder(len(mixture), recipe.batch_size, steps=steps)
+    prepare_model(model, recipe, compute, device)
+    share = Share(joined=joins_images(model.llm))
+    batches = Batches(samples, order, model, recipe.distillation, share)
     cluster = Cluster(str(device), "ddp", recipe)
     batches = batches if packed else apart(batches, token_budget)
     return Trainer(model, recipe, batches, cluster, compute)

@@ -33,9 +33,9 @@ def model(request, tmp_path_factory):
     return make_model(tmp_path_factory.mktemp(request.param), request.param)
 
 
-def losses_of(model, pairs, pixels):
+def losses_of(model, pairs, pixels, joined=False):
     rows = [[model.chat.segment(*pair) for pair in row] for row in pairs]
-    packed = pack(rows, model.chat, model.image_tokens)
+    packed = pack(rows, model.chat, model.image_tokens, joined)
     return model.token_losses(model.encode_images(pixels), packed), packed
 
 
@@ -45,9 +45,11 @@ def gradients(model):
     return found
 
 
-def test_packed_loss_equals_sum_of_separate_samples(model):
+@pytest.mark.parametrize("joined", [False, True], ids=["a row an image", "one row"])
+def test_packed_loss_equals_sum_of_separate_samples(model, joined):
     pixels = torch.randn(3, 3, 32, 32)
-    packed_losses, packed = losses_of(model, PAIRS, pixels)
+    packed_losses, packed = losses_of(model, PAIRS, pixels, joined)
+    assert len(packed.ids) == (1 if joined else 3)
     packed_losses.sum().backward()
     packed_gradients = gradients(model)
     separate = []
@@ -157,6 +159,4 @@ def test_targets_are_the_answers_and_each_is_read_off_the_position_before(model)
     assert packed.segment_index.tolist() == [n for n, answer in enumerate(answers) for _ in answer]
     length = packed.position_ids.shape[1]
     assert length % 8 == 0
-    start = length - packed.after.shape[1]
-    text = torch.nn.functional.pad(packed.after, (start, 0)).flatten()
-    assert text[packed.predictors + 1].equal(packed.targets)
+    assert packed.ids.flatten()[packed.predictors + 1].equal(packed.targets)

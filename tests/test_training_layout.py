@@ -165,9 +165,10 @@ def test_flex_attention_sees_what_the_boolean_mask_shows(tmp_path):
         losses, _ = losses_of(model, PAIRS, pixels)
     torch.testing.assert_close(losses, expected, rtol=1e-5, atol=1e-5)
     rows, length = packed.segments.shape
-    visible = flex_mask(packed.segments).mask_mod
+    visible = flex_mask(packed.segments, packed.prefixes).mask_mod
     grid = torch.meshgrid(torch.arange(rows), torch.arange(length), torch.arange(length), indexing="ij")
-    assert torch.equal(visible(grid[0], None, grid[1], grid[2]), segment_mask(packed.segments)[:, 0])
+    expected = segment_mask(packed.segments, packed.prefixes)[:, 0]
+    assert torch.equal(visible(grid[0], None, grid[1], grid[2]), expected)
 
 
 def test_unknown_attention_is_refused(tmp_path):

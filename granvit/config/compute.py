@@ -20,6 +20,8 @@ class RunCompute(Strict):
     attention: Attention = "sdpa"
     tokens_per_batch: PositiveInt = 1 << 30
     gradient_checkpointing: bool = False
+    compile: bool = False
+    frozen_bf16: bool = False
     data_workers: NonNegativeInt = 0
     keep_states: PositiveInt = 1
     max_bad_steps: PositiveInt = 1
@@ -46,6 +48,8 @@ class Compute(Strict):
     sharding: ShardingOfStages
     large_llms: list[str]
     attention: Attention
+    compile: bool
+    frozen_bf16: bool
     tokens_per_batch: PositiveInt
     data_workers: NonNegativeInt
     keep_states: PositiveInt

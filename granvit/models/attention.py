@@ -27,19 +27,24 @@ def choose_attention(llm: nn.Module, name: str, device: torch.device) -> None:
     llm.set_attn_implementation(KERNELS[name])
 
 
+def joins_images(llm: nn.Module) -> bool:
+    """Whether all images of a batch go into one row: only where masked blocks cost nothing."""
+    return llm.config._attn_implementation == KERNELS["flex"]
+
+
 def packed_attention(llm: nn.Module, packed: PackedBatch) -> torch.Tensor | BlockMask:
     """What ``llm`` takes as ``attention_mask`` for packed rows, on the device that holds them."""
-    if llm.config._attn_implementation != KERNELS["flex"]:
-        return packed.attention_mask
-    return flex_mask(packed.segments)
+    if joins_images(llm):
+        return flex_mask(packed.segments, packed.prefixes)
+    return packed.attention_mask
 
 
-def flex_mask(segments: torch.Tensor) -> BlockMask:
-    """The block mask of ``segments`` (B, L); the same pairs as ``packing.segment_mask``."""
+def flex_mask(segments: torch.Tensor, prefixes: torch.Tensor) -> BlockMask:
+    """The block mask of (B, L) segments and prefixes; the same pairs as ``packing.segment_mask``."""
 
     def visible(row, head, query, key):
-        own, other = segments[row, query], segments[row, key]
-        return (query >= key) & ((own == other) | ((other == 0) & (own > 0)))
+        other = segments[row, key]
+        return (query >= key) & ((segments[row, query] == other) | (prefixes[row, query] == other))
 
     rows, length = segments.shape
     return create_block_mask(visible, rows, None, length, length, device=segments.device)

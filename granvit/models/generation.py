@@ -75,7 +75,7 @@ def _read(
         embed(torch.tensor(ids, dtype=torch.long, device=device)).expand(len(images), -1, -1)
         for ids in (chat.before_image, chat.after_image)
     )
-    prefix = torch.cat([before, images, after], dim=1)
+    prefix = torch.cat([before, images.to(before.dtype), after], dim=1)
     prompts = [[*chat.encode(question), *chat.before_answer] for question in questions]
     widest = max(map(len, prompts))
     padded = torch.tensor([[0] * (widest - len(prompt)) + prompt for prompt in prompts], device=device)

@@ -3,7 +3,7 @@ answers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -33,6 +33,7 @@ class MLLM(nn.Module):
         self.encoder, self.projector, self.llm, self.tokenizer = encoder, projector, llm, tokenizer
         self.chat = ChatFormat(tokenizer)
         self.tiles = projector.tiles
+        self.cross_entropy = cross_entropy
         expected = (feature_width(encoder, self.tiles), llm.config.hidden_size)
         if (projector.input_size, projector.output_size) != expected:
             raise GranvitError(
@@ -103,7 +104,11 @@ class MLLM(nn.Module):
     def token_losses(self, image_embeddings: torch.Tensor, packed: PackedBatch) -> torch.Tensor:
         """Cross-entropy of each supervised token: (N,). The head is computed on the positions that
         predict one only."""
-        return token_losses(self.llm, image_embeddings, packed)
+        return token_losses(self.llm, image_embeddings, packed, self.cross_entropy)
+
+    def compile_loss(self) -> None:
+        """Fuse the head's products with the loss (torch.compile)."""
+        self.cross_entropy = torch.compile(cross_entropy, dynamic=True)
 
     def answer(
         self,
@@ -159,16 +164,24 @@ def feature_width(encoder: Encoder, tiles: int) -> int:
     return encoder.width * SHUFFLE**2 if tiles else encoder.width
 
 
-def token_losses(llm: nn.Module, image_embeddings: torch.Tensor, packed: PackedBatch) -> torch.Tensor:
-    """Cross-entropy of each supervised token (N,), for image embeddings (B, T, D) in front of the packed
-    text of B images."""
-    embed = llm.get_input_embeddings()
-    embeddings = torch.cat([embed(packed.before), image_embeddings, embed(packed.after)], dim=1)
+def cross_entropy(head: nn.Module, states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """(N, D) states in front of N target tokens -> their cross-entropy (N,)."""
+    return F.cross_entropy(head(states).float(), targets, reduction="none")
+
+
+def token_losses(
+    llm: nn.Module, image_embeddings: torch.Tensor, packed: PackedBatch, loss: Callable = cross_entropy
+) -> torch.Tensor:
+    """``loss`` of each supervised token (N,), for the embeddings (B, T, D) of B images and their packed
+    text."""
+    text = llm.get_input_embeddings()(packed.ids)
+    images = image_embeddings.flatten(0, 1).to(text.dtype)
+    embeddings = text.flatten(0, 1).index_copy(0, packed.image_places, images).view_as(text)
     hidden = llm.model(
         inputs_embeds=embeddings,
         attention_mask=packed_attention(llm, packed),
         position_ids=packed.position_ids,
         use_cache=False,
     ).last_hidden_state
-    logits = llm.get_output_embeddings()(hidden.flatten(0, 1).index_select(0, packed.predictors))
-    return F.cross_entropy(logits.float(), packed.targets, reduction="none")
+    supervised = hidden.flatten(0, 1).index_select(0, packed.predictors)
+    return loss(llm.get_output_embeddings(), supervised, packed.targets)

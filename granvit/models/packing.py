@@ -1,10 +1,11 @@
 """Region packing: one image is encoded and read once, all its question-answer pairs follow as segments
 isolated from each other.
 
-A row is ``template up to the image | image tokens | newline | segment | segment | ...``; a segment is
-``question, end of turn, assistant header, answer, end token``. Every segment sees the prefix and itself
+An image's prefix is ``template up to the image | image tokens | newline``; a segment behind it is
+``question, end of turn, assistant header, answer, end token``. Every segment sees its prefix and itself
 and its positions restart behind the prefix, so each one is exactly the sample that it would be alone. The
-pieces come from the tokenizer's own template.
+pieces come from the tokenizer's own template. A row holds one image, or all images of the batch one behind
+the other, where the attention kernel leaves out what nobody may see.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from granvit.errors import GranvitError
 
 IMAGE, QUESTION, ANSWER = "IMAGE-PLACE", "QUESTION-PLACE", "ANSWER-PLACE"
 ROW_MULTIPLE = 8  # attention kernels want aligned rows
+JOINED_MULTIPLE = 128  # FlexAttention's blocks
 
 
 @dataclass(frozen=True)
@@ -74,18 +76,20 @@ class ChatFormat:
 
 @dataclass
 class PackedBatch:
-    """Packed rows of a batch. B rows, L positions behind and including the image, N supervised tokens.
+    """Packed rows of a batch. B rows of L positions, T image tokens an image, N supervised tokens.
 
-    before, after: token ids left (B, P) and right (B, L - P - T) of the image; position_ids: (B, L);
-    segments: (B, L) what each position belongs to (0: prefix, 1, 2, ...: segments, -1: padding); predictors:
-    (N,) flat positions in B*L whose hidden states predict ``targets`` (N,); segment_index: (N,) which segment
-    of the batch (row by row) a target belongs to.
+    ids: (B, L) token ids, 0 where an image token or padding stands; image_places: (images * T,) flat
+    positions in B*L of the image tokens; position_ids: (B, L); segments: (B, L) what each position belongs
+    to, prefixes and segments numbered along the row (-1: padding); prefixes: (B, L) the number of the prefix
+    that it sees; predictors: (N,) flat positions in B*L whose hidden states predict ``targets`` (N,);
+    segment_index: (N,) which segment of the batch, prefixes apart, a target belongs to.
     """
 
-    before: torch.Tensor
-    after: torch.Tensor
+    ids: torch.Tensor
+    image_places: torch.Tensor
     position_ids: torch.Tensor
     segments: torch.Tensor
+    prefixes: torch.Tensor
     predictors: torch.Tensor
     targets: torch.Tensor
     segment_index: torch.Tensor
@@ -93,7 +97,12 @@ class PackedBatch:
     @property
     def attention_mask(self) -> torch.Tensor:
         """(B, 1, L, L) bool for SDPA, made where the segments are."""
-        return segment_mask(self.segments)
+        return segment_mask(self.segments, self.prefixes)
+
+    @property
+    def padding(self) -> float:
+        """Share of the positions that hold nothing."""
+        return float((self.segments < 0).float().mean())
 
     def to(self, device: torch.device) -> PackedBatch:
         """Copy of all tensors on ``device``."""
@@ -102,52 +111,75 @@ class PackedBatch:
         )
 
 
-def row_length(row: Sequence[Segment], chat: ChatFormat, image_tokens: int) -> int:
-    """Positions that an image and its segments take, padding to the kernels' multiple included."""
+def image_length(segments: Sequence[Segment], chat: ChatFormat, image_tokens: int) -> int:
+    """Positions that an image and its segments take."""
     prefix = len(chat.before_image) + image_tokens + len(chat.after_image)
-    return -(-(prefix + sum(len(segment.ids) for segment in row)) // ROW_MULTIPLE) * ROW_MULTIPLE
+    return prefix + sum(len(segment.ids) for segment in segments)
 
 
-def pack(rows: Sequence[Sequence[Segment]], chat: ChatFormat, image_tokens: int) -> PackedBatch:
-    """Lay out ``rows`` (one an image, each a sequence of segments) for images of ``image_tokens`` tokens."""
-    start = len(chat.before_image) + image_tokens  # where the text behind the image begins
-    prefix = start + len(chat.after_image)
-    length = max(row_length(row, chat, image_tokens) for row in rows)
-    ids = np.zeros((len(rows), length), dtype=np.int64)
-    ids[:, start:prefix] = chat.after_image
-    positions = np.zeros((len(rows), length), dtype=np.int64)
-    positions[:, :prefix] = np.arange(prefix)
-    segments = np.full((len(rows), length), -1, dtype=np.int32)  # -1 padding, 0 prefix, then 1, 2, ...
-    segments[:, :prefix] = 0
-    predictors, counts = [], []
-    for row, row_segments in enumerate(rows):
-        begin = prefix
-        for number, segment in enumerate(row_segments, 1):
-            size = len(segment.ids)
-            ids[row, begin : begin + size] = segment.ids
-            positions[row, begin : begin + size] = range(prefix, prefix + size)
-            segments[row, begin : begin + size] = number
-            begin += size
-            predictors.append(np.arange(begin - segment.supervised, begin) + row * length - 1)
+def row_length(segments: Sequence[Segment], chat: ChatFormat, image_tokens: int) -> int:
+    """The same with padding to the kernels' multiple, as a row of its own."""
+    return _round_up(image_length(segments, chat, image_tokens), ROW_MULTIPLE)
+
+
+def pack(
+    images: Sequence[Sequence[Segment]], chat: ChatFormat, image_tokens: int, joined: bool = False
+) -> PackedBatch:
+    """Lay out ``images`` (each a sequence of segments) of ``image_tokens`` tokens: one an image a row, or
+    ``joined`` in a single row."""
+    lengths = [image_length(segments, chat, image_tokens) for segments in images]
+    if joined:
+        starts, shape = np.cumsum([0, *lengths[:-1]]), (1, _round_up(sum(lengths), JOINED_MULTIPLE))
+    else:
+        length = _round_up(max(lengths), ROW_MULTIPLE)
+        starts, shape = np.arange(len(images)) * length, (len(images), length)
+    size = shape[0] * shape[1]
+    ids, positions = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64)
+    segments = np.full(size, -1, dtype=np.int32)
+    prefixes = np.full(size, -1, dtype=np.int32)
+    before, after = len(chat.before_image), len(chat.after_image)
+    prefix = before + image_tokens + after
+    predictors, counts, number = [], [], 0
+    for start, length, image in zip(starts, lengths, images, strict=True):
+        number = number if joined else 0
+        begin, prefixes[start : start + length] = start + prefix, number
+        ids[start : start + before] = chat.before_image
+        ids[begin - after : begin] = chat.after_image
+        positions[start:begin] = range(prefix)
+        segments[start:begin] = number
+        for segment in image:
+            number, end = number + 1, begin + len(segment.ids)
+            ids[begin:end] = segment.ids
+            positions[begin:end] = range(prefix, prefix + len(segment.ids))
+            segments[begin:end] = number
+            predictors.append(np.arange(end - segment.supervised, end) - 1)
             counts.append(segment.supervised)
+            begin = end
+        number += 1
     predictors = np.concatenate(predictors)
+    places = starts[:, None] + np.arange(before, before + image_tokens)
     return PackedBatch(
-        before=torch.tensor(chat.before_image).expand(len(rows), -1),
-        after=torch.from_numpy(ids[:, start:]),
-        position_ids=torch.from_numpy(positions),
-        segments=torch.from_numpy(segments),
+        ids=torch.from_numpy(ids.reshape(shape)),
+        image_places=torch.from_numpy(places.reshape(-1)),
+        position_ids=torch.from_numpy(positions.reshape(shape)),
+        segments=torch.from_numpy(segments.reshape(shape)),
+        prefixes=torch.from_numpy(prefixes.reshape(shape)),
         predictors=torch.from_numpy(predictors),
-        targets=torch.from_numpy(ids.reshape(-1)[predictors + 1]),
+        targets=torch.from_numpy(ids[predictors + 1]),
         segment_index=torch.from_numpy(np.repeat(np.arange(len(counts)), counts)),
     )
 
 
-def segment_mask(segments: torch.Tensor) -> torch.Tensor:
-    """(B, L) segment numbers (0: prefix, -1: padding) -> (B, 1, L, L) bool: who may look at whom, always
+def segment_mask(segments: torch.Tensor, prefixes: torch.Tensor) -> torch.Tensor:
+    """(B, L) segments and prefixes as in ``PackedBatch`` -> (B, 1, L, L) bool: who may look at whom, always
     backwards only.
 
     Padding sees itself and other padding, because attention over nothing is NaN.
     """
-    query, key = segments[:, :, None], segments[:, None, :]
-    visible = (query == key) | ((key == 0) & (query > 0))
+    other = segments[:, None, :]
+    visible = (segments[:, :, None] == other) | (prefixes[:, :, None] == other)
     return visible.tril_().unsqueeze(1)
+
+
+def _round_up(length: int, multiple: int) -> int:
+    return -(-length // multiple) * multiple

@@ -21,7 +21,7 @@ def roi_align(
 
     features: (V, C, H, W); boxes: (R, 4) xyxy in input pixels; batch_index: (R,) which map each box lies on;
     output_size: (height, width) in bins; spatial_scale: feature cells a pixel. Returns (R, C, height, width).
-    Samples farther than one cell outside the map count as zero, as in the original.
+    Samples farther than one cell outside the map count as zero, and so does an empty box, as in the original.
     """
     height, width = features.shape[-2:]
     left, top, right, bottom = (boxes.to(torch.float32) * spatial_scale - 0.5).unbind(1)
@@ -41,7 +41,8 @@ def _axis_weights(start: torch.Tensor, end: torch.Tensor, cells: int, bins: int)
     offset = (sample + 0.5) / samples[:, None]  # (R, S), in bins
     bin_index = torch.arange(bins, device=start.device)
     positions = start[:, None, None] + (bin_index[:, None] + offset[:, None, :]) * bin_size[:, None, None]
-    inside = (positions >= -1) & (positions <= cells) & (sample < samples[:, None])[:, None]
+    taken = (sample < samples[:, None]) & (bin_size > 0)[:, None]
+    inside = (positions >= -1) & (positions <= cells) & taken[:, None]
     cell = torch.arange(cells, device=start.device)
     distance = positions.clamp(0, cells - 1)[..., None] - cell
     weights = (1 - distance.abs()).clamp(min=0) * inside[..., None]  # (R, bins, S, cells)

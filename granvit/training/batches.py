@@ -18,7 +18,7 @@ from granvit.boxes import to_canvas, widen
 from granvit.data.records.images import UnreadableImage
 from granvit.errors import GranvitError
 from granvit.models.mllm import MLLM
-from granvit.models.packing import PackedBatch, pack, row_length
+from granvit.models.packing import PackedBatch, Segment, pack, row_length
 from granvit.models.tiling import locate_view
 from granvit.training.examples import Example, Examples
 from granvit.training.images import FeatureStore, ImageStore
@@ -123,11 +123,17 @@ class Samples:
 @dataclass(frozen=True)
 class Share:
     """A rank's part of every step: each ``ranks``-th image of it, in micro-batches of at most
-    ``token_budget`` positions."""
+    ``token_budget`` positions. ``joined``: all images of a micro-batch in one row (``packing.pack``)."""
 
     rank: int = 0
     ranks: int = 1
     token_budget: int = 1 << 30
+    joined: bool = False
+
+    def fits(self, lengths: list[int]) -> bool:
+        """Whether images that take ``lengths`` positions may be one micro-batch."""
+        taken = sum(lengths) if self.joined else len(lengths) * max(lengths, default=0)
+        return taken <= self.token_budget
 
 
 class Batches:
@@ -148,7 +154,7 @@ class Batches:
 
     def blank(self) -> MicroBatch:
         """A micro-batch of one grey image that says nothing, for a rank that has fewer than the others."""
-        packed = pack([[self.model.chat.segment("", "")]], self.model.chat, self.model.image_tokens)
+        packed = self._pack([[self.model.chat.segment("", "")]])
         regions = Regions(torch.zeros(0, 4), torch.zeros(0, dtype=torch.long)) if self.distillation else None
         size, views = self.model.encoder.spec.image_size, self.model.views
         pixels = torch.full((1, views, 3, size, size), 128, dtype=torch.uint8)
@@ -157,15 +163,15 @@ class Batches:
     def _split(self, samples: list[Sample]) -> list[list[Sample]]:
         """Samples in the order given where they fit together; else by length, so that little is padding."""
 
-        def length(sample: Sample) -> int:
-            return row_length(sample.example.segments, self.model.chat, self.model.image_tokens)
+        def lengths(part: list[Sample]) -> list[int]:
+            model = self.model
+            return [row_length(one.example.segments, model.chat, model.image_tokens) for one in part]
 
-        if len(samples) * max(map(length, samples), default=0) <= self.share.token_budget:
+        if self.share.fits(lengths(samples)):
             return [samples] if samples else []
         parts: list[list[Sample]] = []
-        for sample in sorted(samples, key=length, reverse=True):
-            # The first sample of a part is its longest.
-            if parts and (len(parts[-1]) + 1) * length(parts[-1][0]) <= self.share.token_budget:
+        for sample in sorted(samples, key=lambda one: lengths([one]), reverse=True):
+            if parts and self.share.fits(lengths([*parts[-1], sample])):
                 parts[-1].append(sample)
             else:
                 parts.append([sample])
@@ -176,9 +182,12 @@ class Batches:
         return MicroBatch(
             rows=[sample.row for sample in part],
             pixels=None if self.samples.features else torch.stack([sample.pixels for sample in part]),
-            packed=pack([example.segments for example in examples], self.model.chat, self.model.image_tokens),
+            packed=self._pack([example.segments for example in examples]),
             regions=self._regions(examples, step) if self.distillation else None,
         )
+
+    def _pack(self, images: list[list[Segment]]) -> PackedBatch:
+        return pack(images, self.model.chat, self.model.image_tokens, self.share.joined)
 
     def _regions(self, examples: list[Example], step: int) -> Regions:
         size, views_an_image = self.model.encoder.spec.image_size, self.model.views
@@ -219,6 +228,7 @@ class Feed:
             batch_size=None,
             sampler=range(step, self.batches.order.steps),
             num_workers=self.workers,
+            multiprocessing_context="fork",  # a worker has the mixture and the tokenizer as they are
             generator=torch.Generator(),  # a loader draws a seed, which must not come out of the run's
         )
 

@@ -1,6 +1,6 @@
-"""What a forward pass (Table 9) and a training step cost in FLOPs: counted on the meta device, not
-estimated. Nothing is computed, no memory is taken, and the model's own weights are not touched: they may be
-on any device, sharded or meta tensors themselves.
+"""What a forward pass (Table 9) and a training step cost in FLOPs and memory: counted on tensors without
+data. Nothing is computed, no memory is taken, and the model's own weights are not touched: they may be on any
+device, sharded or meta tensors themselves.
 """
 
 from __future__ import annotations
@@ -10,8 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import nn
+from torch._subclasses import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
+from transformers.initialization import no_init_weights
 
 from granvit.models.encoders import Encoder
 from granvit.models.mllm import MLLM
@@ -98,6 +101,75 @@ def training_cost(model: MLLM, work: Work) -> dict[str, float]:
     return cost | {"total": sum(cost.values())}
 
 
+def training_memory(model: MLLM, work: Work, images: int, frozen_bf16: bool = False) -> dict[str, float]:
+    """Bytes that a step on ``images`` images, at once and packed, keeps: weights, gradients, optimizer,
+    teacher, activations, and their total.
+
+    Weights are fp32 and computed with in bf16 (autocast), whose copies count as activations; ``frozen_bf16``:
+    a frozen language model's are bf16. What lives for one operation only is left out.
+    """
+    (_, text, supervised), *_ = work.samples()
+    with FakeTensorMode():
+        encoder = Encoder(_hollow_twin(model.encoder.model), model.encoder.family, model.encoder.spec)
+        projector = Projector(model.projector.input_size, model.projector.output_size)
+        half = frozen_bf16 and "llm" not in work.learns
+        llm = _hollow_twin(model.llm, torch.bfloat16 if half else torch.float32)
+        parts = {"encoder": encoder, "projector": projector, "llm": llm}
+        for part, module in parts.items():
+            module.requires_grad_(part in work.learns).train()
+        size = model.encoder.spec.image_size
+        views = torch.empty(images * model.views, 3, size, size)
+        positions = images, model.image_tokens + text
+        with _Saved(*parts.values()) as saved, torch.autocast("cpu", dtype=torch.bfloat16):
+            features = encoder(views).new_empty(images, model.image_tokens, projector.input_size)
+            features.requires_grad_("encoder" in work.learns)
+            seen = projector(features)
+            row = torch.empty(*positions, llm.config.hidden_size, dtype=llm.dtype)
+            states = _body(llm, "cpu")(row.requires_grad_(seen.requires_grad))
+            chosen = states.flatten(0, 1)[: round(images * supervised)]
+            logits = llm.get_output_embeddings()(chosen).float()
+            F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long), reduction="none")
+        learning = sum(p.numel() for part in work.learns for p in parts[part].parameters())
+        memory = {
+            "weights": sum(_bytes(module) for module in parts.values()),
+            "gradients": 4 * learning,
+            "optimizer": 8 * learning,
+            "teacher": _bytes(encoder) if work.crops else 0,
+            "activations": saved.bytes(),
+        }
+    return memory | {"total": sum(memory.values())}
+
+
+class _Saved(torch.autograd.graph.saved_tensors_hooks):
+    """Within it, what autograd keeps for the backward pass, the weights of ``modules`` apart."""
+
+    def __init__(self, *modules: nn.Module) -> None:
+        own = {_storage(p) for module in modules for p in (*module.parameters(), *module.buffers())}
+        self.kept: dict[int, torch.UntypedStorage] = {}
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            if _storage(tensor) not in own:
+                self.kept[_storage(tensor)] = tensor.untyped_storage()
+            return tensor
+
+        super().__init__(keep, lambda tensor: tensor)
+
+    def __enter__(self) -> _Saved:
+        super().__enter__()
+        return self
+
+    def bytes(self) -> int:
+        return sum(storage.nbytes() for storage in self.kept.values())
+
+
+def _storage(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage()._cdata
+
+
+def _bytes(module: nn.Module) -> int:
+    return sum(p.numel() * p.element_size() for p in module.parameters())
+
+
 def _count(module: Callable, inputs: torch.Tensor, upstream_learns: bool) -> int:
     """FLOPs of ``module`` on ``inputs``: forward, and backward as far as somebody asks for a gradient."""
     inputs.requires_grad_(upstream_learns)
@@ -109,11 +181,11 @@ def _count(module: Callable, inputs: torch.Tensor, upstream_learns: bool) -> int
     return counter.get_total_flops()
 
 
-def _body(llm: nn.Module) -> Callable:
+def _body(llm: nn.Module, device: str = "meta") -> Callable:
     def run(row: torch.Tensor) -> torch.Tensor:
         length = row.shape[1]
-        mask = torch.ones(1, 1, length, length, dtype=torch.bool, device="meta")
-        positions = torch.zeros(1, length, dtype=torch.long, device="meta")
+        mask = torch.ones(len(row), 1, length, length, dtype=torch.bool, device=device)
+        positions = torch.zeros(1, length, dtype=torch.long, device=device)
         output = llm.model(inputs_embeds=row, attention_mask=mask, position_ids=positions, use_cache=False)
         return output.last_hidden_state
 
@@ -125,11 +197,15 @@ def _meta_encoder(encoder: Encoder) -> Encoder:
 
 
 def _meta_twin(model: nn.Module) -> nn.Module:
-    """A model of the same configuration without weights. SDPA: FlexAttention cannot run on meta tensors."""
-    config = copy.deepcopy(model.config)
-    config._attn_implementation = "sdpa"
+    """A model of the same configuration without weights."""
     with torch.device("meta"):
-        return type(model)(config)
+        return _hollow_twin(model)
+
+
+def _hollow_twin(model: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """The same with weights that nobody has set. SDPA: FlexAttention wants real tensors."""
+    with no_init_weights():
+        return type(model)._from_config(copy.deepcopy(model.config), attn_implementation="sdpa", dtype=dtype)
 
 
 def _views(model: MLLM) -> torch.Tensor:

@@ -21,6 +21,7 @@ from granvit.training.job import EXIT_SAVED, Job
 from granvit.training.log import TrainingLog
 from granvit.training.objective import IDLE, Objective, Totals
 from granvit.training.optimizer import freeze_all_but, make_optimizer, rate_factor
+from granvit.training.speed import compile_layers
 from granvit.training.stages import learning_parts
 
 LOG_ROWS = 100  # rows of training_log.csv, besides those with held-out metrics
@@ -41,6 +42,8 @@ class Trainer:
         learning = freeze_all_but(model, learning_parts(recipe))
         objective = Objective(model, recipe, features)
         self.teacher = objective.teacher
+        if compute.compile:
+            compile_layers(model, self.teacher.encoder if self.teacher else None)
         optimizer = make_optimizer(learning, recipe, cluster.device)
         parameters = [parameter for part in learning.values() for parameter in part]
         self.engine = Engine(cluster, objective, parameters, optimizer, recipe.max_grad_norm)

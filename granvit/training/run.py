@@ -8,7 +8,7 @@ from pathlib import Path
 from granvit.config.schema import LLMSpec
 from granvit.device import seed_everything
 from granvit.errors import GranvitError
-from granvit.models.attention import choose_attention
+from granvit.models.attention import joins_images
 from granvit.models.encoders import load_encoder, load_saved_encoder
 from granvit.models.llms import load_llm, load_tokenizer
 from granvit.models.mllm import MLLM, feature_width
@@ -22,6 +22,7 @@ from granvit.training.images import FeatureStore, ImageStore
 from granvit.training.job import Job
 from granvit.training.loop import Loop, Trainer
 from granvit.training.outputs import describe_model, hash_inputs, make_manifest, write_outputs
+from granvit.training.speed import prepare_model
 from granvit.training.stages import STAGES, learning_parts
 
 
@@ -60,6 +61,7 @@ def make_trainer(job: Job, model: MLLM, cluster: Cluster) -> Trainer:
     Raises GranvitError where the mixture does not fit the recipe's stage.
     """
     recipe, compute = job.recipe, job.compute
+    prepare_model(model, recipe, compute, cluster.device)
     mixture = load_mixture(job, cluster)
     order = Order(len(mixture), recipe.epochs, recipe.batch_size, job.seed)
     again = recipe.epochs > 1
@@ -67,11 +69,8 @@ def make_trainer(job: Job, model: MLLM, cluster: Cluster) -> Trainer:
     images = ImageStore(mixture, model, keep=again and not remembers)
     features = FeatureStore(images, model, recipe.precision) if remembers else None
     examples = Examples(mixture, model, STAGES[recipe.stage].tasks, keep=again)
-    share = Share(cluster.rank, cluster.size, compute.tokens_per_batch)
+    share = Share(cluster.rank, cluster.size, compute.tokens_per_batch, joins_images(model.llm))
     batches = Batches(Samples(examples, images, features), order, model, recipe.distillation, share)
-    choose_attention(model.llm, compute.attention, cluster.device)
-    if compute.gradient_checkpointing:
-        model.enable_gradient_checkpointing()
     return Trainer(model, recipe, batches, cluster, compute)
 
 
