@@ -35,7 +35,6 @@ from granvit.evaluation.predict import WINDOW, Pictures, answer_file, answer_win
 from granvit.evaluation.tsv_files import read_images
 from granvit.miniature.benchmarks.render import CHOICE_BENCHMARKS, SHORT_BENCHMARKS
 from granvit.miniature.benchmarks.rows import Letters, items, option_cells, write_tsv
-from granvit.miniature.questions.templates import LETTERS
 from granvit.models.encoders import load_encoder
 from granvit.models.llms import load_llm, load_tokenizer
 from granvit.models.mllm import MLLM, feature_width
@@ -47,23 +46,23 @@ Pixels = Callable[[str], torch.Tensor]
 
 QUESTIONS = 3  # an image
 ASKED = ("SEEDBench", "GQA", "DocVQA")  # a choice, a word, a line of text: as many questions of each
-COLUMNS = ("index", "image", "question", *LETTERS)
 
 
 def write_questions(folder: Path, benchmarks: Sequence[Benchmark], images: int) -> None:
     """The miniature's own benchmarks, short."""
     for benchmark in benchmarks:
         name = benchmark.tsv.removesuffix(".tsv")
-        kinds, families, per_image, *_ = {**CHOICE_BENCHMARKS, **SHORT_BENCHMARKS}[name]
+        families, per_image, *kinds = {**CHOICE_BENCHMARKS, **SHORT_BENCHMARKS}[name]
         assert per_image == QUESTIONS
         rows = []
-        for index, item in enumerate(items(name, kinds, families, QUESTIONS * images, per_image)):
-            row = {"index": index, "image": item.picture.cell(index), "question": item.asked.question}
+        stream = items(name, families, QUESTIONS * images, per_image, *kinds)
+        for index, (image, asked, _) in enumerate(stream):
+            row = {"index": index, "image": image, "question": asked.question}
             if name in CHOICE_BENCHMARKS:
-                options, letter = Letters(name).arrange(item.asked)
+                options, letter = Letters(name).arrange(asked)
                 row |= option_cells(options)
             rows.append(row)
-        write_tsv(folder / benchmark.tsv, COLUMNS, iter(rows))
+        write_tsv(folder / benchmark.tsv, iter(rows))
 
 
 def load_model(folder: str | None, device: torch.device) -> MLLM:

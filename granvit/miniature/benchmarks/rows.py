@@ -9,9 +9,11 @@ from __future__ import annotations
 import base64
 import csv
 import io
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain, zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -37,42 +39,9 @@ JPEG_QUALITY = 90
 NAMESPACE = "benchmark"
 _IMAGES_EACH = 100_000  # numbers of the benchmark namespace that one benchmark may use
 
-# kind of image -> family of questions -> category of the benchmark
+# kind of image -> category of the benchmark -> families of questions
 Families = dict[str, dict[str, str]]
-
-
-class Picture:
-    """One benchmark image, drawn when first wanted; ``row``: index of the row that holds it."""
-
-    def __init__(self, subject: Subject):
-        self._subject = subject
-        self._text: str | None = None
-        self.row: object = None
-
-    def base64(self) -> str:
-        if self._text is None:
-            buffer = io.BytesIO()
-            render(self._subject).save(buffer, "JPEG", quality=JPEG_QUALITY)
-            self._text = base64.b64encode(buffer.getvalue()).decode("ascii")
-        return self._text
-
-    def cell(self, index: object) -> str:
-        """What row ``index`` writes into the image column: the image, or the index of the row that has it."""
-        if self.row is None:
-            self.row = index
-            text = self.base64()
-            self._text = None  # written once; many of them would fill the memory
-            return text
-        return str(self.row)
-
-
-@dataclass(frozen=True)
-class Item:
-    """A question of a benchmark with its image and category."""
-
-    picture: Picture
-    asked: Asked
-    category: str
+Rows = Iterator[dict[str, object]]
 
 
 def first_index(benchmark: str) -> int:
@@ -91,51 +60,42 @@ def _ask(subject: Subject, family: str, rng: np.random.Generator) -> list[Asked]
     return [asked for asked in crop_questions(subject, rng) if f"{subject.kind} {asked.family}" == family]
 
 
-class Evenly:
-    """Chooses the question whose category, then family, then answer has been asked for least."""
-
-    def __init__(self):
-        self._taken: Counter = Counter()
-
-    def choose(self, offers: Sequence[tuple[str, Asked]]) -> tuple[str, Asked]:
-        """One of ``offers`` (category, question); the first of those that are equally rare."""
-        chosen = min(offers, key=lambda offer: [self._taken[key] for key in self._keys(*offer)])
-        self._taken.update(self._keys(*chosen))
-        return chosen
-
-    @staticmethod
-    def _keys(category: str, asked: Asked) -> list[tuple[str, ...]]:
-        return [(category,), (category, "family", asked.family), (category, "answer", asked.answer)]
+def _counted(category: str, asked: Asked) -> list[tuple[str, ...]]:
+    """What an even choice keeps count of."""
+    return [(category,), (category, "family", asked.family), (category, "answer", asked.answer)]
 
 
 def items(
-    benchmark: str, kinds: Sequence[str], families: Families, count: int, per_image: int
-) -> Iterator[Item]:
-    """``count`` questions, ``per_image`` about each image; images take turns in ``kinds``."""
-    evenly, start, made, number = Evenly(), first_index(benchmark), 0, 0
-    while made < count:
+    benchmark: str, families: Families, count: int, per_image: int, kinds: Sequence[str] = ()
+) -> Iterator[tuple[Subject, Asked, str]]:
+    """``count`` questions with image and category, ``per_image`` about each image.
+
+    Images take turns in ``kinds``, or in all that ``families`` names. Asked is the question whose category,
+    then family, then answer has been asked for least.
+    """
+    kinds, start, made, taken = kinds or tuple(families), first_index(benchmark), 0, Counter()
+    for number in itertools.count():
         kind = kinds[number % len(kinds)]
         subject = make_subject(kind, NAMESPACE, start + number)
-        picture = Picture(subject)
         rng = rng_for("benchmark questions", benchmark, number)
         offers = [
             (category, asked)
-            for family, category in families[kind].items()
+            for category, names in families[kind].items()
+            for family in names.split(", ")
             for asked in _ask(subject, family, rng)
         ]
         offers = [offers[int(i)] for i in rng.permutation(len(offers))]
-        for _ in range(min(per_image, count - made)):
+        for _ in range(per_image):
+            if made == count:
+                return
             if not offers:
                 break
-            category, asked = evenly.choose(offers)
-            offers = [
-                offer
-                for offer in offers
-                if offer[1].question != asked.question or offer[1].hint != asked.hint
-            ]
-            yield Item(picture, asked, category)
+            chosen = min(offers, key=lambda offer: [taken[key] for key in _counted(*offer)])
+            taken.update(_counted(*chosen))
+            category, asked = chosen
+            offers = [o for o in offers if (o[1].question, o[1].hint) != (asked.question, asked.hint)]
+            yield subject, asked, category
             made += 1
-        number += 1
 
 
 class Letters:
@@ -159,13 +119,30 @@ class Letters:
 
 
 def option_cells(options: Sequence[str]) -> dict[str, str]:
-    """The columns A, B, ... of a row."""
-    return dict(zip(LETTERS, options, strict=False))
+    """The columns A to D of a row; those without an option stay empty."""
+    return dict(zip_longest(LETTERS, options, fillvalue=""))
 
 
-def write_tsv(path: Path, columns: Sequence[str], rows: Iterator[dict[str, object]]) -> None:
-    """Stream rows to a TSV; cells that a row lacks stay empty."""
+@lru_cache(maxsize=1)
+def image_cell(subject: Subject) -> str:
+    """An image as the files hold it; the last one is kept, for several rows in a row."""
+    buffer = io.BytesIO()
+    render(subject).save(buffer, "JPEG", quality=JPEG_QUALITY)
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def write_tsv(path: Path, rows: Rows) -> None:
+    """Stream rows to a TSV with the columns of the first; cells that a later row lacks stay empty.
+
+    Where ``image`` is a subject, the first row about it gets the image and each other the index of that row.
+    """
+    first, held = next(rows), {}
     with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, columns, restval="", delimiter="\t", lineterminator="\n")
+        writer = csv.DictWriter(file, list(first), restval="", delimiter="\t", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        for row in chain([first], rows):
+            if isinstance(row["image"], Subject):
+                key = row["image"].key
+                row["image"] = held.get(key) or image_cell(row["image"])
+                held.setdefault(key, str(row["index"]))
+            writer.writerow(row)
