@@ -229,7 +229,8 @@ def test_training_and_benchmark_contents_are_disjoint():
             assert not fits_split("benchmark", contents(make_scene(namespace, index).objects))
             assert not fits_split("benchmark", contents(make_diagram(namespace, index).scene.objects))
         crops = [make_crop(namespace, index) for namespace in ("instruct", "benchmark")]
-        assert (crops[0].text, crops[0].document.font) != (crops[1].text, crops[1].document.font)
+        first, second = ((crop.line.text, crop.document.font) for crop in crops)
+        assert first != second
         scene = make_scene("benchmark", index)
         twins = [twin_scene(scene, scene.objects[0], "colour", colour) for colour in COLOURS]
         charts = [

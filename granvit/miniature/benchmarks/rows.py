@@ -52,12 +52,13 @@ def first_index(benchmark: str) -> int:
 def _ask(subject: Subject, family: str, rng: np.random.Generator) -> list[Asked]:
     """What can be asked about an image in one family of questions; a crop's begin with its kind."""
     if isinstance(subject, Scene):
-        return SCENE_FAMILIES[family](subject.objects, rng)
+        return list(SCENE_FAMILIES[family](subject.objects, rng))
     if isinstance(subject, Document):
-        return DOCUMENT_FAMILIES[family](subject, rng)
+        return list(DOCUMENT_FAMILIES[family](subject, rng))
     if isinstance(subject, Diagram):
         return [asked for asked in diagram_questions(subject, rng) if asked.family == family]
-    return [asked for asked in crop_questions(subject, rng) if f"{subject.kind} {asked.family}" == family]
+    kind = subject.document.kind
+    return [asked for asked in crop_questions(subject, rng) if f"{kind} {asked.family}" == family]
 
 
 def _counted(category: str, asked: Asked) -> list[tuple[str, ...]]:

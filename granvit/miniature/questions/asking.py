@@ -36,9 +36,9 @@ def yes_no(family: str, question: str, truth: bool) -> Asked:
     return Asked(family, question, YES_NO[0 if truth else 1], (YES_NO[1 if truth else 0],))
 
 
-def among(family: str, question: str, answer: str, values: Iterable[str]) -> Asked:
+def among(family: str, question: str, answer: str, values: Iterable[str], hint: str | None = None) -> Asked:
     """A question whose answer is one of ``values``."""
-    return Asked(family, question, answer, tuple(value for value in values if value != answer))
+    return Asked(family, question, answer, tuple(value for value in values if value != answer), hint)
 
 
 def pick(rng: np.random.Generator, options: Sequence):

@@ -11,11 +11,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from granvit.data.records.prompts import (
-    GLOBAL_CAPTION_QUESTION,
-    bbox2caption_question,
-    caption2bbox_question,
-)
+from granvit.data.records.prompts import GLOBAL_CAPTION_QUESTION, bbox2caption_question, caption2bbox_question
 from granvit.miniature.questions.asking import Asked, in_a_form, pick, pick_balanced
 from granvit.miniature.questions.documents import DOCUMENT_FAMILIES, random_line
 from granvit.miniature.questions.scenes import EXPRESSION_KINDS, SCENE_FAMILIES, box_text, expression
@@ -52,10 +48,11 @@ def instruction_qa(subject: Subject, seed: int) -> list[QA]:
     """
     rng = rng_for("questions", subject.key, seed)
     if isinstance(subject, Diagram):
-        picked = (pick_balanced(diagram_questions(subject, rng), rng) for _ in range(4))
+        picked = (pick_balanced(list(diagram_questions(subject, rng)), rng) for _ in range(4))
         return _distinct(in_a_form(asked, rng) for asked in picked)
     if isinstance(subject, Crop):
-        return [in_a_form(asked, rng) for asked in crop_questions(subject, rng)]
+        questions = list(crop_questions(subject, rng))  # all of them before a form draws from the generator
+        return [in_a_form(asked, rng) for asked in questions]
     pairs = [caption_qa(subject)] if rng.random() < 0.25 else []
     if isinstance(subject, Document):
         return pairs + _line_boxes(subject, rng, 1) + _plain(subject, rng, 4)
@@ -85,7 +82,7 @@ def _plain(subject: Scene | Document, rng: np.random.Generator, count: int) -> l
     shares = np.array([weights[name] for name in names], dtype=float)
     chosen: list[Asked] = []
     for i in rng.choice(len(names), size=len(names), replace=False, p=shares / shares.sum()):
-        offered = families[names[int(i)]](subject.objects if scene else subject, rng)
+        offered = list(families[names[int(i)]](subject.objects if scene else subject, rng))
         if offered:
             chosen.append(pick_balanced(offered, rng))
         if len(chosen) == count:

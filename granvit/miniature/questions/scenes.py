@@ -7,7 +7,9 @@ shares.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from itertools import combinations, permutations
 
 import numpy as np
@@ -43,11 +45,9 @@ def describe(thing: SceneObject, attributes: frozenset[str]) -> str:
     """The object in words, by ``attributes`` only: ``striped red face``, ``large object at the top left``."""
     words = [value_of(thing, name) for name in ("size", "texture", "colour") if name in attributes]
     text = " ".join([*words, thing.shape if "shape" in attributes else "object"])
-    return (
-        templates.DESCRIPTIONS[0].format(thing=text, place=thing.position())
-        if "place" in attributes
-        else text
-    )
+    if "place" in attributes:
+        return templates.DESCRIPTIONS[0].format(thing=text, place=thing.position())
+    return text
 
 
 def naming(
@@ -100,119 +100,97 @@ def holds(relation: str, thing: SceneObject, other: SceneObject) -> bool:
     return first.box[axis + 2] <= second.box[axis]
 
 
-def attribute_questions(objects: Objects, rng: np.random.Generator, asked_for: str) -> list[Asked]:
+def _named(
+    objects: Objects, rng: np.random.Generator, attributes: Sequence[str]
+) -> Iterator[tuple[str, str, str]]:
+    """An attribute, an object's name without it and its value, wherever there is such a name."""
+    for thing in objects:
+        for attribute in attributes:
+            text = name(objects, thing, rng, without=attribute)
+            if text:
+                yield attribute, text, value_of(thing, attribute)
+
+
+def attribute_questions(objects: Objects, rng: np.random.Generator, asked_for: str) -> Iterator[Asked]:
     """What colour, shape, texture, size or place an object has."""
-    named = [(thing, name(objects, thing, rng, without=asked_for)) for thing in objects]
-    template = SCENE_TEMPLATES[asked_for]
-    return [
-        among(asked_for, template.format(thing=text), value_of(thing, asked_for), VALUES[asked_for])
-        for thing, text in named
-        if text
-    ]
+    for attribute, text, value in _named(objects, rng, [asked_for]):
+        yield among(attribute, SCENE_TEMPLATES[attribute].format(thing=text), value, VALUES[attribute])
 
 
-def identity_questions(objects: Objects, rng: np.random.Generator) -> list[Asked]:
+def identity_questions(objects: Objects, rng: np.random.Generator) -> Iterator[Asked]:
     """What lies at a place; offered instead: the scene's other objects and look-alikes."""
-    questions = []
     for thing in objects:
         if sum(o.position() == thing.position() for o in objects) == 1:
             wrong = [o.caption() for o in objects if o is not thing]
-            wrong += [_look_alike(thing, attribute, rng) for attribute in ("colour", "shape", "texture")]
+            for attribute in ("colour", "shape", "texture"):
+                values = [value for value in VALUES[attribute] if value != value_of(thing, attribute)]
+                wrong.append(replace(thing, **{attribute: pick(rng, values)}).caption())
             question = SCENE_TEMPLATES["identity"].format(thing=thing.position())
-            questions.append(among("identity", question, thing.caption(), dict.fromkeys(wrong)))
-    return questions
+            yield among("identity", question, thing.caption(), dict.fromkeys(wrong))
 
 
-def _look_alike(thing: SceneObject, attribute: str, rng: np.random.Generator) -> str:
-    """The caption of ``thing`` with another value of one attribute."""
-    words = {key: value_of(thing, key) for key in ("size", "texture", "colour", "shape")}
-    words[attribute] = pick(rng, [value for value in VALUES[attribute] if value != words[attribute]])
-    return "a " + " ".join(words.values())
-
-
-def count_questions(objects: Objects, rng: np.random.Generator) -> list[Asked]:
+def count_questions(objects: Objects, rng: np.random.Generator) -> Iterator[Asked]:
     """How many objects there are with one attribute, or at all: zero to four."""
-    questions = [_count(len(objects), "objects")]
+    numbers = {"objects": len(objects)}
     for attribute in ("size", "texture", "colour", "shape"):
         for value in VALUES[attribute]:
-            number = sum(value_of(thing, attribute) == value for thing in objects)
-            questions.append(_count(number, _plural(value) if attribute == "shape" else f"{value} objects"))
-    return questions
+            plural = value + ("es" if value.endswith("s") else "s")
+            text = plural if attribute == "shape" else f"{value} objects"
+            numbers[text] = sum(value_of(thing, attribute) == value for thing in objects)
+    for text, number in numbers.items():
+        yield among("count", SCENE_TEMPLATES["count"].format(thing=text), str(number), "01234")
 
 
-def _count(number: int, text: str) -> Asked:
-    return among("count", SCENE_TEMPLATES["count"].format(thing=text), str(number), "01234")
-
-
-def _plural(shape: str) -> str:
-    return shape + ("es" if shape.endswith("s") else "s")
-
-
-def exists_questions(objects: Objects, rng: np.random.Generator) -> list[Asked]:
+def exists_questions(objects: Objects, rng: np.random.Generator) -> Iterator[Asked]:
     """Whether some red face is there. Absent ones are made of words that fit the objects present."""
-    questions = []
     for attribute in ("colour", "texture", "size"):
         present = {(value_of(o, attribute), o.shape) for o in objects}
         pairs = {(value, o.shape) for value in VALUES[attribute] for o in objects}
         pairs |= {(value_of(o, attribute), shape) for o in objects for shape in SHAPES}
         for pair in sorted(pairs):
             question = SCENE_TEMPLATES["exists"].format(thing=" ".join(pair))
-            questions.append(yes_no("exists", question, pair in present))
-    return questions
+            yield yes_no("exists", question, pair in present)
 
 
-def check_questions(objects: Objects, rng: np.random.Generator) -> list[Asked]:
+def check_questions(objects: Objects, rng: np.random.Generator) -> Iterator[Asked]:
     """Whether a named object has an attribute."""
-    questions = []
-    for thing in objects:
-        for attribute in ("colour", "texture", "size"):
-            text = name(objects, thing, rng, without=attribute)
-            if text:
-                wrong = pick(rng, [v for v in VALUES[attribute] if v != value_of(thing, attribute)])
-                for value in (value_of(thing, attribute), wrong):
-                    question = SCENE_TEMPLATES["attribute"].format(thing=text, value=value)
-                    questions.append(yes_no("attribute", question, value == value_of(thing, attribute)))
-    return questions
+    for attribute, text, value in _named(objects, rng, ("colour", "texture", "size")):
+        wrong = pick(rng, [other for other in VALUES[attribute] if other != value])
+        for said in (value, wrong):
+            question = SCENE_TEMPLATES["attribute"].format(thing=text, value=said)
+            yield yes_no("attribute", question, said == value)
 
 
-def relation_questions(objects: Objects, rng: np.random.Generator) -> list[Asked]:
+def relation_questions(objects: Objects, rng: np.random.Generator) -> Iterator[Asked]:
     """Whether one object lies left, right, above or below another; asked where it is one or the opposite."""
-    opposite = {"left": "right", "right": "left", "above": "below", "below": "above"}
-    questions = []
     for thing, other in permutations(objects, 2):
         texts = [name(objects, o, rng, without="place") for o in (thing, other)]
-        for relation, contrary in opposite.items():
-            if all(texts) and (holds(relation, thing, other) or holds(contrary, thing, other)):
+        for relation in templates.RELATIONS:
+            truth = holds(relation, thing, other)
+            if all(texts) and (truth or holds(relation, other, thing)):
                 question = SCENE_TEMPLATES[relation].format(thing=texts[0], other=texts[1])
-                questions.append(yes_no("relation", question, holds(relation, thing, other)))
-    return questions
+                yield yes_no("relation", question, truth)
 
 
-def same_questions(objects: Objects, rng: np.random.Generator) -> list[Asked]:
+def same_questions(objects: Objects, rng: np.random.Generator) -> Iterator[Asked]:
     """Whether two objects agree in an attribute."""
-    questions = []
     for thing, other in combinations(objects, 2):
         for attribute in ("colour", "shape", "texture", "size"):
             texts = [name(objects, o, rng, without=attribute) for o in (thing, other)]
             if all(texts):
                 question = SCENE_TEMPLATES["same"].format(thing=texts[0], other=texts[1], value=attribute)
-                questions.append(
-                    yes_no("same", question, value_of(thing, attribute) == value_of(other, attribute))
-                )
-    return questions
+                yield yes_no("same", question, value_of(thing, attribute) == value_of(other, attribute))
 
 
-def box_questions(objects: Objects, rng: np.random.Generator) -> list[Asked]:
+def box_questions(objects: Objects, rng: np.random.Generator) -> Iterator[Asked]:
     """Which of two boxes holds an object; the wrong one is another object's or a displaced one (IoU below
     0.5).
     """
-    questions = []
     for thing in objects:
         displaced = _displaced(thing.box, rng)
         wrong = pick(rng, [o.box for o in objects if o is not thing] + [displaced])
         question = SCENE_TEMPLATES["box"].format(thing=name(objects, thing, rng))
-        questions.append(Asked("box", question, box_text(thing.box), (box_text(wrong),)))
-    return questions
+        yield Asked("box", question, box_text(thing.box), (box_text(wrong),))
 
 
 def _displaced(box: tuple[int, ...], rng: np.random.Generator) -> tuple[int, ...]:
@@ -227,32 +205,21 @@ def box_text(box: Sequence[float]) -> str:
     return format_box(box, CANVAS, CANVAS)
 
 
-def magnet_questions(objects: Objects, rng: np.random.Generator) -> list[Asked]:
+def magnet_questions(objects: Objects, rng: np.random.Generator) -> Iterator[Asked]:
     """Questions that need the hint: it says which object is a magnet (the miniature's ScienceQA)."""
-    questions = []
-    for thing in objects:
-        for attribute in ("colour", "shape", "place"):
-            text = name(objects, thing, rng, without=attribute)
-            if text:
-                hint = templates.MAGNET_HINT.format(thing=text)
-                others = tuple(v for v in VALUES[attribute] if v != value_of(thing, attribute))
-                question = SCENE_TEMPLATES[f"magnet {attribute}"]
-                questions.append(Asked("magnet", question, value_of(thing, attribute), others, hint))
-    return questions
+    for attribute, text, value in _named(objects, rng, ("colour", "shape", "place")):
+        hint = templates.MAGNET_HINT.format(thing=text)
+        yield among("magnet", SCENE_TEMPLATES[f"magnet {attribute}"], value, VALUES[attribute], hint)
 
 
-def kind_questions(objects: Objects, rng: np.random.Generator) -> list[Asked]:
+def kind_questions(objects: Objects, rng: np.random.Generator) -> Iterator[Asked]:
     """That the image is a photo and no document."""
     kinds = ["photo", *templates.DOCUMENT_NOUNS.values()]
-    return [among("kind", templates.DOCUMENT_TEMPLATES["kind"], "photo", kinds)]
+    yield among("kind", templates.DOCUMENT_TEMPLATES["kind"], "photo", kinds)
 
 
-def _attribute(asked_for: str) -> Callable[[Objects, np.random.Generator], list[Asked]]:
-    return lambda objects, rng: attribute_questions(objects, rng, asked_for)
-
-
-SCENE_FAMILIES: dict[str, Callable[[Objects, np.random.Generator], list[Asked]]] = {
-    **{attribute: _attribute(attribute) for attribute in VALUES},
+SCENE_FAMILIES: dict[str, Callable[[Objects, np.random.Generator], Iterator[Asked]]] = {
+    **{attribute: partial(attribute_questions, asked_for=attribute) for attribute in VALUES},
     "identity": identity_questions,
     "count": count_questions,
     "exists": exists_questions,

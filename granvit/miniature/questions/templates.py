@@ -20,6 +20,7 @@ LETTERS = "ABCD"
 LINE_NUMBERS = ("1", "2", "3", "4", "5")
 LABELS = ("1", "2", "3", "4")  # drawn on the objects of a diagram
 
+RELATIONS = {"left": "to the left of", "right": "to the right of", "above": "above", "below": "below"}
 SCENE_TEMPLATES = {
     "colour": "What colour is the {thing}?",
     "shape": "What shape is the {thing}?",
@@ -30,10 +31,7 @@ SCENE_TEMPLATES = {
     "count": "How many {thing} are there?",
     "exists": "Is there a {thing} in the image?",
     "attribute": "Is the {thing} {value}?",
-    "left": "Is the {thing} to the left of the {other}?",
-    "right": "Is the {thing} to the right of the {other}?",
-    "above": "Is the {thing} above the {other}?",
-    "below": "Is the {thing} below the {other}?",
+    **{relation: f"Is the {{thing}} {words} the {{other}}?" for relation, words in RELATIONS.items()},
     "same": "Do the {thing} and the {other} have the same {value}?",
     "box": "Which bounding box holds the {thing}?",
     "label": "Which label is on the {thing}?",
@@ -65,12 +63,7 @@ DOCUMENT_NOUNS = {"text": "page", "chart": "chart", "table": "table", "receipt":
 # What an object description is made of besides attribute words; see `scenes.describe`.
 DESCRIPTIONS = ("{thing} at the {place}", "{thing} with label {label}")
 # The longer sentences of RefCOCOg.
-SENTENCES = {
-    "left": "{thing} to the left of {other}",
-    "right": "{thing} to the right of {other}",
-    "above": "{thing} above {other}",
-    "below": "{thing} below {other}",
-}
+SENTENCES = {relation: f"{{thing}} {words} {{other}}" for relation, words in RELATIONS.items()}
 MAGNET_HINT = "The {thing} is a magnet."
 
 SHORT_ANSWER = "\nAnswer the question using a single word or phrase."

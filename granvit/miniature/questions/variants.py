@@ -6,12 +6,13 @@ Each asks the split again, so that a variant made for the benchmarks is never on
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from granvit.miniature.questions.asking import Asked, among
+from granvit.miniature.questions.asking import Asked, among, pick
 from granvit.miniature.questions.documents import random_words
 from granvit.miniature.questions.scenes import VALUES, describe, naming, value_of
 from granvit.miniature.questions.templates import DESCRIPTIONS, DOCUMENT_TEMPLATES, LABELS, SCENE_TEMPLATES
@@ -52,36 +53,25 @@ def render_diagram(diagram: Diagram) -> Image.Image:
     return image
 
 
-def diagram_questions(diagram: Diagram, rng: np.random.Generator) -> list[Asked]:
+def diagram_questions(diagram: Diagram, rng: np.random.Generator) -> Iterator[Asked]:
     """What an object with a label looks like, and which label an object has."""
-    objects, questions = diagram.scene.objects, []
+    objects = diagram.scene.objects
     for thing, label in zip(objects, diagram.labels, strict=True):
         text = DESCRIPTIONS[1].format(thing="object", label=label)
         for attribute in ("colour", "shape", "texture", "size"):
-            question = SCENE_TEMPLATES[attribute].format(thing=text)
-            questions.append(
-                among(f"labelled {attribute}", question, value_of(thing, attribute), VALUES[attribute])
-            )
-        names = naming(objects, thing, needs=frozenset({"shape"}))
-        question = SCENE_TEMPLATES["label"].format(
-            thing=describe(thing, names[int(rng.integers(len(names)))])
-        )
-        questions.append(among("label", question, label, LABELS))
-    return questions
+            question, value = SCENE_TEMPLATES[attribute].format(thing=text), value_of(thing, attribute)
+            yield among(f"labelled {attribute}", question, value, VALUES[attribute])
+        text = describe(thing, pick(rng, naming(objects, thing, needs=frozenset({"shape"}))))
+        yield among("label", SCENE_TEMPLATES["label"].format(thing=text), label, LABELS)
 
 
 @dataclass(frozen=True)
 class Crop:
-    """One printed line cut from a document; ``kind`` of the document, ``text`` as printed."""
+    """One printed line cut from a document."""
 
     key: str
     document: Document
     line: Line
-    text: str
-
-    @property
-    def kind(self) -> str:
-        return self.document.kind
 
 
 def make_crop(namespace: str, index: int) -> Crop:
@@ -95,7 +85,7 @@ def make_crop(namespace: str, index: int) -> Crop:
         lines = document.lines[1:] if kind == "receipt" else document.lines
         line = lines[int(rng.integers(len(lines)))]
         if fits_split(namespace, ["crop", line.text, document.font]):
-            return Crop(f"crop-{namespace}-{index:06d}", document, line, line.text)
+            return Crop(f"crop-{namespace}-{index:06d}", document, line)
 
 
 def render_crop(crop: Crop) -> Image.Image:
@@ -106,16 +96,15 @@ def render_crop(crop: Crop) -> Image.Image:
     return image.resize((CANVAS, round(image.height * CANVAS / image.width)), Image.Resampling.BICUBIC)
 
 
-def crop_questions(crop: Crop, rng: np.random.Generator) -> list[Asked]:
+def crop_questions(crop: Crop, rng: np.random.Generator) -> Iterator[Asked]:
     """What is written, and on receipts which number."""
-    words = crop.text.split()
+    words = crop.line.text.split()
     wrong = [" ".join([*random_words(rng, 1, set(words)), *words[1:]]) for _ in range(3)]
-    questions = [among("recognition", DOCUMENT_TEMPLATES["all"], crop.text, dict.fromkeys(wrong))]
+    yield among("recognition", DOCUMENT_TEMPLATES["all"], crop.line.text, dict.fromkeys(wrong))
     if words[-1].isdigit():
         number = int(words[-1])
         wrong = [str(n) for n in range(max(1, number - 3), number + 4)]
-        questions.append(among("number", DOCUMENT_TEMPLATES["number"], words[-1], wrong))
-    return questions
+        yield among("number", DOCUMENT_TEMPLATES["number"], words[-1], wrong)
 
 
 Subject = Scene | Document | Diagram | Crop
@@ -139,11 +128,9 @@ def twin_scene(scene: Scene, thing: SceneObject, attribute: str, value: str) -> 
     """
     changed = replace(thing, **{attribute: value})
     objects = tuple(changed if o is thing else o for o in scene.objects)
-    distinct = len({o.caption() for o in objects}) == len(objects)
-    fits = fits_split("benchmark", contents(objects))
-    return (
-        replace(scene, key=f"{scene.key}-{attribute}-{value}", objects=objects) if distinct and fits else None
-    )
+    if len({o.caption() for o in objects}) < len(objects) or not fits_split("benchmark", contents(objects)):
+        return None
+    return replace(scene, key=f"{scene.key}-{attribute}-{value}", objects=objects)
 
 
 def twin_document(document: Document) -> Document | None:
