@@ -30,7 +30,7 @@ def all_pairs() -> list[tuple[str, str]]:
 
 def vocabulary() -> set[str]:
     """Every word that may stand in a slot of a question."""
-    places = {word for row in words.POSITIONS for place in row for word in place.split()}
+    places = {word for place in words.PLACES for word in place.split()}
     shapes = {shape + ending for shape in words.SHAPES for ending in ("", "s", "es")}
     named = {
         *words.COLOURS,

@@ -20,9 +20,8 @@ from granvit.miniature.questions.asking import Asked, among, pick, yes_no
 from granvit.miniature.questions.templates import SCENE_TEMPLATES
 from granvit.miniature.world.rendering import CANVAS
 from granvit.miniature.world.scenes import CELL, SceneObject
-from granvit.miniature.world.words import COLOURS, POSITIONS, SHAPES, SIZES, TEXTURES
+from granvit.miniature.world.words import COLOURS, PLACES, SHAPES, SIZES, TEXTURES
 
-PLACES = tuple(place for row in POSITIONS for place in row)
 VALUES = {
     "size": tuple(SIZES),
     "texture": TEXTURES,

@@ -66,7 +66,7 @@ def _frequent_pieces() -> Iterable[str]:
     plain = [
         *words.SHAPES, *words.COLOURS, *words.TEXTURES, *words.SIZES, *words.WORDS, *words.DOCUMENT_KINDS,
         *words.NUMBER_WORDS,
-        *(word for row in words.POSITIONS for position in row for word in position.split()),
+        *(word for place in words.PLACES for word in place.split()),
         "a", "an", "the", "at", "of", "is", "in", "and", "that", "says", "there", "are", "There", "objects", "object", "page",
         "sign", "chart", "table", "receipt", "total", "Yes", "No", "yes", "no", *"ABCD", *map(str, range(60)),
     ]  # fmt: skip

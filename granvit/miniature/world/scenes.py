@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image, ImageDraw
 
 from granvit.miniature.world.rendering import (
@@ -20,7 +21,7 @@ from granvit.miniature.world.rendering import (
     fits_split,
     rng_for,
 )
-from granvit.miniature.world.words import COLOURS, NUMBER_WORDS, POSITIONS, SHAPES, SIZES, TEXTURES
+from granvit.miniature.world.words import COLOURS, NUMBER_WORDS, PLACES, SHAPES, SIZES, TEXTURES
 
 CELLS = CANVAS // CELL
 STRIPE = 16  # px: 4 px at 128 px input
@@ -44,7 +45,7 @@ class SceneObject:
     def position(self) -> str:
         """Where the centre lies in a 3 x 3 division of the image, as ``top left``."""
         column, row = ((self.box[i] + self.box[i + 2]) * 3 // (2 * CANVAS) for i in (0, 1))
-        return POSITIONS[row][column]
+        return PLACES[3 * row + column]
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,6 @@ class Scene:
     objects: tuple[SceneObject, ...]
     background: str
     seed: int
-    width: int = CANVAS
-    height: int = CANVAS
 
     def caption(self) -> str:
         """The global caption: how many objects there are, then each with its place."""
@@ -70,36 +69,25 @@ def contents(objects: tuple[SceneObject, ...]) -> list[list]:
     return sorted([o.shape, o.colour, o.texture, o.size, list(o.box)] for o in objects)
 
 
-def _free_box(rng: np.random.Generator, side: int, taken: np.ndarray) -> tuple[int, int, int, int] | None:
-    """A random free place for a square of ``side`` cells, marked as taken; None when there is none."""
-    spots = [
-        (x, y)
-        for y in range(CELLS - side + 1)
-        for x in range(CELLS - side + 1)
-        if not taken[y : y + side, x : x + side].any()
-    ]
-    if not spots:
-        return None
-    x, y = spots[int(rng.integers(len(spots)))]
+def _free_box(rng: np.random.Generator, side: int, taken: np.ndarray) -> tuple[int, int, int, int]:
+    """A random free place for a square of ``side`` cells, marked as taken.
+
+    There is one: an object blocks one corner of the grid at most, and three of them leave the fourth.
+    """
+    free = np.argwhere(~sliding_window_view(taken, (side, side)).any(axis=(2, 3)))
+    y, x = free[int(rng.integers(len(free)))].tolist()
     taken[y : y + side, x : x + side] = True
     return (x * CELL, y * CELL, (x + side) * CELL, (y + side) * CELL)
 
 
 def _random_objects(rng: np.random.Generator) -> tuple[SceneObject, ...]:
     taken = np.zeros((CELLS, CELLS), dtype=bool)
-    objects: dict[str, SceneObject] = {}
+    objects: dict[tuple[str, ...], SceneObject] = {}
     wanted = int(rng.integers(2, 5))
     while len(objects) < wanted:
-        shape, colour, texture, size = (
-            str(rng.choice(list(options))) for options in (SHAPES, COLOURS, TEXTURES, SIZES)
-        )
-        if f"a {size} {texture} {colour} {shape}" in objects:
-            continue  # a caption must name one object only, or Caption2Bbox has no answer
-        box = _free_box(rng, SIZES[size], taken)
-        if box is None:
-            continue
-        thing = SceneObject(shape, colour, texture, size, box)
-        objects[thing.caption()] = thing
+        looks = tuple(str(rng.choice(list(words))) for words in (SHAPES, COLOURS, TEXTURES, SIZES))
+        if looks not in objects:  # a caption must name one object only, or Caption2Bbox has no answer
+            objects[looks] = SceneObject(*looks, _free_box(rng, SIZES[looks[-1]], taken))
     # Reading order, so that the global caption is a function of the image.
     return tuple(sorted(objects.values(), key=lambda o: (o.box[1], o.box[0])))
 
@@ -139,13 +127,9 @@ def _draw_mask(shape: str, side: int) -> Image.Image:
 def _draw_face(tile: Image.Image) -> None:
     """Two eyes and a mouth: what makes testA of the miniature RefCOCO about faces."""
     draw, side = ImageDraw.Draw(tile), tile.width
-    for centre in (0.32, 0.68):
-        box = [side * (centre - 0.1), side * 0.26, side * (centre + 0.1), side * 0.46]
-        draw.ellipse(box, fill=(255, 255, 255))
-        draw.ellipse(
-            [box[0] + side * 0.05, box[1] + side * 0.05, box[2] - side * 0.05, box[3] - side * 0.05],
-            fill=(0, 0, 0),
-        )
+    for x, y in ((side * 0.32, side * 0.36), (side * 0.68, side * 0.36)):
+        for radius, colour in ((side * 0.1, (255, 255, 255)), (side * 0.05, (0, 0, 0))):
+            draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
     draw.chord((side * 0.25, side * 0.45, side * 0.75, side * 0.85), 0, 180, fill=(255, 255, 255))
 
 

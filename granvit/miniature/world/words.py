@@ -14,11 +14,7 @@ COLOURS = {
 }
 TEXTURES = ("plain", "striped")
 SIZES = {"small": 2, "large": 3}  # side in cells of the 64 px grid
-POSITIONS = (
-    ("top left", "top", "top right"),
-    ("left", "center", "right"),
-    ("bottom left", "bottom", "bottom right"),
-)
+PLACES = ("top left", "top", "top right", "left", "center", "right", "bottom left", "bottom", "bottom right")
 
 # Printed on pages, signs, charts and receipts: at most four letters, so that a word spans two patches of 64
 # px.
