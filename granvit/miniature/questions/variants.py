@@ -16,7 +16,7 @@ from granvit.miniature.questions.asking import Asked, among, pick
 from granvit.miniature.questions.documents import random_words
 from granvit.miniature.questions.scenes import VALUES, describe, naming, value_of
 from granvit.miniature.questions.templates import DESCRIPTIONS, DOCUMENT_TEMPLATES, LABELS, SCENE_TEMPLATES
-from granvit.miniature.world.documents import Document, Entry, Line, make_document, render_document
+from granvit.miniature.world.documents import Document, Entry, Line, lines_of, make_document, render_document
 from granvit.miniature.world.rendering import CANVAS, fits_split, font, rng_for
 from granvit.miniature.world.scenes import CELL, Scene, SceneObject, contents, make_scene, render_scene
 
@@ -139,6 +139,6 @@ def twin_document(document: Document) -> Document | None:
     """
     first, second, *rest = document.entries
     entries = (Entry(first.label, second.value), Entry(second.label, first.value), *rest)
-    lines = (document.lines[0], *(Line(f"{e.label} {e.value}", None) for e in entries))
+    lines = lines_of(document.title, entries)
     fits = fits_split("benchmark", [document.kind, *(line.text for line in lines)])
     return replace(document, key=f"{document.key}-exchanged", entries=entries, lines=lines) if fits else None

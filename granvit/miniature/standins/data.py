@@ -21,7 +21,7 @@ from granvit.files import replacing
 from granvit.miniature.questions.variants import render
 from granvit.miniature.world import plots
 from granvit.miniature.world.documents import Document, make_document
-from granvit.miniature.world.rendering import CELL, font
+from granvit.miniature.world.rendering import CELL, ink_box
 from granvit.miniature.world.scenes import Scene, make_scene
 from granvit.miniature.world.words import DOCUMENT_KINDS
 
@@ -76,9 +76,7 @@ def printed(document: Document) -> Iterator[tuple[str, tuple[float, float, float
         yield from ((line.text, line.box) for line in document.lines)
         return
     for text, column, row in plots.places(document.kind, document.title, document.entries):
-        x1, y1, x2, y2 = font(document.font, plots.TYPE_SIZE).getbbox(text, anchor="ls")
-        left, base = column * CELL + 3, row * CELL + plots.BASELINE
-        yield text, (left + x1, base + y1, left + x2, base + y2)
+        yield text, ink_box(text, column, row, document.font, plots.TYPE_SIZE)
 
 
 def symbols(truth: Scene | Document) -> list[list[str]]:

@@ -11,7 +11,9 @@ The truth is for evaluation and instruction data; pretraining sees only what Pad
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -26,11 +28,12 @@ from granvit.miniature.world.rendering import (
     background,
     fits_split,
     font,
+    ink_box,
+    place,
     rng_for,
 )
 from granvit.miniature.world.words import DOCUMENT_KINDS, MAX_VALUE, WORDS
 
-BASELINE = 50  # px below the top of a cell
 SIGN_COLOURS = ((250, 250, 245), (255, 214, 0), (20, 60, 140), (170, 20, 30), (15, 90, 50))
 
 
@@ -43,7 +46,7 @@ class Line:
     """
 
     text: str
-    box: tuple[int, int, int, int] | None
+    box: tuple[int, int, int, int] | None = None
     columns: tuple[int, ...] = ()
     row: int = 0
 
@@ -70,8 +73,6 @@ class Document:
     font: str
     font_size: int
     seed: int
-    width: int = CANVAS
-    height: int = CANVAS
 
     def caption(self) -> str:
         """The text on the image in reading order, after the kind: ``a receipt that says tea 4, total 4.``"""
@@ -83,54 +84,42 @@ def _words(rng: np.random.Generator, count: int) -> list[str]:
     return [str(word) for word in rng.choice(WORDS, size=count, replace=False)]
 
 
-def _place(column: int, row: int) -> tuple[int, int]:
-    """Left end of the baseline of a word in a cell of the grid, in pixels."""
-    return (column * CELL + 3, row * CELL + BASELINE)
+def lines_of(title: str, entries: Iterable[Entry]) -> tuple[Line, ...]:
+    """What a chart or a table says, without boxes."""
+    return (Line(title), *(Line(f"{entry.label} {entry.value}") for entry in entries))
 
 
 def _line(words: list[str], columns: list[int], row: int, name: str, size: int) -> Line:
     """A line whose words begin at the given columns, with the box around all their ink."""
-    boxes = [font(name, size).getbbox(word, anchor="ls") for word in words]
-    lefts = [_place(column, row)[0] for column in columns]
-    x1 = min(left + box[0] for left, box in zip(lefts, boxes, strict=True))
-    x2 = max(left + box[2] for left, box in zip(lefts, boxes, strict=True))
-    y = _place(0, row)[1]
-    box = (
-        int(x1),
-        int(y + min(b[1] for b in boxes)),
-        int(np.ceil(x2)),
-        int(np.ceil(y + max(b[3] for b in boxes))),
-    )
+    boxes = [ink_box(word, column, row, name, size) for word, column in zip(words, columns, strict=True)]
+    x1, y1, x2, y2 = zip(*boxes, strict=True)
+    box = (int(min(x1)), int(min(y1)), ceil(max(x2)), ceil(max(y2)))
     return Line(" ".join(words), box, tuple(columns), row)
 
 
-def _page_lines(rng: np.random.Generator, name: str, size: int) -> list[Line]:
+# The words of a line, the columns where they begin, its row.
+_Placed = tuple[list[str], list[int], int]
+
+
+def _page_lines(rng: np.random.Generator) -> list[_Placed]:
     words, lines, row = _words(rng, 10), [], int(rng.integers(0, 2))
     for _ in range(int(rng.integers(3, 6))):
         left, count = int(rng.integers(0, 3)), int(rng.integers(1, 3))
         taken, words = words[:count], words[count:]
-        lines.append(_line(taken, [left + 3 * i for i in range(count)], row, name, size))
+        lines.append((taken, [left + 3 * i for i in range(count)], row))
         row += int(rng.integers(1, 3)) if row < 4 else 1
-        if row > 7:
-            break
     return lines
 
 
-def _receipt_lines(entries: tuple[Entry, ...], title: str, total: int, name: str, size: int) -> list[Line]:
-    lines = [_line([title], [3], 0, name, size)]
-    rows = [(entry.label, entry.value) for entry in entries] + [("total", total)]
-    return lines + [
-        _line([label, str(value)], [1, 5], 2 + i, name, size) for i, (label, value) in enumerate(rows)
-    ]
+def _receipt_lines(entries: tuple[Entry, ...], title: str, total: int) -> list[_Placed]:
+    rows = [(entry.label, str(entry.value)) for entry in entries] + [("total", str(total))]
+    return [([title], [3], 0), *((list(row), [1, 5], number) for number, row in enumerate(rows, 2))]
 
 
-def _sign_lines(rng: np.random.Generator, name: str, size: int) -> list[Line]:
+def _sign_lines(rng: np.random.Generator) -> list[_Placed]:
     words = _words(rng, int(rng.integers(2, 4)))
     rows = sorted(int(row) for row in rng.choice([0, 2, 4, 6], size=len(words), replace=False))
-    return [
-        _line([word], [int(rng.integers(0, 6))], row, name, size)
-        for word, row in zip(words, rows, strict=True)
-    ]
+    return [([word], [int(rng.integers(0, 6))], row) for word, row in zip(words, rows, strict=True)]
 
 
 def _draft(rng: np.random.Generator, kind: str) -> dict:
@@ -138,26 +127,27 @@ def _draft(rng: np.random.Generator, kind: str) -> dict:
     name, size = str(rng.choice(FONTS)), int(rng.choice([52, 56]))
     entries: tuple[Entry, ...] = ()
     title = total = photo = None
+    placed: list[_Placed] = []
     match kind:
         case "text":
-            lines = _page_lines(rng, name, size)
+            placed = _page_lines(rng)
         case "rich":
-            photo, lines = str(rng.choice(BACKGROUNDS)), _sign_lines(rng, name, size)
+            photo, placed = str(rng.choice(BACKGROUNDS)), _sign_lines(rng)
         case "receipt":
             title, *labels = _words(rng, int(rng.integers(3, 5)))
             entries = tuple(Entry(label, int(rng.integers(1, MAX_VALUE + 1))) for label in labels)
             total = sum(entry.value for entry in entries)
-            lines = _receipt_lines(entries, title, total, name, size)
+            placed = _receipt_lines(entries, title, total)
         case "chart" | "table":
             title, *labels = _words(rng, 4)
             # Distinct values: one bar is the tallest.
             values = rng.choice(np.arange(1, MAX_VALUE + 1), size=3, replace=False)
             entries = tuple(Entry(label, int(value)) for label, value in zip(labels, values, strict=True))
-            lines = [Line(title, None), *(Line(f"{e.label} {e.value}", None) for e in entries)]
         case _:
             raise ValueError(f"kind: {kind!r} is not one of {', '.join(DOCUMENT_KINDS)}")
+    lines = tuple(_line(*line, name, size) for line in placed) or lines_of(title, entries)
     return dict(
-        kind=kind, lines=tuple(lines), entries=entries, title=title, total=total, background=photo,
+        kind=kind, lines=lines, entries=entries, title=title, total=total, background=photo,
         font=name, font_size=size
     )  # fmt: skip
 
@@ -173,14 +163,9 @@ def make_document(namespace: str, index: int, kind: str) -> Document:
 
 
 def _write(draw: ImageDraw.ImageDraw, document: Document, line: Line, ink: tuple[int, int, int]) -> None:
+    typeface = font(document.font, document.font_size)
     for word, column in zip(line.text.split(), line.columns, strict=True):
-        draw.text(
-            _place(column, line.row),
-            word,
-            fill=ink,
-            font=font(document.font, document.font_size),
-            anchor="ls",
-        )
+        draw.text(place(column, line.row), word, fill=ink, font=typeface, anchor="ls")
 
 
 def _render_page(document: Document, rng: np.random.Generator) -> Image.Image:

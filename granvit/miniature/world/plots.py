@@ -16,12 +16,11 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from PIL import Image
 
-from granvit.miniature.world.rendering import CANVAS, CELL
+from granvit.miniature.world.rendering import CANVAS, CELL, place
 
 DPI = 72  # so that a point is a pixel
 PALETTE = ("#4c78a8", "#f58518", "#54a24b", "#e45756", "#b279a2")
 TYPE_SIZE = 50  # px
-BASELINE = 50  # px below the top of a cell
 _CHART_COLUMNS = (0, 3, 6)
 _TABLE_ROWS = (2, 4, 6)
 
@@ -30,12 +29,9 @@ def places(kind: str, title: str, entries: Sequence) -> list[tuple[str, int, int
     """Every printed string of a ``chart`` or ``table`` with the grid column and row of the cell that it
     begins in."""
     printed = [(title, 3, 0)]
-    for index, entry in enumerate(entries):
-        if kind == "chart":
-            column = _CHART_COLUMNS[index]
-            printed += [(entry.label, column, 7), (str(entry.value), column, 6)]
-        else:
-            printed += [(entry.label, 1, _TABLE_ROWS[index]), (str(entry.value), 5, _TABLE_ROWS[index])]
+    for entry, column, row in zip(entries, _CHART_COLUMNS, _TABLE_ROWS, strict=True):
+        cells = ((column, 7), (column, 6)) if kind == "chart" else ((1, row), (5, row))
+        printed += [(entry.label, *cells[0]), (str(entry.value), *cells[1])]
     return printed
 
 
@@ -50,10 +46,9 @@ def _figure(kind: str, title: str, entries: Sequence, font_name: str) -> Figure:
     figure = Figure(figsize=(CANVAS / DPI, CANVAS / DPI), dpi=DPI)
     FigureCanvasAgg(figure)
     for text, column, row in places(kind, title, entries):
-        x, y = (column * CELL + 3) / CANVAS, 1 - (row * CELL + BASELINE) / CANVAS
-        figure.text(
-            x, y, text, ha="left", va="baseline", fontproperties=_type(font_name), color="#101010", zorder=5
-        )
+        x, y = place(column, row)
+        style = {"fontproperties": _type(font_name), "color": "#101010", "zorder": 5}
+        figure.text(x / CANVAS, 1 - y / CANVAS, text, ha="left", va="baseline", **style)
     return figure
 
 
@@ -83,13 +78,9 @@ def table(title: str, entries: Sequence, font_name: str, rng: np.random.Generato
     """A two-column table of entries (``label``, ``value``) with ruled cells under a title."""
     figure = _figure("table", title, entries, font_name)
     figure.patch.set_facecolor(str(rng.choice(["#ffffff", "#eef3fa", "#f6f1e7"])))
-    for row in (*_TABLE_ROWS, _TABLE_ROWS[-1] + 2):
-        y = 1 - (row * CELL - 26) / CANVAS
-        figure.add_artist(Line2D((40 / CANVAS, 472 / CANVAS), (y, y), color="#303030", linewidth=3))
-    for x in (40, 270, 472):
-        figure.add_artist(
-            Line2D(
-                (x / CANVAS, x / CANVAS), (1 - 102 / CANVAS, 1 - 486 / CANVAS), color="#303030", linewidth=3
-            )
-        )
+    edges = [row * CELL - 26 for row in (*_TABLE_ROWS, _TABLE_ROWS[-1] + 2)]
+    rules = [((40, 472), (y, y)) for y in edges] + [((x, x), (102, 486)) for x in (40, 270, 472)]
+    for xs, ys in rules:
+        ends = [x / CANVAS for x in xs], [1 - y / CANVAS for y in ys]
+        figure.add_artist(Line2D(*ends, color="#303030", linewidth=3))
     return _pixels(figure)

@@ -14,6 +14,7 @@ from PIL import Image, ImageFilter, ImageFont
 
 CANVAS = 512  # px; above the 448 px rule of Sec. 3, so that the paper's filters apply unchanged
 CELL = 64  # px: what one patch of the stand-ins sees (16 px at 128 px input)
+BASELINE = 50  # px below the top of a cell
 
 # Photographs that scikit-image and scikit-learn carry in their wheels.
 _PHOTOGRAPHS = {
@@ -85,6 +86,18 @@ def font(name: str, size: int) -> ImageFont.FreeTypeFont:
     """A font that matplotlib carries; ``size`` in pixels."""
     path = Path(find_spec("matplotlib").origin).parent / "mpl-data" / "fonts" / "ttf" / f"{name}.ttf"
     return ImageFont.truetype(str(path), size)
+
+
+def place(column: int, row: int) -> tuple[int, int]:
+    """Left end of the baseline of a word in a cell of the grid, in pixels."""
+    return (column * CELL + 3, row * CELL + BASELINE)
+
+
+def ink_box(word: str, column: int, row: int, name: str, size: int) -> tuple[float, float, float, float]:
+    """The pixel box xyxy of the ink of a word that begins in a cell of the grid."""
+    x1, y1, x2, y2 = font(name, size).getbbox(word, anchor="ls")
+    left, base = place(column, row)
+    return (left + x1, base + y1, left + x2, base + y2)
 
 
 @cache
