@@ -10,11 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from granvit.data.records.prompts import (
-    GLOBAL_CAPTION_QUESTION,
-    bbox2caption_question,
-    caption2bbox_question,
-)
+from granvit.data.records.prompts import GLOBAL_CAPTION_QUESTION, bbox2caption_question, caption2bbox_question
 
 LETTERS = "ABCD"
 LINE_NUMBERS = ("1", "2", "3", "4", "5")

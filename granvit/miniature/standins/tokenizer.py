@@ -8,7 +8,6 @@ decimal is a token of its own) and each constant piece of a question, so that mi
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
@@ -35,24 +34,21 @@ _LLAMA_TEMPLATE = (
 )
 
 
-@dataclass(frozen=True)
-class ChatFormat:
-    """The special tokens and the chat template of an LLM family."""
-
-    specials: tuple[str, ...]
-    bos: str | None
-    eos: str
-    pad: str
-    template: str
-
-
+# The special tokens of each LLM family in the order of their ids, and what `PreTrainedTokenizerFast` is told.
 CHAT_FORMATS = {
-    "qwen2": ChatFormat(
-        ("<|endoftext|>", "<|im_start|>", "<|im_end|>"), None, "<|im_end|>", "<|endoftext|>", _QWEN_TEMPLATE
+    "qwen2": (
+        ("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
+        {
+            "bos_token": None, "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>",
+            "chat_template": _QWEN_TEMPLATE,
+        },
     ),
-    "llama": ChatFormat(
+    "llama": (
         ("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
-        "<|begin_of_text|>", "<|eot_id|>", "<|end_of_text|>", _LLAMA_TEMPLATE,
+        {
+            "bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>", "pad_token": "<|end_of_text|>",
+            "chat_template": _LLAMA_TEMPLATE,
+        },
     ),
 }  # fmt: skip
 
@@ -83,7 +79,7 @@ def _coordinates() -> list[str]:
 
 def build_tokenizer(family: str) -> PreTrainedTokenizerFast:
     """The tokenizer of ``family`` (``qwen2`` or ``llama``); the same bytes on every call."""
-    chat = CHAT_FORMATS[family]
+    specials, settings = CHAT_FORMATS[family]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -100,12 +96,7 @@ def build_tokenizer(family: str) -> PreTrainedTokenizerFast:
     tokenizer.train_from_iterator([piece for piece in _frequent_pieces() for _ in range(2)], trainer)
     chunks = sorted({*TEMPLATE_CHUNKS, *_CHAT_CHUNKS})
     tokenizer.add_tokens([AddedToken(chunk, normalized=False) for chunk in chunks])
-    tokenizer.add_special_tokens(
-        [AddedToken(token, special=True, normalized=False) for token in chat.specials]
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in specials])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, **settings, clean_up_tokenization_spaces=False, padding_side="left"
     )
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token=chat.bos, eos_token=chat.eos, pad_token=chat.pad,
-        clean_up_tokenization_spaces=False, padding_side="left",
-    )  # fmt: skip
-    fast.chat_template = chat.template
-    return fast
