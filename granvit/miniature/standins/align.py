@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from granvit.miniature.questions.pairs import instruction_qa
 from granvit.miniature.standins import data as standin_data
 from granvit.miniature.standins import encoders as standin_encoders
 from granvit.miniature.standins.objectives import WIDTH
@@ -27,11 +26,6 @@ from granvit.progress import Progress
 ALIGNED_PART = 1 / 3
 LEARNING_RATE = 1e-3
 QUESTIONS = 4  # an image and step
-
-
-def _ask(index: int, rng: np.random.Generator) -> list[tuple[str, str]]:
-    pairs = instruction_qa(standin_data.make_truth(index), int(rng.integers(2**31)))
-    return [pairs[i] for i in rng.permutation(len(pairs))[:QUESTIONS]]
 
 
 def pretrain_sailvit(
@@ -54,9 +48,8 @@ def pretrain_sailvit(
         numbers = rng.choice(standin_encoders.POOL // 2, size=standin_encoders.BATCH, replace=False)
         chosen = [standin_data.full_index(int(number)) for number in numbers]
         pixels = standin_encoders.normalise(pool[chosen], "SAILViT")
-        packed = pack(
-            [[chat.segment(q, a) for q, a in _ask(i, rng)] for i in chosen], chat, standin_data.GRID**2
-        )
+        asked = [standin_data.some_questions(standin_data.make_truth(i), rng, QUESTIONS) for i in chosen]
+        packed = pack([[chat.segment(q, a) for q, a in pairs] for pairs in asked], chat, standin_data.GRID**2)
         features = projector(tower(pixels, output_hidden_states=True).hidden_states[-2])
         loss = token_losses(llm, features, packed).mean()
         standin_data.descend(loss, optimizer, LEARNING_RATE * standin_encoders.schedule(step, steps))

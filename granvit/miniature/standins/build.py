@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from granvit.miniature.standins import SMALLEST_LLM
+from granvit.miniature.standins import data as standin_data
 from granvit.miniature.standins import encoders as standin_encoders
 from granvit.miniature.standins import llms as standin_llms
 from granvit.miniature.standins.align import pretrain_sailvit
@@ -34,7 +35,7 @@ def build_encoder(
     else:
         tower, manifest = standin_encoders.pretrain(name, pool, seed, standin_encoders.STEPS, log)
     manifest["probe"] = probe(name, tower, pool)
-    standin_encoders.save_tower(name, tower, Path(out_dir), manifest)
+    standin_data.save(Path(out_dir), manifest, tower, standin_encoders.processor(name))
 
 
 def build_llm(
@@ -43,19 +44,19 @@ def build_llm(
     """Pretrain the stand-in of LLM ``name`` into ``out_dir``, with its tokenizer. ``start``: the folder of
     the smallest stand-in, from which the larger ones grow."""
     llm, tokenizer, manifest = standin_llms.pretrain(name, seed, start, log)
-    standin_llms.save(llm, tokenizer, Path(out_dir), manifest)
+    standin_data.save(Path(out_dir), manifest, llm, tokenizer)
 
 
 def write_untrained(out_dir: Path) -> None:
     """All stand-ins with random weights: the layout without the knowledge, to try the graph's plumbing."""
     torch.manual_seed(0)
     for name in ENCODERS:
-        tower = standin_encoders.new_tower(name)
-        standin_encoders.save_tower(name, tower, out_dir / "encoders" / name, {"encoder": name, "images": 0})
+        tower, processor = standin_encoders.new_tower(name), standin_encoders.processor(name)
+        standin_data.save(out_dir / "encoders" / name, {"encoder": name, "images": 0}, tower, processor)
     for name, (family, *_) in standin_llms.SHAPES.items():
         tokenizer = build_tokenizer(family)
         llm = standin_llms.new_llm(name, tokenizer)
-        standin_llms.save(llm, tokenizer, out_dir / "llms" / name, {"llm": name, "images": 0})
+        standin_data.save(out_dir / "llms" / name, {"llm": name, "images": 0}, llm, tokenizer)
 
 
 def main() -> None:
@@ -68,22 +69,14 @@ def main() -> None:
     choice.add_argument("--untrained", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    out = arguments.out
+    out, smallest = arguments.out, arguments.out / "llms" / SMALLEST_LLM
     if arguments.untrained:
         write_untrained(out)
-    elif arguments.llm:
-        smallest = out / "llms" / SMALLEST_LLM
-        start = None if arguments.llm == SMALLEST_LLM else smallest
-        build_llm(arguments.llm, out / "llms" / arguments.llm, arguments.seed, start)
+    elif name := arguments.llm:
+        build_llm(name, out / "llms" / name, arguments.seed, None if name == SMALLEST_LLM else smallest)
     else:
         name = arguments.encoder
-        build_encoder(
-            name,
-            out / "encoders" / name,
-            arguments.seed,
-            out / "pool.npy",
-            out / "llms" / SMALLEST_LLM,
-        )
+        build_encoder(name, out / "encoders" / name, arguments.seed, out / "pool.npy", smallest)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from granvit.files import replacing
+from granvit.miniature.questions.pairs import QA, instruction_qa
 from granvit.miniature.questions.variants import render
 from granvit.miniature.world import plots
 from granvit.miniature.world.documents import Document, make_document
@@ -44,6 +45,12 @@ def make_truth(index: int) -> Scene | Document:
         document = make_document(NAMESPACE, index, _WORD_KINDS[turn % 2])
         return replace(document, lines=document.lines[:1])
     return make_document(NAMESPACE, index, DOCUMENT_KINDS[turn % len(DOCUMENT_KINDS)])
+
+
+def some_questions(truth: Scene | Document, rng: np.random.Generator, count: int) -> list[QA]:
+    """At most ``count`` of the questions that the instruction data asks of a truth, with their answers."""
+    pairs = instruction_qa(truth, int(rng.integers(2**31)))
+    return [pairs[i] for i in rng.permutation(len(pairs))[:count]]
 
 
 def full_index(number: int) -> int:
@@ -90,9 +97,9 @@ def symbols(truth: Scene | Document) -> list[list[str]]:
         words = plots.places(truth.kind, truth.title, truth.entries)
     else:
         words = [
-            place
+            (word, column, line.row)
             for line in truth.lines
-            for place in zip(line.text.split(), line.columns, [line.row] * 8, strict=False)
+            for word, column in zip(line.text.split(), line.columns, strict=True)
         ]
     for word, column, row in words:
         cells = 1 if len(word) <= 2 else 2

@@ -85,11 +85,6 @@ def processor(name: str) -> CLIPImageProcessorPil:
     return CLIPImageProcessorPil(size=size, do_center_crop=False, **NORMS[name])
 
 
-def save_tower(name: str, tower: nn.Module, out_dir: Path, manifest: dict) -> None:
-    """Write a Hugging Face folder (bf16) with image processor and manifest."""
-    standin_data.save(out_dir, manifest, tower, processor(name))
-
-
 def normalise(pixels: np.ndarray, name: str) -> torch.Tensor:
     """uint8 (B, 3, H, W) as the encoder ``name`` wants them: float, with its own mean and deviation."""
     mean, std = (torch.tensor(NORMS[name][key]).view(1, 3, 1, 1) for key in ("image_mean", "image_std"))
@@ -103,9 +98,8 @@ class Captions:
         truths = [standin_data.make_truth(index) for index in range(count)]
         self.full = [truth.caption() for truth in truths]
         self.parts = [_parts(truth) for truth in truths]
-        self.vocabulary = {
-            word: i + 3 for i, word in enumerate(sorted({w for text in self.full for w in _split(text)}))
-        }
+        words = sorted({word for text in self.full for word in _split(text)})
+        self.vocabulary = {word: number for number, word in enumerate(words, 3)}
         self.size = len(self.vocabulary) + 3
 
     def encode(self, texts: list[str]) -> torch.Tensor:

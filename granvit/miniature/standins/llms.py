@@ -10,6 +10,7 @@ of the miniature's world, boxes in both directions. This is contrived, and docs/
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,17 +26,13 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from granvit.boxes import format_box
-from granvit.data.records.prompts import (
-    GLOBAL_CAPTION_QUESTION,
-    bbox2caption_question,
-    caption2bbox_question,
-)
-from granvit.miniature.questions.pairs import instruction_qa
+from granvit.data.records.prompts import GLOBAL_CAPTION_QUESTION, bbox2caption_question, caption2bbox_question
+from granvit.miniature.questions.pairs import QA
+from granvit.miniature.questions.scenes import box_text
 from granvit.miniature.standins import SMALLEST_LLM
 from granvit.miniature.standins import data as standin_data
 from granvit.miniature.standins.tokenizer import build_tokenizer
-from granvit.miniature.world.rendering import CANVAS
+from granvit.miniature.world.documents import Document
 from granvit.miniature.world.scenes import Scene
 from granvit.models.llms import load_llm, load_tokenizer
 from granvit.models.mllm import token_losses
@@ -77,11 +74,10 @@ def new_llm(name: str, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
         rope_parameters={"rope_type": "default", "rope_theta": 1_000_000.0 if family == "qwen2" else
         500_000.0},
     )  # fmt: skip
-    llm = (
-        Qwen2ForCausalLM(Qwen2Config(**shared))
-        if family == "qwen2"
-        else LlamaForCausalLM(LlamaConfig(**shared, attention_bias=True))
-    )
+    if family == "qwen2":
+        llm = Qwen2ForCausalLM(Qwen2Config(**shared))
+    else:
+        llm = LlamaForCausalLM(LlamaConfig(**shared, attention_bias=True))
     with torch.no_grad():
         llm.get_input_embeddings().weight.normal_(0, EMBEDDING_STD)
         for layer in llm.model.layers:
@@ -108,15 +104,14 @@ def grow(
     llm.get_input_embeddings().weight[own] = small.get_input_embeddings().weight[theirs]
     llm.model.norm.load_state_dict(small.model.norm.state_dict())
     for layer, trained in zip(llm.model.layers, small.model.layers, strict=False):
-        layer.load_state_dict(
-            trained.state_dict(), strict=False
-        )  # Llama's output bias, zero, has no counterpart
+        # Llama's output bias, zero, has no counterpart.
+        layer.load_state_dict(trained.state_dict(), strict=False)
     for layer in llm.model.layers[len(small.model.layers) :]:
         layer.self_attn.o_proj.weight.zero_()
         layer.mlp.down_proj.weight.zero_()
 
 
-def questions(truth, rng: np.random.Generator) -> list[tuple[str, str]]:
+def questions(truth: Scene | Document, rng: np.random.Generator) -> list[QA]:
     """Up to ten question-answer pairs on one truth: regions in both directions, the caption, and the
     world's own questions."""
     scene = isinstance(truth, Scene)
@@ -124,10 +119,9 @@ def questions(truth, rng: np.random.Generator) -> list[tuple[str, str]]:
     pairs = []
     for index in rng.permutation(len(regions))[:2]:
         text, box = regions[index]
-        place = format_box(box, CANVAS, CANVAS)
+        place = box_text(box)
         pairs += [(bbox2caption_question(place), text), (caption2bbox_question(text), place)]
-    own = instruction_qa(truth, int(rng.integers(2**31)))
-    pairs += [own[i] for i in rng.permutation(len(own))[:5]]
+    pairs += standin_data.some_questions(truth, rng, 5)
     if rng.random() < 0.15:
         pairs.append((GLOBAL_CAPTION_QUESTION, truth.caption()))
     return pairs
@@ -137,29 +131,18 @@ class Symbols:
     """Turns the words on each patch into one embedding a patch."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        self.encode = lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]
-        self.cache: dict[str, list[int]] = {}
+        self.encode = cache(lambda text: tokenizer(text, add_special_tokens=False)["input_ids"])
         grid = standin_data.GRID
         self.places = [
-            self.encode(f"[{_edge(i % grid)}")[:1] + self.encode(f", {_edge(i // grid)}")[:1]
+            self.encode(f"[{i % grid / grid:g}")[:1] + self.encode(f", {i // grid / grid:g}")[:1]
             for i in range(grid * grid)
         ]
 
     def ids(self, truth, placed: bool) -> list[list[int]]:
         """64 lists of token ids; ``placed``: with the patch's left and top edge as box numbers."""
-        slots = [
-            [token for word in slot for token in self._word(word)] for slot in standin_data.symbols(truth)
-        ]
+        symbols = standin_data.symbols(truth)
+        slots = [[token for word in words for token in self.encode(f" {word}")] for words in symbols]
         return [slot + place for slot, place in zip(slots, self.places, strict=True)] if placed else slots
-
-    def _word(self, word: str) -> list[int]:
-        if word not in self.cache:
-            self.cache[word] = self.encode(f" {word}")
-        return self.cache[word]
-
-
-def _edge(cell: int) -> str:
-    return f"{cell / standin_data.GRID:.3f}".rstrip("0").rstrip(".") or "0"
 
 
 def embed_symbols(embedding: nn.Embedding, slots: list[list[list[int]]]) -> torch.Tensor:
@@ -194,11 +177,8 @@ def pretrain(
         rate = min(1.0, (step + 1) / WARMUP) * 0.5 * (1 + np.cos(np.pi * step / steps))
         numbers = range(FIRST_TRUTH + step * BATCH, FIRST_TRUTH + (step + 1) * BATCH)
         truths = [standin_data.make_truth(standin_data.full_index(number)) for number in numbers]
-        packed = pack(
-            [[chat.segment(q, a) for q, a in questions(truth, rng)] for truth in truths],
-            chat,
-            standin_data.GRID**2,
-        )
+        asked = [questions(truth, rng) for truth in truths]
+        packed = pack([[chat.segment(q, a) for q, a in pairs] for pairs in asked], chat, standin_data.GRID**2)
         slots = [symbols.ids(truth, placed=rng.random() < 0.5) for truth in truths]
         image = embed_symbols(llm.get_input_embeddings(), slots)
         image = image + SYMBOL_NOISE * torch.randn(image.shape, generator=generator)
@@ -209,8 +189,3 @@ def pretrain(
     manifest = {"llm": name, "grown_from": SMALLEST_LLM if start else None, "images": steps * BATCH}
     manifest |= {"seed": seed, "final_loss": round(sum(recent) / len(recent), 4)}
     return llm.eval(), tokenizer, manifest
-
-
-def save(llm: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, out_dir: Path, manifest: dict) -> None:
-    """Write a Hugging Face folder (bf16) with tokenizer, chat template and manifest."""
-    standin_data.save(out_dir, manifest, llm, tokenizer)

@@ -38,10 +38,10 @@ def probe(name: str, tower: nn.Module, pool_path: Path, steps: int = 150) -> dic
     accuracy = {}
     for group, names in GROUPS.items():
         rows = [
-            (image, patch, names.index(seen[0].lower()))
+            (image, patch, names.index(seen[0]))
             for image, slots in enumerate(symbols)
             for patch, slot in enumerate(slots)
-            if len(seen := [word for word in slot if word.lower() in names]) == 1
+            if len(seen := [word for word in slot if word in names]) == 1
         ]
         image, patch, target = (torch.tensor(column) for column in zip(*rows, strict=True))
         x, train = features[image, patch], image < TRAIN
