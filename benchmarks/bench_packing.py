@@ -65,7 +65,7 @@ def make_scene(number: int, regions: int) -> Scene:
 
 def pairs_of(scene: Scene) -> list[dict]:
     """The global caption and Bbox2Caption of each object."""
-    caption = ", ".join(f"{thing.caption()} at the {thing.position()}" for thing in scene.objects)
+    caption = ", ".join(f"{thing.caption()} at the {thing.place}" for thing in scene.objects)
     pairs = [pair("global_caption", GLOBAL_CAPTION_QUESTION, caption)]
     for thing in scene.objects:
         question = bbox2caption_question(format_box(thing.box, CANVAS, CANVAS))

@@ -27,7 +27,6 @@ from granvit.miniature.questions.scenes import (
     expression,
     naming,
     relation_questions,
-    value_of,
 )
 from granvit.miniature.sources import render_source
 from granvit.miniature.world.documents import make_document
@@ -71,9 +70,7 @@ def test_a_description_fits_one_object_only():
         for thing in scene.objects:
             assert naming(scene.objects, thing)
             for names in naming(scene.objects, thing):
-                fitting = [
-                    o for o in scene.objects if all(value_of(o, n) == value_of(thing, n) for n in names)
-                ]
+                fitting = [o for o in scene.objects if all(getattr(o, n) == getattr(thing, n) for n in names)]
                 assert fitting == [thing], describe(thing, names)
 
 

@@ -23,7 +23,7 @@ from granvit.miniature.benchmarks.rows import (
 )
 from granvit.miniature.questions import templates
 from granvit.miniature.questions.asking import Asked, pick
-from granvit.miniature.questions.scenes import VALUES, expression, name, value_of
+from granvit.miniature.questions.scenes import VALUES, expression, name
 from granvit.miniature.questions.templates import DOCUMENT_TEMPLATES, LETTERS, SCENE_TEMPLATES
 from granvit.miniature.questions.variants import twin_document, twin_scene
 from granvit.miniature.world.documents import make_document
@@ -123,7 +123,7 @@ def _twins(benchmark: str, attributes: tuple[str, ...]) -> Iterator[tuple[Scene,
     for number in count():
         scene, rng = make_scene(NAMESPACE, start + number), rng_for("twins", benchmark, number)
         attribute, thing = attributes[number % len(attributes)], pick(rng, scene.objects)
-        text, old = name(scene.objects, thing, rng, without=attribute), value_of(thing, attribute)
+        text, old = name(scene.objects, thing, rng, without=attribute), getattr(thing, attribute)
         changes = [VALUES[attribute][int(i)] for i in rng.permutation(len(VALUES[attribute]))]
         changes = [new for new in changes if text and new != old]
         twins = [(twin_scene(scene, thing, attribute, new), new) for new in changes]

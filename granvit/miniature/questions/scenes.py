@@ -22,6 +22,7 @@ from granvit.miniature.world.rendering import CANVAS
 from granvit.miniature.world.scenes import CELL, SceneObject
 from granvit.miniature.world.words import COLOURS, PLACES, SHAPES, SIZES, TEXTURES
 
+# What an object is named by: attributes of `SceneObject`, with their words.
 VALUES = {
     "size": tuple(SIZES),
     "texture": TEXTURES,
@@ -35,17 +36,12 @@ _SUBSETS = [frozenset(names) for count in range(1, 6) for names in combinations(
 Objects = Sequence[SceneObject]
 
 
-def value_of(thing: SceneObject, attribute: str) -> str:
-    """The word for ``attribute`` of an object; ``place`` is where it lies."""
-    return thing.position() if attribute == "place" else getattr(thing, attribute)
-
-
 def describe(thing: SceneObject, attributes: frozenset[str]) -> str:
     """The object in words, by ``attributes`` only: ``striped red face``, ``large object at the top left``."""
-    words = [value_of(thing, name) for name in ("size", "texture", "colour") if name in attributes]
+    words = [getattr(thing, name) for name in ("size", "texture", "colour") if name in attributes]
     text = " ".join([*words, thing.shape if "shape" in attributes else "object"])
     if "place" in attributes:
-        return templates.DESCRIPTIONS[0].format(thing=text, place=thing.position())
+        return templates.DESCRIPTIONS[0].format(thing=text, place=thing.place)
     return text
 
 
@@ -58,7 +54,7 @@ def naming(
     must be.
     """
     shared = [
-        frozenset(n for n in VALUES if value_of(other, n) == value_of(thing, n))
+        frozenset(n for n in VALUES if getattr(other, n) == getattr(thing, n))
         for other in objects
         if other is not thing
     ]
@@ -107,7 +103,7 @@ def _named(
         for attribute in attributes:
             text = name(objects, thing, rng, without=attribute)
             if text:
-                yield attribute, text, value_of(thing, attribute)
+                yield attribute, text, getattr(thing, attribute)
 
 
 def attribute_questions(objects: Objects, rng: np.random.Generator, asked_for: str) -> Iterator[Asked]:
@@ -119,12 +115,12 @@ def attribute_questions(objects: Objects, rng: np.random.Generator, asked_for: s
 def identity_questions(objects: Objects, rng: np.random.Generator) -> Iterator[Asked]:
     """What lies at a place; offered instead: the scene's other objects and look-alikes."""
     for thing in objects:
-        if sum(o.position() == thing.position() for o in objects) == 1:
+        if sum(o.place == thing.place for o in objects) == 1:
             wrong = [o.caption() for o in objects if o is not thing]
             for attribute in ("colour", "shape", "texture"):
-                values = [value for value in VALUES[attribute] if value != value_of(thing, attribute)]
+                values = [value for value in VALUES[attribute] if value != getattr(thing, attribute)]
                 wrong.append(replace(thing, **{attribute: pick(rng, values)}).caption())
-            question = SCENE_TEMPLATES["identity"].format(thing=thing.position())
+            question = SCENE_TEMPLATES["identity"].format(thing=thing.place)
             yield among("identity", question, thing.caption(), dict.fromkeys(wrong))
 
 
@@ -135,7 +131,7 @@ def count_questions(objects: Objects, rng: np.random.Generator) -> Iterator[Aske
         for value in VALUES[attribute]:
             plural = value + ("es" if value.endswith("s") else "s")
             text = plural if attribute == "shape" else f"{value} objects"
-            numbers[text] = sum(value_of(thing, attribute) == value for thing in objects)
+            numbers[text] = sum(getattr(thing, attribute) == value for thing in objects)
     for text, number in numbers.items():
         yield among("count", SCENE_TEMPLATES["count"].format(thing=text), str(number), "01234")
 
@@ -143,9 +139,9 @@ def count_questions(objects: Objects, rng: np.random.Generator) -> Iterator[Aske
 def exists_questions(objects: Objects, rng: np.random.Generator) -> Iterator[Asked]:
     """Whether some red face is there. Absent ones are made of words that fit the objects present."""
     for attribute in ("colour", "texture", "size"):
-        present = {(value_of(o, attribute), o.shape) for o in objects}
+        present = {(getattr(o, attribute), o.shape) for o in objects}
         pairs = {(value, o.shape) for value in VALUES[attribute] for o in objects}
-        pairs |= {(value_of(o, attribute), shape) for o in objects for shape in SHAPES}
+        pairs |= {(getattr(o, attribute), shape) for o in objects for shape in SHAPES}
         for pair in sorted(pairs):
             question = SCENE_TEMPLATES["exists"].format(thing=" ".join(pair))
             yield yes_no("exists", question, pair in present)
@@ -178,7 +174,7 @@ def same_questions(objects: Objects, rng: np.random.Generator) -> Iterator[Asked
             texts = [name(objects, o, rng, without=attribute) for o in (thing, other)]
             if all(texts):
                 question = SCENE_TEMPLATES["same"].format(thing=texts[0], other=texts[1], value=attribute)
-                yield yes_no("same", question, value_of(thing, attribute) == value_of(other, attribute))
+                yield yes_no("same", question, getattr(thing, attribute) == getattr(other, attribute))
 
 
 def box_questions(objects: Objects, rng: np.random.Generator) -> Iterator[Asked]:

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from granvit.miniature.questions.asking import Asked, among, pick
 from granvit.miniature.questions.documents import random_words
-from granvit.miniature.questions.scenes import VALUES, describe, naming, value_of
+from granvit.miniature.questions.scenes import VALUES, describe, naming
 from granvit.miniature.questions.templates import DESCRIPTIONS, DOCUMENT_TEMPLATES, LABELS, SCENE_TEMPLATES
 from granvit.miniature.world.documents import Document, Entry, Line, lines_of, make_document, render_document
 from granvit.miniature.world.rendering import CANVAS, fits_split, font, rng_for
@@ -59,7 +59,7 @@ def diagram_questions(diagram: Diagram, rng: np.random.Generator) -> Iterator[As
     for thing, label in zip(objects, diagram.labels, strict=True):
         text = DESCRIPTIONS[1].format(thing="object", label=label)
         for attribute in ("colour", "shape", "texture", "size"):
-            question, value = SCENE_TEMPLATES[attribute].format(thing=text), value_of(thing, attribute)
+            question, value = SCENE_TEMPLATES[attribute].format(thing=text), getattr(thing, attribute)
             yield among(f"labelled {attribute}", question, value, VALUES[attribute])
         text = describe(thing, pick(rng, naming(objects, thing, needs=frozenset({"shape"}))))
         yield among("label", SCENE_TEMPLATES["label"].format(thing=text), label, LABELS)

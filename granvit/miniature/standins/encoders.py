@@ -117,7 +117,7 @@ def _parts(truth) -> list[str]:
     """Captions of one thing: web captions name what matters, not everything, and only they make a batch
     hard."""
     if isinstance(truth, Scene):
-        return [f"{thing.caption()} at the {thing.position()}" for thing in truth.objects]
+        return [f"{thing.caption()} at the {thing.place}" for thing in truth.objects]
     return [text for text, _ in standin_data.printed(truth) if not text.isdigit()]
 
 

@@ -107,7 +107,7 @@ def _page_lines(rng: np.random.Generator) -> list[_Placed]:
         left, count = int(rng.integers(0, 3)), int(rng.integers(1, 3))
         taken, words = words[:count], words[count:]
         lines.append((taken, [left + 3 * i for i in range(count)], row))
-        row += int(rng.integers(1, 3)) if row < 4 else 1
+        row += int(rng.integers(1, 3)) if row < 4 else 1  # a fifth line is in row 7 at most
     return lines
 
 

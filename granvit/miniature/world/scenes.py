@@ -42,7 +42,8 @@ class SceneObject:
         """The region caption: at most 10 words, as Sec. 3 asks."""
         return f"a {self.size} {self.texture} {self.colour} {self.shape}"
 
-    def position(self) -> str:
+    @property
+    def place(self) -> str:
         """Where the centre lies in a 3 x 3 division of the image, as ``top left``."""
         column, row = ((self.box[i] + self.box[i + 2]) * 3 // (2 * CANVAS) for i in (0, 1))
         return PLACES[3 * row + column]
@@ -59,7 +60,7 @@ class Scene:
 
     def caption(self) -> str:
         """The global caption: how many objects there are, then each with its place."""
-        parts = [f"{thing.caption()} at the {thing.position()}" for thing in self.objects]
+        parts = [f"{thing.caption()} at the {thing.place}" for thing in self.objects]
         count = "is one object" if len(parts) == 1 else f"are {NUMBER_WORDS[len(parts)]} objects"
         return f"There {count}: {', '.join(parts)}."
 
