@@ -124,10 +124,9 @@ def _twins(benchmark: str, attributes: tuple[str, ...]) -> Iterator[tuple[Scene,
         scene, rng = make_scene(NAMESPACE, start + number), rng_for("twins", benchmark, number)
         attribute, thing = attributes[number % len(attributes)], pick(rng, scene.objects)
         text, old = name(scene.objects, thing, rng, without=attribute), getattr(thing, attribute)
-        changes = [VALUES[attribute][int(i)] for i in rng.permutation(len(VALUES[attribute]))]
-        changes = [new for new in changes if text and new != old]
-        twins = [(twin_scene(scene, thing, attribute, new), new) for new in changes]
-        for twin, new in twins:
+        for i in rng.permutation(len(VALUES[attribute])) if text else ():
+            new = VALUES[attribute][int(i)]
+            twin = None if new == old else twin_scene(scene, thing, attribute, new)
             if twin is not None:
                 yield scene, twin, attribute, text, old, new
                 break
