@@ -39,7 +39,7 @@ JPEG_QUALITY = 90
 NAMESPACE = "benchmark"
 _IMAGES_EACH = 100_000  # numbers of the benchmark namespace that one benchmark may use
 
-# kind of image -> category of the benchmark -> families of questions
+# kind of image -> category of the benchmark -> families of questions, separated by commas
 Families = dict[str, dict[str, str]]
 Rows = Iterator[dict[str, object]]
 
@@ -126,7 +126,7 @@ def option_cells(options: Sequence[str]) -> dict[str, str]:
 
 @lru_cache(maxsize=1)
 def image_cell(subject: Subject) -> str:
-    """An image as the files hold it; the last one is kept, for several rows in a row."""
+    """An image as the files hold it; the last one is kept, for the rows that follow with it."""
     buffer = io.BytesIO()
     render(subject).save(buffer, "JPEG", quality=JPEG_QUALITY)
     return base64.b64encode(buffer.getvalue()).decode("ascii")
