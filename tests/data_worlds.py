@@ -153,7 +153,7 @@ def add_member(tar: tarfile.TarFile, name: str, data: bytes = b"", **fields: obj
 
 def read_source(adapter: str, root: Path | str, **settings: str) -> list[RawItem]:
     """All that an adapter reads in a source's folder."""
-    return list(ADAPTERS[adapter](root, settings))
+    return list(ADAPTERS[adapter].read(root, settings))
 
 
 def ingest(source: SourceSpec, out: Path, shard: int = 0, max_reject_share: float = 1.0, **limits) -> Path:

@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from data_worlds import add_member, image_bytes, read_source
 
+from granvit.data.records.accounts import Rejected
 from granvit.data.sources.items import Place
-from granvit.data.sources.places import ImagePlaces, Unreadable
+from granvit.data.sources.places import ImagePlaces
 from granvit.errors import GranvitError
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -23,7 +24,7 @@ def _problems(items):
 
 
 def _cause(root, place):
-    with ImagePlaces(root) as places, pytest.raises(Unreadable) as cause:
+    with ImagePlaces(root) as places, pytest.raises(Rejected) as cause:
         places.read(place)
     return str(cause.value)
 

@@ -12,12 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 from data_worlds import add_member, image_bytes, ingest, read_csv, read_source, spec, write_coco, write_file
 
+from granvit.data.records.accounts import Rejected
 from granvit.data.records.shards import read_shard
 from granvit.data.sources import places
 from granvit.data.sources.adapters import ADAPTERS
 from granvit.data.sources.adapters.folder import image_files
 from granvit.data.sources.items import Place
-from granvit.data.sources.places import ImagePlaces, Unreadable
+from granvit.data.sources.places import ImagePlaces
 from granvit.data.sources.table import read_sources
 from granvit.errors import GranvitError
 
@@ -193,7 +194,7 @@ def test_a_damaged_parquet_page_costs_the_rest_of_its_row_group_only(tmp_path):
         def state(row):
             try:
                 return found.read(items[row].place) == rows[row]["bytes"]
-            except Unreadable as cause:
+            except Rejected as cause:
                 return str(cause)
 
         forward = [state(row) for row in range(120)]
@@ -227,7 +228,7 @@ def test_only_regular_files_below_a_limit_are_read(tmp_path, monkeypatch):
     ]
     with ImagePlaces(tmp_path) as found:
         for place in [*unreadable, Place("pipe.jpg", offset=0, size=1)]:
-            with pytest.raises(Unreadable, match="unreadable_file"):
+            with pytest.raises(Rejected, match="unreadable_file"):
                 found.read(place)
         assert found.read(Place("link.jpg")) == b"x" * 10
 
@@ -275,4 +276,4 @@ def test_a_sources_file_of_another_encoding_is_told(tmp_path):
 def test_a_pattern_that_is_none_is_told(tmp_path, adapter, pattern):
     write_coco(tmp_path / "raw")
     with pytest.raises(GranvitError, match=rf"option files is '{re.escape(pattern)}', which is no pattern"):
-        list(ADAPTERS[adapter](tmp_path / "raw", {"files": pattern}))
+        list(ADAPTERS[adapter].read(tmp_path / "raw", {"files": pattern}))

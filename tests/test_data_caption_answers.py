@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from granvit.data.annotators.caption_answers import NoCaption, clean_caption, clean_region
+from granvit.data.annotators.caption_answers import clean_caption, clean_region
+from granvit.data.records.accounts import Rejected
 
 
 @pytest.mark.parametrize(
@@ -144,7 +145,7 @@ def test_what_belongs_to_the_caption_stays(caption):
 )
 def test_refusals_are_no_captions(answer):
     for clean in (lambda: clean_region(answer, 10), lambda: clean_caption(answer)):
-        with pytest.raises(NoCaption, match="^caption_refused$"):
+        with pytest.raises(Rejected, match="^caption_refused$"):
             clean()
 
 
@@ -165,13 +166,13 @@ def test_refusals_are_no_captions(answer):
 )
 def test_json_and_the_corners_of_boxes_are_no_captions(answer):
     for clean in (lambda: clean_region(answer, 10), lambda: clean_caption(answer)):
-        with pytest.raises(NoCaption, match="^caption_no_prose$"):
+        with pytest.raises(Rejected, match="^caption_no_prose$"):
             clean()
 
 
 def test_json_that_was_cut_off_is_no_caption_either():
     for clean in (clean_caption, lambda answer, cut: clean_region(answer, 10, cut)):
-        with pytest.raises(NoCaption, match="^caption_no_prose$"):
+        with pytest.raises(Rejected, match="^caption_no_prose$"):
             clean('[{"bbox_2d": [12, 34, 5', True)
 
 
@@ -180,7 +181,7 @@ def test_json_that_was_cut_off_is_no_caption_either():
 )
 def test_answers_without_words_are_empty(answer):
     for clean in (lambda: clean_region(answer, 10), lambda: clean_caption(answer)):
-        with pytest.raises(NoCaption, match="^caption_empty$"):
+        with pytest.raises(Rejected, match="^caption_empty$"):
             clean()
 
 
@@ -188,7 +189,7 @@ def test_answers_without_words_are_empty(answer):
     "answer", ["The second image shows", "The second image shows a", "In the image, there is the"]
 )
 def test_a_lead_in_to_nothing_is_empty(answer):
-    with pytest.raises(NoCaption, match="^caption_empty$"):
+    with pytest.raises(Rejected, match="^caption_empty$"):
         clean_region(answer, 10)
 
 

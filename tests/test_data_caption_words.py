@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from granvit.data.annotators.caption_answers import CAUSES, NoCaption, clean_caption, clean_region
+from granvit.data.annotators.caption_answers import CAUSES, clean_caption, clean_region
+from granvit.data.records.accounts import Rejected
 
 
 @pytest.mark.parametrize(
@@ -37,7 +38,7 @@ from granvit.data.annotators.caption_answers import CAUSES, NoCaption, clean_cap
 )  # fmt: skip
 def test_a_region_gets_ten_words_at_most_and_none_ends_in_the_middle_of_a_phrase(answer, caption):
     if caption is None:
-        with pytest.raises(NoCaption, match="^caption_too_long$"):
+        with pytest.raises(Rejected, match="^caption_too_long$"):
             clean_region(answer, 10)
     else:
         assert clean_region(answer, 10) == caption
@@ -54,7 +55,7 @@ def test_an_answer_stopped_at_the_limit_ends_with_its_last_whole_sentence_or_phr
         lambda: clean_region("A slice of on", 10, True),  # of onion
         lambda: clean_region('A sign that says "Welcome, frie', 10, True),
     ):
-        with pytest.raises(NoCaption, match="^caption_cut_off$"):
+        with pytest.raises(Rejected, match="^caption_cut_off$"):
             clean()
 
 
@@ -79,9 +80,9 @@ def test_a_global_caption_that_was_cut_off_ends_at_no_abbreviation_and_no_number
 def test_what_shortening_leaves_as_a_refusal_is_one():
     answer = "The image is blurry, but it seems that someone drew several dogs"
     assert clean_caption(answer) == answer
-    with pytest.raises(NoCaption, match="^caption_refused$"):
+    with pytest.raises(Rejected, match="^caption_refused$"):
         clean_region(answer, 10)
-    with pytest.raises(NoCaption, match="^caption_refused$"):
+    with pytest.raises(Rejected, match="^caption_refused$"):
         clean_caption("The image is blurry. It sho", cut_off=True)
 
 
@@ -126,7 +127,7 @@ def test_an_answer_without_end_is_a_caption_or_none_like_any_other(piece, cut_of
     for clean in (lambda: clean_region(answer, 10, cut_off), lambda: clean_caption(answer, cut_off)):
         try:
             assert clean().isprintable()
-        except NoCaption as cause:
+        except Rejected as cause:
             assert str(cause) in CAUSES
 
 
@@ -142,7 +143,7 @@ pieces = st.lists(
 def test_any_answer_becomes_one_line_within_the_limit_or_a_known_cause(answer, most, cut_off):
     try:
         text = clean_region(answer, most, cut_off)
-    except NoCaption as cause:
+    except Rejected as cause:
         assert str(cause) in CAUSES
     else:
         assert 0 < len(text.split()) <= most and text == " ".join(text.split()) and text.isprintable()

@@ -49,7 +49,7 @@ def _rows(indexes):
 def _read_back(adapter, folder):
     """What an adapter reads, joined by image as the catalogue does."""
     items = defaultdict(list)
-    for item in ADAPTERS[adapter](folder, {}):
+    for item in ADAPTERS[adapter].read(folder, {}):
         assert not item.rejects
         items[item.original_id].append(item)
     return items

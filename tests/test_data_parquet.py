@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from data_worlds import read_source
 
+from granvit.data.records.accounts import Rejected
 from granvit.data.sources.adapters import ADAPTERS
-from granvit.data.sources.places import ImagePlaces, Unreadable
+from granvit.data.sources.places import ImagePlaces
 from granvit.errors import GranvitError
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -29,7 +30,7 @@ def _bytes(root, items):
         for item in items:
             try:
                 found.append(places.read(item.place) if item.place else None)
-            except Unreadable as cause:
+            except Rejected as cause:
                 found.append(str(cause))
     return found
 
@@ -72,7 +73,7 @@ def test_images_are_counted_and_read_a_few_at_a_time(tmp_path, images, layout):
     _large(tmp_path, images, layout)
     items = read_source("parquet", tmp_path, caption="text")
     assert len(items) == 64
-    assert _peak(ADAPTERS["parquet"](tmp_path, {"caption": "text"})) < 10_000_000
+    assert _peak(ADAPTERS["parquet"].read(tmp_path, {"caption": "text"})) < 10_000_000
     with ImagePlaces(tmp_path) as places:
         assert _peak(len(places.read(item.place)) for item in items) < 10_000_000
 
@@ -81,7 +82,7 @@ def test_a_size_beside_the_bytes_is_read_without_them(tmp_path):
     _large(tmp_path, lambda images: [{"bytes": image, "w": 600, "h": 500} for image in images], {})
     options = {"width": "image.w", "height": "image.h"}
     assert {item.stated_size for item in read_source("parquet", tmp_path, **options)} == {(600, 500)}
-    assert _peak(ADAPTERS["parquet"](tmp_path, options)) < 2_000_000
+    assert _peak(ADAPTERS["parquet"].read(tmp_path, options)) < 2_000_000
 
 
 def test_an_image_that_is_named_but_not_there_is_missing(tmp_path):

@@ -17,10 +17,10 @@ from pathlib import Path
 
 from granvit.config.data import CaptionerSettings, FilterRules
 from granvit.data.annotators.annotate import Annotated
-from granvit.data.annotators.caption_answers import CAUSES, NoCaption, clean_caption, clean_region
+from granvit.data.annotators.caption_answers import CAUSES, clean_caption, clean_region
 from granvit.data.annotators.caption_backends import Backend, Question, ServerBackend, TransformersBackend
 from granvit.data.annotators.caption_pictures import Picture, stated_box, too_long, window_of
-from granvit.data.records.accounts import Reject
+from granvit.data.records.accounts import Rejected, rejecting
 from granvit.data.records.filters import what_passes
 from granvit.data.records.prompts import GLOBAL_CAPTION_QUESTION
 from granvit.data.records.records import Record, Region
@@ -200,19 +200,14 @@ class Captioner:
     def _write(self, work: _Work, answers: dict[str, Reply | Unanswered]) -> Annotated:
         record, rejects = work.sample.record, []
         if self.captions:
-            try:
-                caption = _text(answers.get(work.caption), clean_caption)
-            except NoCaption as cause:
-                caption = None
-                rejects.append(Reject("caption", str(cause)))
-            record = replace(record, caption=caption)
+            record = replace(record, caption=None)
+            with rejecting(rejects, "caption"):
+                record = replace(record, caption=_text(answers.get(work.caption), clean_caption))
         if self.regions:
             kept = []
             for region, key in zip(record.regions, work.regions, strict=True):
-                try:
+                with rejecting(rejects, "region", 1):
                     kept.append(replace(region, text=_text(answers.get(key), self._clean_region)))
-                except NoCaption as cause:
-                    rejects.append(Reject("region", str(cause), 1))
             record = replace(record, regions=kept)
         return Annotated(record, rejects)
 
@@ -221,13 +216,13 @@ class Captioner:
 
 
 def _text(answer: Reply | Unanswered | None, clean: Callable[[str, bool], str]) -> str:
-    """The caption in what came back; None: nothing was asked. Raises NoCaption."""
+    """The caption in what came back; None: nothing was asked. Raises Rejected."""
     if answer is None:
-        raise NoCaption(TOO_THIN)
+        raise Rejected(TOO_THIN)
     if isinstance(answer, Refused):
-        raise NoCaption(f"caption_http_{answer.status}")
+        raise Rejected(f"caption_http_{answer.status}")
     if isinstance(answer, Unanswered):
-        raise NoCaption(UNANSWERED)
+        raise Rejected(UNANSWERED)
     return clean(answer.text, answer.cut_off)
 
 

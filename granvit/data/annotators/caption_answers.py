@@ -2,7 +2,7 @@
 
 A caption is one line of plain text. Markdown, list marks, labels, a model's own tokens and quotation marks
 around the whole go; quotation marks inside stay, since they say what is written in the image. What is no
-caption (a refusal, a box, nothing at all) is a `NoCaption` with its cause: it is counted, and not trained on.
+caption (a refusal, a box, nothing at all) is `Rejected` with its cause: it is counted, and not trained on.
 
 Answers may be in Chinese or Japanese, so words are not what stands between spaces. Each pattern takes time
 in proportion to the answer's length: a model in a loop writes long ones.
@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import re
 from itertools import pairwise
+
+from granvit.data.records.accounts import Rejected
 
 EMPTY, REFUSED, NO_PROSE = "caption_empty", "caption_refused", "caption_no_prose"
 TOO_LONG, CUT_OFF = "caption_too_long", "caption_cut_off"
@@ -106,21 +108,17 @@ _ABBREVIATION = re.compile(r"[\"'“‘(\[]*(?:st|mr|mrs|ms|dr|prof|no|vs|etc|jr
 _LIST_NUMBER = re.compile(r"\W*\d{1,2}\.")
 
 
-class NoCaption(ValueError):
-    """The answer holds no caption; the message is the cause, as counted in the rejects."""
-
-
 def clean_caption(answer: str, cut_off: bool = False) -> str:
     """The global caption in an answer: one paragraph on one line.
 
     ``cut_off``: the model was stopped at its limit of tokens; the last, unfinished sentence is then left out.
-    Raises NoCaption.
+    Raises Rejected.
     """
     text = _checked(_plain(answer, " "))
     if cut_off:
         text = "".join(_sentences(text)[:-1])
         if not text:
-            raise NoCaption(CUT_OFF)
+            raise Rejected(CUT_OFF)
     return _checked(text)
 
 
@@ -131,7 +129,7 @@ def clean_region(answer: str, max_words: int, cut_off: bool = False) -> str:
     answer, and a region lost for a word would be lost unevenly (it is the crowded regions that take more
     words). They are shortened where a sentence, a clause or a phrase ends, so that no caption stops in the
     middle of one; where there is no such place among the words allowed the answer is rejected. Raises
-    NoCaption.
+    Rejected.
     """
     text = _checked(_unquoted(_without_lead_in(_plain(answer, "; "))))
     words = list(_WORD.finditer(text))
@@ -140,19 +138,19 @@ def clean_region(answer: str, max_words: int, cut_off: bool = False) -> str:
     if cut_off or sum(_count(word[0]) for word in words) > max_words:
         text = _beginning(text, max_words).rstrip(" ,;:，；、：–—-(")
         if not text:
-            raise NoCaption(CUT_OFF if cut_off else TOO_LONG)
+            raise Rejected(CUT_OFF if cut_off else TOO_LONG)
     return _checked(text)
 
 
 def _checked(text: str) -> str:
-    """The text, if it is a caption; else raises NoCaption. Asked again after shortening, which may leave "The
+    """The text, if it is a caption; else raises Rejected. Asked again after shortening, which may leave "The
     image is blurry" of a longer answer."""
     if not _WORD_CHARACTER.search(text):
-        raise NoCaption(EMPTY)
+        raise Rejected(EMPTY)
     if _REFUSAL.match(text):
-        raise NoCaption(REFUSED)
+        raise Rejected(REFUSED)
     if _NO_PROSE.search(text):
-        raise NoCaption(NO_PROSE)
+        raise Rejected(NO_PROSE)
     return text
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 from granvit.data.records.records import Record
 
@@ -22,6 +24,19 @@ class Reject:
     regions: int = 0
 
 
+class Rejected(ValueError):
+    """Something that cannot be used; the message is the cause, as counted in rejects.csv."""
+
+
+@contextmanager
+def rejecting(rejects: list[Reject], what: str, regions: int = 0) -> Iterator[None]:
+    """Put into ``rejects`` what is Rejected inside: it costs itself only."""
+    try:
+        yield
+    except Rejected as cause:
+        rejects.append(Reject(what, str(cause), regions))
+
+
 @dataclass
 class Count:
     """What went into a rule and what came out."""
@@ -37,6 +52,3 @@ class Count:
         if after is not None:
             self.images_out += 1
             self.regions_out += len(after.regions)
-
-    def values(self) -> list[int]:
-        return [getattr(self, field.name) for field in fields(self)]

@@ -8,7 +8,7 @@ counted. Instruction data passes unfiltered.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 from granvit.boxes import Box
@@ -122,7 +122,7 @@ def filter_shard(
     passing = _passing(records, rules, counts)
     write_records(out_jsonl, (_described(record, in_shard) for record in passing))
     rows = sorted(counts.items(), key=lambda item: item[0][:2])  # stable: rules stay in their order
-    write_csv(out_counts, COUNT_COLUMNS, ([*key, *count.values()] for key, count in rows))
+    write_csv(out_counts, COUNT_COLUMNS, ([*key, *astuple(count)] for key, count in rows))
 
 
 def _with_texts(records: Iterable[Record], counts: dict[tuple[str, str, str], Count]) -> Iterator[Record]:

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, PngImagePlugin
 
+from granvit.data.records.accounts import Rejected
+
 EXTENSIONS = {
     "JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp", "BMP": "bmp", "TIFF": "tiff", "GIF": "gif",
 }  # fmt: skip
@@ -43,7 +45,7 @@ logging.getLogger("PIL").setLevel(logging.CRITICAL)
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 
 
-class UnreadableImage(ValueError):
+class UnreadableImage(Rejected):
     """The bytes are no image that can be shown; the message is the cause, as counted in rejects.csv."""
 
 

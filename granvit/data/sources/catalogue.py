@@ -18,16 +18,17 @@ from pathlib import Path
 from granvit.data.records.accounts import Reject
 from granvit.data.records.records import Conversation, Region, hash_key, make_key
 from granvit.data.sources.adapters import ADAPTERS
-from granvit.data.sources.adapters.values import is_unicode
 from granvit.data.sources.downloads import download_urls
-from granvit.data.sources.items import Place, RawItem
+from granvit.data.sources.items import Place, RawItem, is_unicode
 from granvit.data.sources.table import SourceSpec, absent_source
 from granvit.errors import GranvitError
 from granvit.files import replacing
 from granvit.progress import Progress
 
 _CACHE = "cache_size = -32768"  # kilobytes that SQLite may keep, and sort at a time
-_ENCODER = json.JSONEncoder(separators=(",", ":"))  # made once: there are as many items as annotations
+# Made once: there are as many items as annotations. ASCII: what is broken in a text stays as it came until it
+# is judged.
+_ENCODER = json.JSONEncoder(separators=(",", ":"), default=vars)
 _SAY_EVERY = 10.0  # seconds
 _PIECES = "CREATE TABLE pieces (key TEXT, number INTEGER, item TEXT)"
 _ITEMS = (
@@ -97,7 +98,7 @@ def count_items(sqlite: str | Path, shard: int) -> int:
 def _write_pieces(source: SourceSpec, staging: Path, say: _Counter) -> None:
     staging.unlink(missing_ok=True)
     with closing(_create(staging, _PIECES)) as database:
-        items = ADAPTERS[source.adapter](source.root, source.settings)
+        items = ADAPTERS[source.adapter].read(source.root, source.settings)
         rows = (_piece(source, number, item) for number, item in enumerate(say.counted(items, "read")))
         database.executemany("INSERT INTO pieces VALUES (?, ?, ?)", rows)
         database.commit()
@@ -217,26 +218,22 @@ def _sorting_in(folder: Path) -> Iterator[None]:
 
 
 def _to_json(item: RawItem) -> str:
-    # ASCII: what is broken in a text stays as it came until it is judged. Empty fields are left out.
+    """Without empty fields."""
     fields = {name: value for name, value in vars(item).items() if value}
     if item.place:
         fields["place"] = {name: value for name, value in vars(item.place).items() if value is not None}
-    for name in ("regions", "conversations", "rejects"):
-        if name in fields:
-            fields[name] = [vars(value) for value in fields[name]]
     return _ENCODER.encode(fields)
 
 
 def _from_json(text: str) -> RawItem:
-    fields = json.loads(text)
-    item = RawItem(fields.get("original_id", ""), Place(**fields["place"]) if "place" in fields else None)
-    item.stated_size = tuple(fields["stated_size"]) if "stated_size" in fields else None
-    item.caption = fields.get("caption")
-    item.regions = [Region(**region) for region in fields.get("regions", [])]
-    item.conversations = [Conversation(**turn) for turn in fields.get("conversations", [])]
-    item.rejects = [Reject(**reject) for reject in fields.get("rejects", [])]
-    item.joins = fields.get("joins", False)
-    return item
+    fields = {"original_id": "", "place": None} | json.loads(text)
+    if fields["place"]:
+        fields["place"] = Place(**fields["place"])
+    if "stated_size" in fields:
+        fields["stated_size"] = tuple(fields["stated_size"])
+    for name, kind in (("regions", Region), ("conversations", Conversation), ("rejects", Reject)):
+        fields[name] = [kind(**value) for value in fields.get(name, ())]
+    return RawItem(**fields)
 
 
 class _Counter:

@@ -13,22 +13,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from granvit.boxes import clip_box, exif_to_display
-from granvit.data.records.accounts import COUNT_COLUMNS, Reject
+from granvit.data.records.accounts import COUNT_COLUMNS, Reject, Rejected, rejecting
 from granvit.data.records.fingerprints import perceptual_hash
-from granvit.data.records.images import ImageFacts, UnreadableImage, inspect_image
+from granvit.data.records.images import ImageFacts, inspect_image
 from granvit.data.records.records import Record, Region
 from granvit.data.records.shards import Sample, ShardWriter
 from granvit.data.sources.catalogue import count_items, read_catalogue
 from granvit.data.sources.items import RawItem
-from granvit.data.sources.places import ImagePlaces, Unreadable
+from granvit.data.sources.places import ImagePlaces
 from granvit.data.sources.rejects import Ledger
 from granvit.data.sources.table import SourceSpec
 from granvit.files import remove_leftovers, replacing, write_csv
 from granvit.progress import Progress
-
-
-class Rejected(Exception):
-    """An image that is left out; the message is the cause."""
 
 
 def ingest_shard(
@@ -98,18 +94,13 @@ def _read_sample(
         raise Rejected("no_image")
     if source.data_type == "instruction" and not item.conversations:
         raise Rejected("no_conversation")
-    try:
-        image = places.read(item.place)
-        facts, shown = inspect_image(image, max_pixels)
-    except (Unreadable, UnreadableImage) as cause:
-        raise Rejected(str(cause)) from cause
+    image = places.read(item.place)
+    facts, shown = inspect_image(image, max_pixels)
     turned = _annotated_as_stored(item, facts)
     regions = []
     for region in item.regions:
-        try:
+        with rejecting(rejects, "region", 1):
             regions.append(replace(region, box=_box_as_shown(region, facts, turned)))
-        except Rejected as cause:
-            rejects.append(Reject("region", str(cause), 1))
     provenance = {"adapter": source.adapter, "id": item.original_id, "file": item.place.file}
     if facts.several:
         provenance["picture"] = "first of several"

@@ -1,10 +1,19 @@
-"""What an adapter yields: one item an image, as the source states it, before anything is opened or judged."""
+"""What an adapter yields: one item an image, as the source states it, before any image is opened.
+
+Values of annotation files are judged one by one: what is not what it should be costs its annotation only.
+"""
 
 from __future__ import annotations
 
+import math
+import posixpath
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
-from granvit.data.records.accounts import Reject
+from granvit.boxes import from_xywh
+from granvit.data.records.accounts import Reject, Rejected, rejecting
 from granvit.data.records.records import Conversation, Region
 
 
@@ -25,6 +34,13 @@ class Place:
     column: str | None = None
     part: int | None = None
     problem: str | None = None
+
+    @classmethod
+    def of(cls, folder: str, name: object) -> Place | None:
+        """That of the image file ``name`` in ``folder``; None where no name is given."""
+        if not isinstance(name, str) or not name:
+            return None
+        return cls(posixpath.join(folder, name))  # an absolute name stays one, and is refused when read
 
     @property
     def in_container(self) -> bool:
@@ -53,3 +69,105 @@ class RawItem:
     conversations: list[Conversation] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
     joins: bool = False
+
+
+def text(value: object) -> str | None:
+    """A string without surrounding white space, or None for an empty or absent one.
+
+    Raises Rejected ``broken_text`` for a string that is no Unicode: bytes that are no UTF-8, half a surrogate
+    pair.
+    """
+    if not isinstance(value, str):
+        return None
+    if not is_unicode(value):
+        raise Rejected("broken_text")
+    return value.strip() or None
+
+
+def is_unicode(value: str) -> bool:
+    """Whether a string can be written as UTF-8."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def is_number(value: object) -> bool:
+    """A finite number that is no boolean; an integer beyond all floats is none either."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def box(value: object, form: str = "xyxy") -> list[float]:
+    """Four finite numbers as ``[x1, y1, x2, y2]``; ``form`` is ``xyxy`` or ``xywh``.
+
+    Raises Rejected ``bad_box`` for anything else. Order, size and position are judged at ingest, where the
+    image is known.
+    """
+    if not isinstance(value, (list, tuple)) or len(value) != 4 or not all(is_number(v) for v in value):
+        raise Rejected("bad_box")
+    found = list(value) if form == "xyxy" else from_xywh(value)
+    if not all(map(is_number, found)):  # a sum may lie beyond all floats where its parts do not
+        raise Rejected("bad_box")
+    return found
+
+
+def identifier(value: object) -> str | None:
+    """An id as a string, None for what is none. 7.0 is 7: tables with empty cells write numbers so."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else None
+
+
+def score(value: object) -> float | None:
+    return float(value) if is_number(value) else None
+
+
+def size(width: object, height: object) -> tuple[int, int] | None:
+    """``(width, height)`` where both are positive numbers."""
+    if is_number(width) and is_number(height) and width > 0 and height > 0:
+        return int(width), int(height)
+    return None
+
+
+def add_regions(item: RawItem, values: object, read: Callable[[Any], Region]) -> None:
+    """Put into ``item`` what ``read`` makes of each value of a list; None is no list, and no fault either.
+
+    A value that it finds Rejected costs that region only.
+    """
+    if values is not None and not isinstance(values, list):
+        item.rejects.append(Reject("region", "bad_regions", 1))
+        return
+    for value in values or ():
+        with rejecting(item.rejects, "region", 1):
+            item.regions.append(read(value))
+
+
+def turns(value: object) -> list[Conversation]:
+    """Questions and answers of alternating human and gpt turns in LLaVA's form, without the ``<image>`` mark.
+
+    Raises Rejected ``bad_conversation`` or ``broken_text``.
+    """
+    if not isinstance(value, list) or not value or len(value) % 2:
+        raise Rejected("bad_conversation")
+    pairs = []
+    for human, gpt in zip(value[::2], value[1::2], strict=True):
+        if not (isinstance(human, dict) and isinstance(gpt, dict)):
+            raise Rejected("bad_conversation")
+        if (human.get("from"), gpt.get("from")) != ("human", "gpt"):
+            raise Rejected("bad_conversation")
+        answer = text(gpt.get("value"))
+        if text(human.get("value")) is None or answer is None:
+            raise Rejected("bad_conversation")
+        # Nothing but the mark and its line break goes: benchmarks' prompts end in blanks that training has
+        # to see.
+        question = re.sub(r"<image>\n?|\n<image>", "", human["value"])
+        if not question.strip():
+            raise Rejected("bad_conversation")
+        pairs.append(Conversation(question, answer))
+    return pairs

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import stat
 from bisect import bisect_right
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 import pyarrow as pa
 
+from granvit.data.records.accounts import Rejected
 from granvit.data.sources.adapters.parquet import IMAGE_ROWS, column_of, open_folder, parquet_file
 from granvit.data.sources.items import Place
 from granvit.errors import GranvitError
@@ -20,44 +21,37 @@ from granvit.errors import GranvitError
 _LARGEST = 1 << 30  # bytes
 
 
-class Unreadable(ValueError):
-    """The bytes cannot be had; the message is the cause, as counted in rejects.csv."""
-
-
 class ImagePlaces:
     """Reads images by their places. Use it with ``with``.
 
-    ``root`` is the source's folder or URL. One tar and one Parquet file stay open at a time; asked in the
+    ``root`` is the source's folder or URL. One tar or Parquet file stays open at a time; asked in the
     catalogue's order, each is opened once and read from start to end.
     """
 
     def __init__(self, root: str | Path):
         self.root = root
-        self._tar: tuple[str, BinaryIO] | None = None
-        self._column: _Column | None = None
+        self._opened = ExitStack()
+        self._container: tuple[str, str | None] | None = None  # file and column of what is open
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._tar:
-            self._tar[1].close()
-        if self._column:
-            self._column.close()
+        self._opened.close()
 
     def read(self, place: Place) -> bytes:
         """The bytes as they are.
 
-        Raises Unreadable ``path_outside_source``, ``missing_image`` (also for a Parquet row that names a file
+        Raises Rejected ``path_outside_source``, ``missing_image`` (also for a Parquet row that names a file
         instead of holding its bytes), ``no_image``, ``unreadable_file`` (also for what is no regular file, is
         above 1 GiB, or lies in a damaged part of a Parquet file), ``truncated_tar``, or the problem that
         reading the source showed already; GranvitError where a URL cannot be read.
         """
         if place.problem:
-            raise Unreadable(place.problem)
+            raise Rejected(place.problem)
         # Judged by the name alone: links from images/ to wherever the files really lie are welcome.
         if os.path.isabs(place.file) or os.path.normpath(place.file).split(os.sep)[0] == "..":
-            raise Unreadable("path_outside_source")
+            raise Rejected("path_outside_source")
         try:
             if place.row is not None:
                 return self._from_parquet(place)
@@ -65,9 +59,9 @@ class ImagePlaces:
                 return self._from_tar(place)
             with _open_regular(Path(self.root) / place.file) as file:
                 if os.fstat(file.fileno()).st_size > _LARGEST:
-                    raise Unreadable("unreadable_file")
+                    raise Rejected("unreadable_file")
                 return file.read()
-        except Unreadable:
+        except Rejected:
             raise
         except OSError as error:
             if "://" in str(self.root):  # the network's fault and no image's
@@ -75,47 +69,45 @@ class ImagePlaces:
                     f"{self.root}/{place.file}: cannot be read ({error}); run again"
                 ) from error
             missing = isinstance(error, FileNotFoundError)
-            raise Unreadable("missing_image" if missing else "unreadable_file") from error
+            raise Rejected("missing_image" if missing else "unreadable_file") from error
         except ValueError as error:  # a zero byte in the name, or a damaged column
-            raise Unreadable("unreadable_file") from error
+            raise Rejected("unreadable_file") from error
 
     def _from_tar(self, place: Place) -> bytes:
         if place.size > _LARGEST:
-            raise Unreadable("unreadable_file")
-        if self._tar is None or self._tar[0] != place.file:
-            if self._tar:
-                self._tar[1].close()
-                self._tar = None
-            # Stays open for the images that follow.
-            self._tar = place.file, _open_regular(Path(self.root) / place.file)
-        file = self._tar[1]
+            raise Rejected("unreadable_file")
+        file = self._kept_open(place, lambda: _open_regular(Path(self.root) / place.file))
         file.seek(place.offset)
         data = file.read(place.size)
         if len(data) != place.size:
-            raise Unreadable("truncated_tar")
+            raise Rejected("truncated_tar")
         return data
 
     def _from_parquet(self, place: Place) -> bytes:
-        column = self._column
-        if column is None or (column.file, column.name) != (place.file, place.column):
-            if column:
-                column.close()
-            self._column = None
-            self._column = column = _Column(self.root, place.file, place.column)
+        column = self._kept_open(place, lambda: _Column(self.root, place.file, place.column))
         value = column.value(place.row)
         if place.part is not None:
             value = value[place.part]
         named = isinstance(value, dict) and value.get("path")
         data = value.get("bytes") if isinstance(value, dict) else value
         if not isinstance(data, bytes):
-            raise Unreadable("missing_image" if named else "no_image")
+            raise Rejected("missing_image" if named else "no_image")
         return data
+
+    def _kept_open(self, place: Place, open_it: Callable[[], Any]) -> Any:
+        """What ``open_it`` opens, which stays open for the images that follow in it."""
+        if self._container != (place.file, place.column):
+            self._opened.close()
+            self._container = None
+            self._reader = self._opened.enter_context(closing(open_it()))
+            self._container = place.file, place.column
+        return self._reader
 
 
 def _open_regular(path: Path) -> BinaryIO:
     """A file, also through links; a pipe would be waited for, and a device has no end."""
     if not stat.S_ISREG(os.stat(path).st_mode):
-        raise Unreadable("unreadable_file")
+        raise Rejected("unreadable_file")
     return open(path, "rb")
 
 
@@ -127,27 +119,24 @@ class _Column:
     """
 
     def __init__(self, root: str | Path, file: str, name: str):
-        self.file, self.name = file, name
+        self.name = name
         self._remote = "://" in str(root)
         files, folder = open_folder(root)
         with ExitStack() as opened:
             source = opened.enter_context(files.open(f"{folder}/{file}", "rb"))
             self._parquet = opened.enter_context(parquet_file(source))
-            self._opened = opened.pop_all()
+            self.close = opened.pop_all().close
         groups = [self._parquet.metadata.row_group(g).num_rows for g in range(self._parquet.num_row_groups)]
         self._starts = [sum(groups[:g]) for g in range(len(groups))]
         self._batches: Iterator[pa.RecordBatch] = iter(())
         self._group, self._first, self._values = -1, 0, None
         self._readable: dict[int, int] = {}  # of a damaged row group: the first row that cannot be had
 
-    def close(self) -> None:
-        self._opened.close()
-
     def value(self, row: int) -> Any:
-        """Raises Unreadable for a damaged part; OSError where a file system that is not local fails."""
+        """Raises Rejected for a damaged part; OSError where a file system that is not local fails."""
         group = bisect_right(self._starts, row) - 1
         if row >= self._readable.get(group, row + 1):
-            raise Unreadable("unreadable_file")
+            raise Rejected("unreadable_file")
         if self._values is None or group != self._group or row < self._first:
             self._batches = self._parquet.iter_batches(IMAGE_ROWS, columns=[self.name], row_groups=[group])
             self._group, self._first, self._values = group, self._starts[group], None
@@ -166,7 +155,7 @@ class _Column:
             if isinstance(error, OSError) and self._remote:
                 raise  # the network's fault, and another time's luck
             self._readable[self._group] = self._first
-            raise Unreadable("unreadable_file") from error
+            raise Rejected("unreadable_file") from error
 
     @property
     def _end(self) -> int:

@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from granvit.config.reading import Count, Filled, Row, read_table
 from granvit.data.records.records import DATA_TYPES
-from granvit.data.sources.adapters import ADAPTERS, OPTIONS, REQUIRED
+from granvit.data.sources.adapters import ADAPTERS
 from granvit.errors import GranvitError
 
 # Where the texts of regions can come from, by where their boxes come from.
@@ -160,7 +160,7 @@ def _mistakes(source: SourceSpec) -> Iterator[str]:
 
 
 def _option_mistakes(source: SourceSpec) -> Iterator[str]:
-    known = OPTIONS[source.adapter]
+    _, known, required = ADAPTERS[source.adapter]
     try:
         settings = source.settings
     except ValueError as error:
@@ -170,7 +170,7 @@ def _option_mistakes(source: SourceSpec) -> Iterator[str]:
         if name not in known:
             listed = "; ".join(f"{option}: {meaning}" for option, meaning in known.items()) or "none"
             yield f"options: adapter {source.adapter!r} has no {name!r}; it takes {listed}"
-    for name in REQUIRED.get(source.adapter, ()):
+    for name in required:
         if name not in settings:
             yield f"options: adapter {source.adapter!r} needs {name}=... ({known[name]})"
     for name in (name for name in _INSIDE if name in settings):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from granvit.data.sources.adapters import (
     coco,
@@ -22,30 +23,25 @@ from granvit.data.sources.adapters import (
 )
 from granvit.data.sources.items import RawItem
 
-ADAPTERS: dict[str, Callable[[Path | str, dict[str, str]], Iterator[RawItem]]] = {
-    "coco": coco.read_coco,
-    "folder": folder.read_folder,
-    "llava": llava.read_llava,
-    "visual_genome": visual_genome.read_visual_genome,
-    "umg": umg.read_umg,
-    "line_boxes": line_boxes.read_line_boxes,
-    "parquet": parquet.read_parquet,
-    "tars": tars.read_tars,
-    "urls": tars.read_urls,
-}
 
-# What a row's `options` may hold: for each adapter, the option and what it says (with its default).
-OPTIONS: dict[str, dict[str, str]] = {
-    "coco": coco.OPTIONS,
-    "folder": folder.OPTIONS,
-    "llava": llava.OPTIONS,
-    "visual_genome": visual_genome.OPTIONS,
-    "umg": umg.OPTIONS,
-    "line_boxes": line_boxes.OPTIONS,
-    "parquet": parquet.OPTIONS,
-    "tars": tars.OPTIONS,
-    "urls": tars.URL_OPTIONS,
-}
+class Adapter(NamedTuple):
+    """A reader; what a row's `options` may hold for it, each option with what it says (and its default); and
+    the options that a row cannot do without.
+    """
 
-# The options that a row cannot do without.
-REQUIRED: dict[str, tuple[str, ...]] = {"urls": ("list",)}
+    read: Callable[[Path | str, dict[str, str]], Iterator[RawItem]]
+    options: dict[str, str]
+    required: tuple[str, ...] = ()
+
+
+ADAPTERS = {
+    "coco": Adapter(coco.read_coco, coco.OPTIONS),
+    "folder": Adapter(folder.read_folder, folder.OPTIONS),
+    "llava": Adapter(llava.read_llava, llava.OPTIONS),
+    "visual_genome": Adapter(visual_genome.read_visual_genome, visual_genome.OPTIONS),
+    "umg": Adapter(umg.read_umg, umg.OPTIONS),
+    "line_boxes": Adapter(line_boxes.read_line_boxes, line_boxes.OPTIONS),
+    "parquet": Adapter(parquet.read_parquet, parquet.OPTIONS),
+    "tars": Adapter(tars.read_tars, tars.OPTIONS),
+    "urls": Adapter(tars.read_urls, tars.URL_OPTIONS, required=("list",)),
+}

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from granvit.data.records.accounts import Reject
+from granvit.data.records.accounts import Rejected, rejecting
 from granvit.data.records.records import Region
 from granvit.data.sources.adapters.json_stream import read_arrays
-from granvit.data.sources.adapters.values import Broken, box, identifier, loose_image, score, size, text
-from granvit.data.sources.items import Place, RawItem
+from granvit.data.sources.items import Place, RawItem, add_regions, box, identifier, score, size, text
 from granvit.errors import GranvitError
 
 OPTIONS = {
@@ -47,12 +46,10 @@ def _image(image: dict, folder: str, number: int) -> RawItem:
     image_id = identifier(image.get("id"))
     if image_id is None:
         return RawItem(f"image/{number}", Place("", problem="no_id"))
-    item = RawItem(image_id, loose_image(folder, image.get("file_name")))
+    item = RawItem(image_id, Place.of(folder, image.get("file_name")))
     item.stated_size = size(image.get("width"), image.get("height"))
-    try:
+    with rejecting(item.rejects, "caption"):
         item.caption = text(image.get("caption"))
-    except Broken as cause:
-        item.rejects.append(Reject("caption", str(cause)))
     return item
 
 
@@ -60,16 +57,13 @@ def _annotation(annotation: dict, categories: dict, number: int) -> RawItem:
     image_id = identifier(annotation.get("image_id"))
     # Without an image's id it belongs nowhere, and ends as a rejected image that takes its region along.
     item = RawItem(f"annotation/{number}" if image_id is None else image_id, None, joins=True)
-    try:
-        item.regions.append(_region(annotation, categories))
-    except Broken as cause:
-        item.rejects.append(Reject("region", str(cause), 1))
+    add_regions(item, [annotation], lambda one: _region(one, categories))
     return item
 
 
 def _region(annotation: dict, categories: dict[str | None, object]) -> Region:
     if annotation.get("iscrowd"):
-        raise Broken("crowd_annotation")
+        raise Rejected("crowd_annotation")
     xyxy = box(annotation.get("bbox"), "xywh")
     category = identifier(annotation.get("category_id"))
     name = None if category is None else categories.get(category)

@@ -57,11 +57,7 @@ def read_arrays(path: Path, names: Container[str]) -> Iterator[tuple[str, object
 
 
 def _members(reader: _Reader, names: Container[str]) -> Iterator[tuple[str, object]]:
-    reader.position += 1
-    if reader.next_character() == "}":
-        reader.position += 1
-        return
-    while True:
+    for _ in reader.entries("}", "object"):
         name = reader.value()
         if not isinstance(name, str) or reader.next_character() != ":":
             raise reader.unexpected("a key and a colon")
@@ -75,14 +71,6 @@ def _members(reader: _Reader, names: Container[str]) -> Iterator[tuple[str, obje
                     yield name, element
         else:
             reader.value()
-        mark = reader.next_character()
-        reader.position += 1
-        if mark == "}":
-            return
-        if mark != ",":
-            reader.position -= 1
-            raise reader.unexpected("a comma or the object's end")
-        reader.next_character()
 
 
 class _Reader:
@@ -131,18 +119,20 @@ class _Reader:
             self.refill()
 
     def elements(self) -> Iterator[object]:
-        self.position += 1
-        if self.next_character() == "]":
-            self.position += 1
-            return
-        while True:
+        for _ in self.entries("]", "list"):
             yield self.value()
+
+    def entries(self, close: str, what: str) -> Iterator[None]:
+        """Comes by each entry of the array or object that opens here, which has then to be taken."""
+        self.position += 1
+        mark = self.next_character()
+        while mark != close:
+            yield
             mark = self.next_character()
-            if mark not in (",", "]"):
-                raise self.unexpected("a comma or the list's end")
-            self.position += 1
-            if mark == "]":
-                return
+            if mark not in (",", close):
+                raise self.unexpected(f"a comma or the {what}'s end")
+            self.position += mark == ","
+        self.position += 1
 
     def end(self) -> None:
         if self.next_character():

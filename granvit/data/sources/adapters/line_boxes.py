@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from granvit.boxes import around
-from granvit.data.records.accounts import Reject
+from granvit.data.records.accounts import Rejected
 from granvit.data.records.records import Region
 from granvit.data.sources.adapters.folder import below, image_files, walk
 from granvit.data.sources.adapters.json_stream import open_text
-from granvit.data.sources.adapters.values import Broken, box, is_number, text
-from granvit.data.sources.items import Place, RawItem
+from granvit.data.sources.items import Place, RawItem, add_regions, box, is_number, text
 from granvit.errors import GranvitError
 
 OPTIONS = {
@@ -42,11 +41,8 @@ def read_line_boxes(root: Path, settings: dict[str, str]) -> Iterator[RawItem]:
     for name, path in _box_files(root / boxes):
         item = RawItem(name, None, joins=True)
         with open_text(path) as file:
-            for line in filter(str.strip, file):
-                try:
-                    item.regions.append(_region(line.rstrip("\r\n"), 2 * int(points)))
-                except Broken as cause:
-                    item.rejects.append(Reject("region", str(cause), 1))
+            lines = [line.rstrip("\r\n") for line in filter(str.strip, file)]
+        add_regions(item, lines, lambda line: _region(line, 2 * int(points)))
         yield item
 
 
@@ -67,11 +63,11 @@ def _box_files(folder: Path) -> Iterator[tuple[str, Path]]:
 def _region(line: str, numbers: int) -> Region:
     parts = line.split(",", numbers)
     if len(parts) <= numbers:
-        raise Broken("bad_box")
+        raise Rejected("bad_box")
     try:
         values = [float(part) for part in parts[:numbers]]
     except ValueError as error:
-        raise Broken("bad_box") from error
+        raise Rejected("bad_box") from error
     if not all(map(is_number, values)):
-        raise Broken("bad_box")
+        raise Rejected("bad_box")
     return Region(around(values) if numbers == 8 else box(values), text(parts[numbers]) or "")

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from granvit.data.records.accounts import Reject
+from granvit.data.records.accounts import rejecting
 from granvit.data.sources.adapters.json_stream import read_array
-from granvit.data.sources.adapters.values import Broken, loose_image, turns
-from granvit.data.sources.items import Place, RawItem
+from granvit.data.sources.items import Place, RawItem, turns
 
 OPTIONS = {
     "annotations": "the JSON file (conversations.json)",
@@ -30,14 +29,12 @@ def read_llava(root: Path, settings: dict[str, str]) -> Iterator[RawItem]:
         image = entry.get("image")
         if isinstance(image, list) and len(image) == 1:
             image = image[0]
-        place = loose_image(folder, image)
+        place = Place.of(folder, image)
         if place is None:
             problem = Place("", problem="several_images") if isinstance(image, list) and image else None
             yield RawItem(f"entry/{number}/{entry.get('id', number)}", problem)
             continue
         item = RawItem(image, place, joins=True)
-        try:
+        with rejecting(item.rejects, "conversation"):
             item.conversations = turns(entry.get("conversations"))
-        except Broken as cause:
-            item.rejects.append(Reject("conversation", str(cause)))
         yield item

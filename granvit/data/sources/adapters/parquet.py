@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from granvit.data.records.accounts import Reject
-from granvit.data.sources.adapters.entries import BOX_FORMATS, paired_regions
+from granvit.data.records.accounts import Reject, Rejected, rejecting
+from granvit.data.records.records import Region
+from granvit.data.sources.adapters.entries import BOX_FORMATS
 from granvit.data.sources.adapters.folder import container_files
-from granvit.data.sources.adapters.values import Broken, identifier, size, text, turns
-from granvit.data.sources.items import Place, RawItem
+from granvit.data.sources.items import Place, RawItem, add_regions, box, identifier, size, text, turns
 from granvit.errors import GranvitError
 
 # pyarrow and fsspec are imported where they are used: every `snakemake -n` imports this file for its options.
@@ -235,19 +236,23 @@ def _forget(item: RawItem) -> None:
 
 
 def _describe(item: RawItem, values: dict[str, Any], settings: dict[str, str]) -> None:
-    try:
+    with rejecting(item.rejects, "caption"):
         item.caption = text(values.get("caption"))
-    except Broken as cause:
-        item.rejects.append(Reject("caption", str(cause)))
-    box_format = settings.get("box_format", "xyxy")
-    for region in paired_regions(values.get("boxes"), values.get("texts"), box_format):
-        (item.rejects if isinstance(region, Reject) else item.regions).append(region)
+    boxes, texts = values.get("boxes"), values.get("texts")
+    paired = isinstance(boxes, list) and isinstance(texts, list) and len(texts) == len(boxes)
+    of_boxes = iter(texts) if paired else repeat(texts)
+
+    def region(value: object) -> Region:
+        words = next(of_boxes)
+        if words is not None and not paired:
+            raise Rejected("unpaired_text")
+        return Region(box(value, settings.get("box_format", "xyxy")), text(words) or "")
+
+    add_regions(item, boxes, region)
     item.stated_size = size(values.get("width"), values.get("height"))
     if "conversations" in settings:
-        try:
+        with rejecting(item.rejects, "conversation"):
             item.conversations = turns(values.get("conversations"))
-        except Broken as cause:
-            item.rejects.append(Reject("conversation", str(cause)))
 
 
 def _image_column(schema: pa.Schema, file: str) -> str:

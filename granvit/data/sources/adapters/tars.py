@@ -8,12 +8,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from granvit.data.records.accounts import Reject
+from granvit.data.records.accounts import Rejected, rejecting
 from granvit.data.sources.adapters.entries import LARGEST_ENTRY, describe, parse_entry
 from granvit.data.sources.adapters.entries import OPTIONS as ENTRY_OPTIONS
 from granvit.data.sources.adapters.folder import container_files, is_image, walk
-from granvit.data.sources.adapters.values import Broken, text
-from granvit.data.sources.items import Place, RawItem
+from granvit.data.sources.items import Place, RawItem, text
 from granvit.errors import GranvitError
 
 OPTIONS = {"files": "which tars, as a pattern (**/*.tar)"} | ENTRY_OPTIONS
@@ -144,19 +143,17 @@ class _Samples:
         try:
             if "json" in members:
                 describe(item, parse_entry(self._read(members["json"])), self.settings)
-        except Broken as cause:
+        except Rejected as cause:
             item.place = replace(item.place or Place(self.file), problem=str(cause))
-        try:
+        with rejecting(item.rejects, "caption"):
             if "txt" in members and not item.caption:
                 item.caption = text(self._read(members["txt"]).decode("utf-8-sig", "surrogateescape"))
-        except Broken as cause:
-            item.rejects.append(Reject("caption", str(cause)))
         yield item
         yield from (RawItem(item.original_id, extra) for extra in places[1:])
 
     def _read(self, member: tarfile.TarInfo) -> bytes:
         if member.size > LARGEST_ENTRY:
-            raise Broken("broken_annotations")
+            raise Rejected("broken_annotations")
         self.tar.fileobj.seek(member.offset_data)
         return self.tar.fileobj.read(member.size)
 

@@ -10,11 +10,11 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from granvit.data.records.accounts import Rejected
 from granvit.data.sources.adapters.entries import LARGEST_ENTRY, describe, parse_entry
 from granvit.data.sources.adapters.entries import OPTIONS as ENTRY_OPTIONS
 from granvit.data.sources.adapters.folder import below, is_image, walk
 from granvit.data.sources.adapters.json_stream import open_text
-from granvit.data.sources.adapters.values import Broken, loose_image
 from granvit.data.sources.items import Place, RawItem
 
 OPTIONS = {
@@ -50,7 +50,7 @@ def _files(root: Path, settings: dict[str, str]) -> Iterator[RawItem]:
             try:
                 if stem in texts:
                     describe(item, parse_entry(_read(root / folder / texts[stem])), settings)
-            except (Broken, OSError):
+            except (Rejected, OSError):
                 item.place = Place(below(folder, texts[stem]), problem="broken_annotations")
             yield item
             yield from (RawItem(item.original_id, extra) for extra in places[1:])
@@ -59,7 +59,7 @@ def _files(root: Path, settings: dict[str, str]) -> Iterator[RawItem]:
 def _read(path: Path) -> bytes:
     facts = path.stat()
     if not stat.S_ISREG(facts.st_mode) or facts.st_size > LARGEST_ENTRY:  # a pipe would be waited for
-        raise Broken("broken_annotations")
+        raise Rejected("broken_annotations")
     return path.read_bytes()
 
 
@@ -72,10 +72,10 @@ def _lines(path: Path, settings: dict[str, str]) -> Iterator[RawItem]:
             item = RawItem(f"line/{number}", None)
             try:
                 entry = parse_entry(line.encode("utf-8", "surrogateescape"))
-            except (Broken, UnicodeEncodeError):
+            except (Rejected, UnicodeEncodeError):
                 item.place = Place(path.name, problem="broken_annotations")
             else:
-                item.place = loose_image(folder, entry.get("image"))
+                item.place = Place.of(folder, entry.get("image"))
                 item.original_id = entry["image"] if item.place else item.original_id
                 describe(item, entry, settings)
             yield item

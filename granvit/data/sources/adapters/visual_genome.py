@@ -6,11 +6,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from granvit.data.records.accounts import Reject
 from granvit.data.records.records import Region
 from granvit.data.sources.adapters.json_stream import read_array
-from granvit.data.sources.adapters.values import Broken, box, identifier, size, text
-from granvit.data.sources.items import Place, RawItem
+from granvit.data.sources.items import Place, RawItem, add_regions, box, identifier, size, text
 
 OPTIONS = {
     "annotations": "the JSON file of the regions (region_descriptions.json)",
@@ -39,7 +37,7 @@ def read_visual_genome(root: Path, settings: dict[str, str]) -> Iterator[RawItem
         item = RawItem(f"entry/{number}" if image_id is None else image_id, None, joins=listed)
         if not listed and image_id is not None:
             item.place = _place(root, folders, image_id)
-        _add_regions(item, entry.get("regions"))
+        add_regions(item, entry.get("regions"), _region)
         yield item
 
 
@@ -66,13 +64,7 @@ def _place(root: Path, folders: list[str], image_id: str) -> Place:
     return Place(next((name for name in names if os.path.exists(root / name)), names[-1]))
 
 
-def _add_regions(item: RawItem, regions: object) -> None:
-    if regions is not None and not isinstance(regions, list):
-        item.rejects.append(Reject("region", "bad_regions", 1))
-    for region in regions if isinstance(regions, list) else []:
-        region = region if isinstance(region, dict) else {}
-        try:
-            xyxy = box([region.get(side) for side in ("x", "y", "width", "height")], "xywh")
-            item.regions.append(Region(xyxy, text(region.get("phrase")) or ""))
-        except Broken as cause:
-            item.rejects.append(Reject("region", str(cause), 1))
+def _region(region: object) -> Region:
+    region = region if isinstance(region, dict) else {}
+    xyxy = box([region.get(side) for side in ("x", "y", "width", "height")], "xywh")
+    return Region(xyxy, text(region.get("phrase")) or "")
