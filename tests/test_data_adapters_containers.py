@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from data_worlds import add_member, image_bytes, read_source
 
-from granvit.data.records.accounts import Rejected
+from granvit.data.records.records import Rejected
 from granvit.data.sources.items import Place
 from granvit.data.sources.places import ImagePlaces
 from granvit.errors import GranvitError

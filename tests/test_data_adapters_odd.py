@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from data_worlds import add_member, image_bytes, ingest, read_csv, read_source, spec, write_coco, write_file
 
-from granvit.data.records.accounts import Rejected
+from granvit.data.records.records import Rejected
 from granvit.data.records.shards import read_shard
 from granvit.data.sources import places
 from granvit.data.sources.adapters import ADAPTERS

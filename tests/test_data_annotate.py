@@ -18,8 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 from granvit.config.loading import load_config
 from granvit.data.annotators.annotate import Annotated, annotate_shard
 from granvit.data.annotators.choose import annotation_settings, build_annotators
-from granvit.data.records.accounts import Reject
-from granvit.data.records.records import Record, Region, read_records
+from granvit.data.records.records import Record, Region, Reject, read_records
 from granvit.data.records.shards import Sample, ShardWriter
 from granvit.data.sources.table import SourceSpec
 

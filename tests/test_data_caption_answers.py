@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from granvit.data.annotators.caption_answers import clean_caption, clean_region
-from granvit.data.records.accounts import Rejected
+from granvit.data.records.records import Rejected
 
 
 @pytest.mark.parametrize(

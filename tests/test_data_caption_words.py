@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from granvit.data.annotators.caption_answers import CAUSES, clean_caption, clean_region
-from granvit.data.records.accounts import Rejected
+from granvit.data.records.records import Rejected
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from data_worlds import read_source
 
-from granvit.data.records.accounts import Rejected
+from granvit.data.records.records import Rejected
 from granvit.data.sources.adapters import ADAPTERS
 from granvit.data.sources.places import ImagePlaces
 from granvit.errors import GranvitError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from data_worlds import read_csv
 
-from granvit.data.records.accounts import COUNT_COLUMNS
+from granvit.data.records.records import COUNT_COLUMNS
 from granvit.data.records.reports import filter_report, reject_report
 from granvit.errors import GranvitError
 from granvit.files import write_csv

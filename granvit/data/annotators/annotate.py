@@ -18,8 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Protocol, Self, TextIO
 
-from granvit.data.records.accounts import COUNT_COLUMNS, NO_TEXT, REJECT_COLUMNS, Reject
-from granvit.data.records.records import Record
+from granvit.data.records.records import COUNT_COLUMNS, NO_TEXT, REJECT_COLUMNS, Record, Reject
 from granvit.data.records.shards import Sample, count_samples, read_shard
 from granvit.files import remove_leftovers, replacing, write_csv
 from granvit.progress import Progress

@@ -20,10 +20,9 @@ from granvit.data.annotators.annotate import Annotated
 from granvit.data.annotators.caption_answers import CAUSES, clean_caption, clean_region
 from granvit.data.annotators.caption_backends import Backend, Question, ServerBackend, TransformersBackend
 from granvit.data.annotators.caption_pictures import Picture, stated_box, too_long, window_of
-from granvit.data.records.accounts import Rejected, rejecting
 from granvit.data.records.filters import what_passes
 from granvit.data.records.prompts import GLOBAL_CAPTION_QUESTION
-from granvit.data.records.records import Record, Region
+from granvit.data.records.records import Record, Region, Rejected, rejecting
 from granvit.data.records.shards import Sample
 from granvit.errors import GranvitError
 from granvit.servers.endpoint import NotAsked, Refused, Unanswered

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from itertools import pairwise
 
-from granvit.data.records.accounts import Rejected
+from granvit.data.records.records import Rejected
 
 EMPTY, REFUSED, NO_PROSE = "caption_empty", "caption_refused", "caption_no_prose"
 TOO_LONG, CUT_OFF = "caption_too_long", "caption_cut_off"

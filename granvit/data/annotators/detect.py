@@ -16,10 +16,9 @@ from granvit.data.annotators.detect_backends import (
     Detectron2Backend,
     TransformersBackend,
 )
-from granvit.data.records.accounts import Reject
 from granvit.data.records.filters import describe_image_rules, let_in
 from granvit.data.records.images import decode_rgb
-from granvit.data.records.records import Region
+from granvit.data.records.records import Region, Reject
 from granvit.data.records.shards import Sample
 from granvit.errors import GranvitError
 

@@ -20,10 +20,9 @@ from granvit.boxes import clip_box
 from granvit.config.data import FilterRules
 from granvit.data.annotators.annotate import REPLACED, Annotated
 from granvit.data.annotators.ocr_models import model_folder
-from granvit.data.records.accounts import Reject
 from granvit.data.records.filters import describe_image_rules, let_in
 from granvit.data.records.images import decode_rgb
-from granvit.data.records.records import Region
+from granvit.data.records.records import Region, Reject
 from granvit.data.records.shards import Sample
 from granvit.errors import GranvitError
 

@@ -14,8 +14,7 @@ from pathlib import Path
 from granvit.boxes import Box
 from granvit.boxes import area as area_of
 from granvit.config.data import FilterRules
-from granvit.data.records.accounts import COUNT_COLUMNS, NO_TEXT, Count
-from granvit.data.records.records import Record, write_records
+from granvit.data.records.records import COUNT_COLUMNS, NO_TEXT, Count, Record, write_records
 from granvit.data.records.shards import shard_records
 from granvit.errors import GranvitError
 from granvit.files import remove_leftovers, write_csv

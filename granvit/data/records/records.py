@@ -1,4 +1,4 @@
-"""The record: one image's annotations, the unit that every data step reads and writes."""
+"""The record, one image's annotations: every data step reads and writes it, and says what it leaves out."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +14,11 @@ from granvit.errors import GranvitError
 from granvit.files import replacing
 
 DATA_TYPES = ("natural", "ocr", "instruction")
+# What went into a step and what came out of it: the columns of the shards' lists and counts.
+REJECT_COLUMNS = ["key", "what", "cause", "regions"]
+COUNT_COLUMNS = ["source", "mode", "rule", "images_in", "images_out", "regions_in", "regions_out"]
+# A region without a text, about which nothing could be asked.
+NO_TEXT = "no_region_text"
 
 
 @dataclass
@@ -67,6 +73,46 @@ class Record:
         fields["regions"] = [Region(**region) for region in fields["regions"]]
         fields["conversations"] = [Conversation(**turn) for turn in fields["conversations"]]
         return cls(**fields)
+
+
+@dataclass
+class Reject:
+    """Something left out. ``what``: image, region, caption or conversation; ``regions``: how many regions are
+    lost with it."""
+
+    what: str
+    cause: str
+    regions: int = 0
+
+
+class Rejected(ValueError):
+    """Something that cannot be used; the message is the cause, as counted in rejects.csv."""
+
+
+@contextmanager
+def rejecting(rejects: list[Reject], what: str, regions: int = 0) -> Iterator[None]:
+    """Put into ``rejects`` what is Rejected inside: it costs itself only."""
+    try:
+        yield
+    except Rejected as cause:
+        rejects.append(Reject(what, str(cause), regions))
+
+
+@dataclass
+class Count:
+    """What went into a rule and what came out."""
+
+    images_in: int = 0
+    images_out: int = 0
+    regions_in: int = 0
+    regions_out: int = 0
+
+    def add(self, before: Record, after: Record | None) -> None:
+        self.images_in += 1
+        self.regions_in += len(before.regions)
+        if after is not None:
+            self.images_out += 1
+            self.regions_out += len(after.regions)
 
 
 def make_key(source: str, original_id: str) -> str:

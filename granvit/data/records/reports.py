@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
-from granvit.data.records.accounts import COUNT_COLUMNS, REJECT_COLUMNS
+from granvit.data.records.records import COUNT_COLUMNS, REJECT_COLUMNS
 from granvit.errors import GranvitError
 from granvit.files import write_csv
 

@@ -15,8 +15,7 @@ from contextlib import closing, contextmanager
 from itertools import groupby
 from pathlib import Path
 
-from granvit.data.records.accounts import Reject
-from granvit.data.records.records import Conversation, Region, hash_key, make_key
+from granvit.data.records.records import Conversation, Region, Reject, hash_key, make_key
 from granvit.data.sources.adapters import ADAPTERS
 from granvit.data.sources.downloads import download_urls
 from granvit.data.sources.items import Place, RawItem, is_unicode

@@ -13,10 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from granvit.boxes import clip_box, exif_to_display
-from granvit.data.records.accounts import COUNT_COLUMNS, Reject, Rejected, rejecting
 from granvit.data.records.fingerprints import perceptual_hash
 from granvit.data.records.images import ImageFacts, inspect_image
-from granvit.data.records.records import Record, Region
+from granvit.data.records.records import COUNT_COLUMNS, Record, Region, Reject, Rejected, rejecting
 from granvit.data.records.shards import Sample, ShardWriter
 from granvit.data.sources.catalogue import count_items, read_catalogue
 from granvit.data.sources.items import RawItem

@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from granvit.boxes import from_xywh
-from granvit.data.records.accounts import Reject, Rejected, rejecting
-from granvit.data.records.records import Conversation, Region
+from granvit.data.records.records import Conversation, Region, Reject, Rejected, rejecting
 
 
 @dataclass(frozen=True)

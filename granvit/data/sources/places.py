@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Self
 
 import pyarrow as pa
 
-from granvit.data.records.accounts import Rejected
+from granvit.data.records.records import Rejected
 from granvit.data.sources.adapters.parquet import IMAGE_ROWS, column_of, open_folder, parquet_file
 from granvit.data.sources.items import Place
 from granvit.errors import GranvitError

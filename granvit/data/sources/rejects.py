@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TextIO
 
-from granvit.data.records.accounts import REJECT_COLUMNS, Reject
+from granvit.data.records.records import REJECT_COLUMNS, Reject
 from granvit.errors import GranvitError
 from granvit.progress import write_log
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from granvit.data.records.accounts import Rejected, rejecting
-from granvit.data.records.records import Region
+from granvit.data.records.records import Region, Rejected, rejecting
 from granvit.data.sources.adapters.json_stream import read_arrays
 from granvit.data.sources.items import Place, RawItem, add_regions, box, identifier, score, size, text
 from granvit.errors import GranvitError

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 
-from granvit.data.records.accounts import Rejected, rejecting
-from granvit.data.records.records import Conversation, Region
+from granvit.data.records.records import Conversation, Region, Rejected, rejecting
 from granvit.data.sources.items import RawItem, add_regions, box, score, size, text, turns
 
 OPTIONS = {

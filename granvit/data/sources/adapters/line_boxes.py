@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from granvit.boxes import around
-from granvit.data.records.accounts import Rejected
-from granvit.data.records.records import Region
+from granvit.data.records.records import Region, Rejected
 from granvit.data.sources.adapters.folder import below, image_files, walk
 from granvit.data.sources.adapters.json_stream import open_text
 from granvit.data.sources.items import Place, RawItem, add_regions, box, is_number, text

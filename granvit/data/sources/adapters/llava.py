@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from granvit.data.records.accounts import rejecting
+from granvit.data.records.records import rejecting
 from granvit.data.sources.adapters.json_stream import read_array
 from granvit.data.sources.items import Place, RawItem, turns
 

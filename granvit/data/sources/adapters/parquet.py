@@ -8,8 +8,7 @@ from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from granvit.data.records.accounts import Reject, Rejected, rejecting
-from granvit.data.records.records import Region
+from granvit.data.records.records import Region, Reject, Rejected, rejecting
 from granvit.data.sources.adapters.entries import BOX_FORMATS
 from granvit.data.sources.adapters.folder import container_files
 from granvit.data.sources.items import Place, RawItem, add_regions, box, identifier, size, text, turns

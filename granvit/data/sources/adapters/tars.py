@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from granvit.data.records.accounts import Rejected, rejecting
+from granvit.data.records.records import Rejected, rejecting
 from granvit.data.sources.adapters.entries import LARGEST_ENTRY, describe, parse_entry
 from granvit.data.sources.adapters.entries import OPTIONS as ENTRY_OPTIONS
 from granvit.data.sources.adapters.folder import container_files, is_image, walk

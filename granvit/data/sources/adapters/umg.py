@@ -10,7 +10,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from granvit.data.records.accounts import Rejected
+from granvit.data.records.records import Rejected
 from granvit.data.sources.adapters.entries import LARGEST_ENTRY, describe, parse_entry
 from granvit.data.sources.adapters.entries import OPTIONS as ENTRY_OPTIONS
 from granvit.data.sources.adapters.folder import below, is_image, walk
