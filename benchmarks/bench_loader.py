@@ -35,7 +35,7 @@ from PIL import Image
 from stage_model import SIZES, Size, build_model
 from torch.utils.data import DataLoader
 
-from granvit.data.mixtures.mixture import build_mixture
+from granvit.data.mixtures.mixture import Drawing
 from granvit.training.batches import Batches, Feed, Order, Samples
 from granvit.training.examples import Examples, Mixture
 from granvit.training.images import ImageStore
@@ -55,7 +55,7 @@ def prepare(folder: Path, pictures: list[bytes]) -> tuple[Path, list[str]]:
                 run_step(step, source, folder, shard)
         packed = [step_files(folder, "pack", shard) for shard in range(SHARDS)]
         indexes, mixture = [index for _, index in packed], folder / "mixture.parquet"
-        build_mixture(indexes, mixture, folder / "summary.json", TASKS, None, 1.0, 0.0)
+        Drawing(indexes, mixture, folder / "summary.json", 0.0).regions(TASKS, None, 1.0)
     return mixture, [str(tar) for tar, _ in packed]
 
 

@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 
 from granvit.config.compute import RunCompute
-from granvit.data.mixtures.mixture_file import MIXTURE_SCHEMA
-from granvit.models.attention import joins_images
+from granvit.data.mixtures.mixture import MIXTURE_SCHEMA
+from granvit.models.attention import choose_attention
 from granvit.models.mllm import MLLM
 from granvit.models.packing import row_length
 from granvit.training.batches import Batches, Samples, Share, choose_regions

@@ -15,7 +15,7 @@ from PIL import Image
 from scipy.fft import idctn
 
 from granvit.data.mixtures.contamination import find_contamination, hash_benchmarks, near_pairs
-from granvit.data.mixtures.mixture import build_heldout, build_mixture
+from granvit.data.mixtures.mixture import Drawing
 from granvit.data.records.images import decode_rgb
 from granvit.data.records.shards import read_image_bytes
 from granvit.errors import GranvitError
@@ -119,15 +119,13 @@ def test_matching_images_are_left_out_of_every_mixture_and_counted(indexes, tmp_
     dropped = {"World__0", "World__1", "World__2"}
     files = (tmp_path / "x.parquet", tmp_path / "x.json")
     for by in ("image", "region"):
-        build_mixture(
-            indexes, *files, ["bbox2caption"], None, 1.0, 0.0,
-            sample_by=by, contamination=tmp_path / "m.parquet",
-        )  # fmt: skip
+        drawing = Drawing(indexes, *files, 0.0, contamination=tmp_path / "m.parquet")
+        drawing.regions(["bbox2caption"], None, 1.0, sample_by=by)
         assert not dropped & set(pq.read_table(files[0])["key"].to_pylist())
         summary = json.loads(files[1].read_text())
         assert summary["left_out"] == {"contaminated": 3}
         assert summary["images"] == 13
-    build_heldout(indexes, *files, 1.0, contamination=tmp_path / "m.parquet")
+    Drawing(indexes, *files, 1.0, contamination=tmp_path / "m.parquet").held_out()
     assert not dropped & set(pq.read_table(files[0])["key"].to_pylist())
 
 

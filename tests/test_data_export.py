@@ -15,7 +15,7 @@ from PIL import Image
 
 from granvit.boxes import parse_box
 from granvit.data.mixtures.export import export
-from granvit.data.mixtures.mixture import TASKS, build_conversation_mixture, build_mixture, region_questions
+from granvit.data.mixtures.mixture import TASKS, Drawing, region_questions
 from granvit.data.sources.adapters import ADAPTERS
 from granvit.errors import GranvitError
 
@@ -109,8 +109,8 @@ def test_llava_export_reads_back_to_the_same_turns(chats, tmp_path):
 
 
 def test_llava_export_of_a_mixture_asks_what_the_mixture_asks(regions, chats, tmp_path):
-    build_mixture(regions, tmp_path / "m.parquet", tmp_path / "m.json", TASKS, 12, 1.0, 0.0)
-    build_conversation_mixture(chats, tmp_path / "c.parquet", tmp_path / "c.json", 0.0)
+    Drawing(regions, tmp_path / "m.parquet", tmp_path / "m.json", 0.0).regions(TASKS, 12, 1.0)
+    Drawing(chats, tmp_path / "c.parquet", tmp_path / "c.json", 0.0).conversations()
     assert export([tmp_path / "m.parquet", tmp_path / "c.parquet"], tmp_path / "out", "llava") == 4 + 6
     read = _read_back("llava", tmp_path / "out")
     for row in pq.read_table(tmp_path / "m.parquet").to_pylist():
@@ -149,7 +149,7 @@ def test_coco_export_made_into_shards_again_gives_the_same_regions(regions, tmp_
 
 @pytest.mark.parametrize("tasks", [["bbox2caption"], ["caption2bbox"], list(TASKS)])
 def test_coco_export_of_a_mixture_names_each_region_once_whatever_the_task(regions, tmp_path, tasks):
-    build_mixture(regions, tmp_path / "m.parquet", tmp_path / "m.json", tasks, None, 1.0, 0.0)
+    Drawing(regions, tmp_path / "m.parquet", tmp_path / "m.json", 0.0).regions(tasks, None, 1.0)
     assert export([tmp_path / "m.parquet"], tmp_path / "out", "coco") == 12
     content, rows = json.loads((tmp_path / "out/instances.json").read_text()), _rows(regions)
     for image in content["images"]:

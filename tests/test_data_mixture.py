@@ -11,13 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from granvit.boxes import format_box, parse_box
-from granvit.data.mixtures.mixture import (
-    NO_LIMIT,
-    Budget,
-    build_conversation_mixture,
-    build_heldout,
-    build_mixture,
-)
+from granvit.data.mixtures.budget import NO_LIMIT, Budget
+from granvit.data.mixtures.mixture import Drawing
 from granvit.data.records.records import hash_key
 from granvit.data.records.shards import read_image_bytes
 from granvit.errors import GranvitError
@@ -38,7 +33,7 @@ def indexes(tmp_path_factory):
 
 
 def _build(indexes, out, tasks=("global_caption", "bbox2caption"), budget=None, share=1.0, **more):
-    build_mixture(indexes, out / "m.parquet", out / "m.json", tasks, budget, share, HELD, **more)
+    Drawing(indexes, out / "m.parquet", out / "m.json", HELD).regions(tasks, budget, share, **more)
     return pq.read_table(out / "m.parquet").to_pylist(), json.loads((out / "m.json").read_text())
 
 
@@ -55,15 +50,15 @@ def test_smaller_budget_lies_within_the_larger_one(indexes, tmp_path):
 
 
 def test_adding_a_source_keeps_which_images_of_the_others_are_held_out(indexes, tmp_path):
-    build_heldout(indexes[:2], tmp_path / "few.parquet", tmp_path / "few.json", HELD)
-    build_heldout(indexes, tmp_path / "all.parquet", tmp_path / "all.json", HELD)
+    Drawing(indexes[:2], tmp_path / "few.parquet", tmp_path / "few.json", HELD).held_out()
+    Drawing(indexes, tmp_path / "all.parquet", tmp_path / "all.json", HELD).held_out()
     few = set(pq.read_table(tmp_path / "few.parquet")["key"].to_pylist())
     every = set(pq.read_table(tmp_path / "all.parquet")["key"].to_pylist())
     assert few and few == {key for key in every if key.startswith("World__")}
 
 
 def test_held_out_images_are_in_no_other_mixture_not_even_as_copies(indexes, tmp_path):
-    build_heldout(indexes, tmp_path / "h.parquet", tmp_path / "h.json", HELD)
+    Drawing(indexes, tmp_path / "h.parquet", tmp_path / "h.json", HELD).held_out()
     rows = pq.read_table(tmp_path / "h.parquet").to_pylist()
     held_out = {row["image_sha256"] for row in rows}
     trained, _ = _build(indexes, tmp_path)
@@ -216,7 +211,7 @@ def test_what_a_killed_drawing_left_behind_is_removed_by_the_next(indexes, tmp_p
     left = tmp_path / ".m.parquet.123.buckets.tmp"
     left.mkdir()
     (left / "00.arrows").write_bytes(b"half")
-    build_heldout(indexes, tmp_path / "m.parquet", tmp_path / "m.json", 0.5)
+    Drawing(indexes, tmp_path / "m.parquet", tmp_path / "m.json", 0.5).held_out()
     assert sorted(path.name for path in tmp_path.iterdir() if path.name[0] == "." or "m." in path.name) == [
         "m.json", "m.parquet",
     ]  # fmt: skip
@@ -226,14 +221,14 @@ def test_conversations_become_one_question_a_turn(tmp_path):
     root = write_llava(tmp_path / "raw", images=30)
     source = spec(root, adapter="llava", data_type="instruction", use="sft", name="Chat")
     indexes = prepare(source, tmp_path)
-    build_conversation_mixture(indexes, tmp_path / "m.parquet", tmp_path / "m.json", 0.0)
+    Drawing(indexes, tmp_path / "m.parquet", tmp_path / "m.json", 0.0).conversations()
     rows = pq.read_table(tmp_path / "m.parquet").to_pylist()
     assert len(rows) == 30
     assert [(item["task"], item["question"]) for item in rows[0]["qa"]] == [
         ("instruction", "What is it?"),
         ("instruction", "Sure?"),
     ]
-    build_conversation_mixture(indexes, tmp_path / "m.parquet", tmp_path / "m.json", HELD)
+    Drawing(indexes, tmp_path / "m.parquet", tmp_path / "m.json", HELD).conversations()
     assert 15 < json.loads((tmp_path / "m.json").read_text())["images"] < 30
 
 

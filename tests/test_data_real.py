@@ -11,7 +11,7 @@ from data_worlds import FOUND, REAL, image_bytes, ingest, needs_ocr, prepare, re
 from granvit.config.data import FilterRules
 from granvit.data.annotators.annotate import annotate_shard
 from granvit.data.annotators.ocr import OcrEngine, OcrReader
-from granvit.data.mixtures.mixture import build_mixture
+from granvit.data.mixtures.mixture import Drawing
 from granvit.data.records.filters import filter_shard
 from granvit.data.records.images import decode_rgb
 from granvit.data.records.pack import pack_shard
@@ -28,7 +28,7 @@ def test_coco_photographs_go_from_folder_to_mixture(tmp_path):
     came_in = counts["sequence", "all"]
     assert (came_in["images_in"], came_in["regions_in"]) == ("128", "929")
     assert 0 < int(came_in["images_out"]) < 128
-    build_mixture([index], tmp_path / "m.parquet", tmp_path / "m.json", ["bbox2caption"], None, 1.0, 0.0)
+    Drawing([index], tmp_path / "m.parquet", tmp_path / "m.json", 0.0).regions(["bbox2caption"], None, 1.0)
     rows = pq.read_table(tmp_path / "m.parquet").to_pylist()
     assert len(rows) == int(came_in["images_out"])
     assert sum(len(row["qa"]) for row in rows) == int(came_in["regions_out"])

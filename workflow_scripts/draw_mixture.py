@@ -4,25 +4,28 @@ from _script import run
 
 
 def main(job, log):
-    from granvit.data.mixtures import mixture
+    from granvit.data.mixtures.mixture import Drawing
 
-    files = (job.input.indexes, job.output.mixture, job.output.summary)
     draw = job.params.draw
-    common = {"contamination": job.input.get("contamination") or None, "log": log}
+    drawing = Drawing(
+        job.input.indexes,
+        job.output.mixture,
+        job.output.summary,
+        draw["heldout_share"],
+        contamination=job.input.get("contamination") or None,
+        log=log,
+    )
     if draw["kind"] == "heldout":
-        mixture.build_heldout(*files, draw["heldout_share"], **common)
+        drawing.held_out()
     elif draw["kind"] == "conversations":
-        mixture.build_conversation_mixture(*files, draw["heldout_share"], **common)
+        drawing.conversations()
     else:
-        mixture.build_mixture(
-            *files,
-            tasks=draw["tasks"],
+        drawing.regions(
+            draw["tasks"],
             budget_regions=draw["regions"],
             ocr_share=draw["ocr_region_share"],
-            heldout_fraction=draw["heldout_share"],
             global_captions=draw["global_captions"],
             sample_by=draw["sample_by"],
-            **common,
         )
 
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from granvit.boxes import area, to_xywh
-from granvit.data.mixtures.mixture import TASKS, Row, conversation_questions, region_questions
+from granvit.data.mixtures.mixture import TASKS, Row, conversation_questions, index_rows, region_questions
 from granvit.data.records.images import EXTENSIONS, open_image
 from granvit.data.records.prompts import caption2bbox_question
 from granvit.data.records.shards import read_image_bytes
@@ -28,7 +28,6 @@ from granvit.progress import Progress
 FORMATS = ("llava", "coco")
 _MARK = "<image>"
 _LONGEST_NAME = 200  # file systems end at 255 bytes
-_ROWS_AT_ONCE = 1000
 
 
 def export(inputs: Sequence[str | Path], out: str | Path, form: str, log: str | Path | None = None) -> int:
@@ -80,14 +79,10 @@ def _count(inputs: Sequence[str | Path]) -> int:
 def _rows(inputs: Sequence[str | Path]) -> Iterator[Row]:
     """Rows of indexes, with the ``shard`` they belong to, and of mixtures, with their ``qa``."""
     for path in map(index_file, inputs):
-        with pq.ParquetFile(path) as file:
-            names = set(file.schema_arrow.names)
-            if not ({"key", "offset", "size"} <= names and names & {"qa", "regions"}):
-                raise GranvitError(f"{path}: neither a packed shard's index nor a mixture")
-            shard = {} if "shard" in names else {"shard": path.with_suffix(".tar").as_posix()}
-            for batch in file.iter_batches(_ROWS_AT_ONCE):
-                for row in batch.to_pylist():
-                    yield row | shard
+        names = set(pq.read_schema(path).names)
+        if not ({"key", "offset", "size"} <= names and names & {"qa", "regions"}):
+            raise GranvitError(f"{path}: neither a packed shard's index nor a mixture")
+        yield from index_rows(path)
 
 
 def _with_files(rows: Iterable[Row], images: Path, progress: Progress) -> Iterator[Row]:

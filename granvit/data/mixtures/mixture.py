@@ -11,13 +11,19 @@ from __future__ import annotations
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import compress, islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from granvit.boxes import format_box
-from granvit.data.mixtures.mixture_file import write_sorted
+from granvit.data.mixtures.budget import Budget
 from granvit.data.records.prompts import (
     GLOBAL_CAPTION_QUESTION,
     bbox2caption_question,
@@ -25,171 +31,181 @@ from granvit.data.records.prompts import (
 )
 from granvit.data.records.records import hash_key, hash_share
 from granvit.errors import GranvitError
-from granvit.files import write_json
+from granvit.files import remove_leftovers, replacing, write_json
 from granvit.progress import Progress
 
 REGION_TASKS = ("bbox2caption", "caption2bbox")
 TASKS = ("global_caption", *REGION_TASKS)
-_ROWS_AT_ONCE = 2000
-NO_LIMIT = 1 << 64  # above every hash
+QA = pa.struct(
+    [
+        ("task", pa.string()),
+        ("question", pa.string()),
+        ("answer", pa.string()),
+        ("box", pa.list_(pa.float64())),
+    ]
+)
+MIXTURE_SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("shard", pa.string()),
+        ("offset", pa.int64()),
+        ("size", pa.int64()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("image_sha256", pa.string()),
+        ("qa", pa.list_(QA)),
+    ]
+)
+_BUCKETS = 64
+_ROWS_AT_ONCE = 2000  # of an index
+_ROWS_A_CHUNK = 5000  # to be put into buckets
 
 Row = dict
-# What a mixture asks about an index row, or why it leaves the image out
-Choice = Callable[[Row], "list[Row] | str"]
 
 
-def build_heldout(
-    indexes: Sequence[str | Path],
-    out_parquet: str | Path,
-    out_summary: str | Path,
-    heldout_fraction: float,
-    contamination: str | Path | None = None,
-    log: str | Path | None = None,
-) -> None:
-    """Hold out about that share of the images: both tasks on all their regions (Fig. 4a)."""
+@dataclass(frozen=True)
+class Drawing:
+    """Draws a mixture from packed shards, which their indexes stand for, and writes it with a summary.
 
-    def choose(row: Row) -> list[Row] | str:
-        held_out = is_held_out(row, heldout_fraction)
-        return region_questions(row, REGION_TASKS) if held_out else "not_held_out"
-
-    _write(indexes, out_parquet, out_summary, _without(contamination, choose), log)
-
-
-def is_held_out(row: Row, heldout_fraction: float) -> bool:
-    """Whether an index row's image belongs to the held-out split, which no other mixture contains."""
-    return hash_share(row["image_sha256"], "held-out") < heldout_fraction
-
-
-def build_mixture(
-    indexes: Sequence[str | Path],
-    out_parquet: str | Path,
-    out_summary: str | Path,
-    tasks: Sequence[str],
-    budget_regions: int | None,
-    ocr_share: float,
-    heldout_fraction: float,
-    global_captions: str = "chosen",
-    sample_by: str = "image",
-    contamination: str | Path | None = None,
-    log: str | Path | None = None,
-) -> None:
-    """Region mixture of stage 1 or 2.
-
-    ``tasks``: of ``TASKS``; ``sample_by``: ``image``, whole images are taken in the order of their hash while
-    their regions fit into ``budget_regions`` (None: all), or ``region``, single regions are, and their images
-    come along with these regions only; ``ocr_share``: the share of OCR images (of OCR regions, by region)
-    that takes part (50 M of 101.6 M); ``heldout_fraction``: as in ``build_heldout``; ``global_captions``:
-    ``chosen``, the captions of the images that give regions, or ``all``, those of every image;
-    ``contamination``: matches of ``granvit.data.mixtures.contamination``, whose images are left out.
+    ``heldout_fraction``: the share of the images, about, that only `held_out` takes; ``contamination``:
+    matches of ``granvit.data.mixtures.contamination``, whose images no mixture takes.
     """
-    _check(tasks, global_captions, sample_by)
-    by_image = sample_by == "image"
-    unit_hashes = _image_hashes if by_image else _region_hashes
-    every_caption = global_captions == "all" and "global_caption" in tasks
-    dropped = _contaminated(contamination)
 
-    def is_eligible(row: Row) -> bool:
-        return row["key"] not in dropped and not is_held_out(row, heldout_fraction)
+    indexes: Sequence[str | Path]
+    out_parquet: str | Path
+    out_summary: str | Path
+    heldout_fraction: float
+    contamination: str | Path | None = None
+    log: str | Path | None = None
 
-    budget = Budget(budget_regions)
-    if budget_regions is not None:
+    def held_out(self) -> None:
+        """The held-out images: both tasks on all their regions (Fig. 4a)."""
+        questions = partial(region_questions, tasks=REGION_TASKS)
+        self._write(lambda row: questions(row) if self._is_held_out(row) else "not_held_out")
+
+    def conversations(self) -> None:
+        """Instruction data (projector, SFT, continued): each turn of a conversation is one question."""
+        self._write(lambda row: "held_out" if self._is_held_out(row) else conversation_questions(row))
+
+    def regions(
+        self,
+        tasks: Sequence[str],
+        budget_regions: int | None,
+        ocr_share: float,
+        global_captions: str = "chosen",
+        sample_by: str = "image",
+    ) -> None:
+        """Region mixture of stage 1 or 2.
+
+        ``tasks``: of ``TASKS``; ``sample_by``: ``image``, whole images are taken in the order of their hash
+        while their regions fit into ``budget_regions`` (None: all), or ``region``, single regions are, and
+        their images come along with these regions only; ``ocr_share``: the share of OCR images (of OCR
+        regions, by region) that takes part (50 M of 101.6 M); ``global_captions``: ``chosen``, the captions
+        of the images that give regions, or ``all``, those of every image.
+        """
+        _check(tasks, global_captions, sample_by)
+        by_image = sample_by == "image"
+        unit_hashes = _image_hashes if by_image else _region_hashes
+        every_caption = global_captions == "all" and "global_caption" in tasks
+        limit = self._limit(budget_regions, by_image, lambda row: unit_hashes(row, ocr_share))
+
+        def choose(row: Row) -> list[Row] | str:
+            if self._is_held_out(row):
+                return "held_out"
+            hashes = unit_hashes(row, ocr_share)
+            taken = [value is not None and value < limit for value in hashes]
+            if not any(taken):
+                caption = region_questions(row, ("global_caption",)) if every_caption else []
+                return caption or ("no_region" if not hashes else "ocr_share" if None in hashes else "budget")
+            regions = row["regions"] if by_image else list(compress(row["regions"], taken))
+            return region_questions(row | {"regions": regions}, tasks)
+
+        self._write(choose, budget_regions=budget_regions, tasks=list(tasks), sample_by=sample_by)
+
+    def _limit(
+        self, budget_regions: int | None, by_image: bool, hashes_of: Callable[[Row], list[int | None]]
+    ) -> int:
+        """The hash below which images (or regions) are taken."""
+        budget = Budget(budget_regions)
+        if budget_regions is None:
+            return budget.cutoff()
         leaf = "score" if by_image else "box"  # enough to count, or to name, a row's regions
         columns = ["key", "data_type", "image_sha256", f"regions.list.element.{leaf}"]
-        for row in _rows(indexes, columns, Progress(len(indexes), "budget", "shards", log)):
-            if is_eligible(row):
+        for row in self._rows("budget", columns):
+            if row["key"] not in self._contaminated and not self._is_held_out(row):
                 weight = len(row["regions"]) if by_image else 1
-                budget.add([value for value in unit_hashes(row, ocr_share) if value is not None], weight)
+                budget.add([value for value in hashes_of(row) if value is not None], weight)
         if not budget.is_reached():
             logging.getLogger(__name__).warning(
                 "%s: the budget asks for %d regions, the sources hold %d: all are taken",
-                out_parquet, budget_regions, budget.total,
+                self.out_parquet, budget_regions, budget.total,
             )  # fmt: skip
-    limit = budget.cutoff()
+        return budget.cutoff()
 
-    def choose(row: Row) -> list[Row] | str:
-        if is_held_out(row, heldout_fraction):
-            return "held_out"
-        hashes = unit_hashes(row, ocr_share)
-        taken = [value is not None and value < limit for value in hashes]
-        if not any(taken):
-            caption = region_questions(row, ("global_caption",)) if every_caption else []
-            return caption or ("no_region" if not hashes else "ocr_share" if None in hashes else "budget")
-        regions = row["regions"]
-        if not by_image:
-            regions = [region for region, is_taken in zip(regions, taken, strict=True) if is_taken]
-        return region_questions(row | {"regions": regions}, tasks)
+    @cached_property
+    def _contaminated(self) -> set[str]:
+        """Keys of the images that look like a benchmark's."""
+        if not self.contamination:
+            return set()
+        return set(pq.read_table(self.contamination, columns=["key"])["key"].unique().to_pylist())
 
-    choice = _without(dropped, choose)
-    facts = {"budget_regions": budget_regions, "tasks": list(tasks), "sample_by": sample_by}
-    _write(indexes, out_parquet, out_summary, choice, log, **facts)
+    def _is_held_out(self, row: Row) -> bool:
+        return hash_share(row["image_sha256"], "held-out") < self.heldout_fraction
+
+    def _rows(self, label: str, columns: list[str] | None = None) -> Iterator[Row]:
+        """Rows of all indexes, each with its ``shard``."""
+        progress = Progress(len(self.indexes), label, "shards", self.log)
+        for number, index in enumerate(self.indexes, 1):
+            yield from index_rows(index, columns)
+            progress.update(number)
+
+    def _write(self, choose: Callable[[Row], list[Row] | str], **facts: object) -> None:
+        """Write the images that ``choose`` asks about (where it does not, it says why), and the summary:
+        images, regions and questions, in all and by source, and how many images were left out, by reason.
+        """
+        images, regions, left_out = Counter(), Counter(), Counter()
+        tasks = defaultdict(Counter)
+
+        def rows() -> Iterable[Row]:
+            for row in self._rows("mixture"):
+                qa = "contaminated" if row["key"] in self._contaminated else choose(row)
+                if isinstance(qa, str) or not qa:
+                    left_out[qa or "no_question"] += 1
+                    continue
+                source = row["source"]
+                images[source] += 1
+                counts = Counter(item["task"] for item in qa)
+                tasks[source] += counts
+                regions[source] += max(counts[task] for task in REGION_TASKS)
+                yield row | {"qa": qa}
+
+            if not images:
+                raise GranvitError(
+                    f"{self.out_parquet}: no image is left for this mixture; give its sources more images, "
+                    "or check the filters' counts, the budget and the held-out share"
+                )
+
+        write_sorted(rows(), self.out_parquet)
+        summary = {
+            "images": images.total(),
+            "regions": regions.total(),
+            "qa": dict(sum(tasks.values(), Counter())),
+            "left_out": dict(left_out),
+            "sources": {
+                name: {"images": images[name], "regions": regions[name], "qa": dict(tasks[name])}
+                for name in images
+            },
+        }
+        write_json(self.out_summary, facts | summary)
 
 
-def build_conversation_mixture(
-    indexes: Sequence[str | Path],
-    out_parquet: str | Path,
-    out_summary: str | Path,
-    heldout_fraction: float,
-    contamination: str | Path | None = None,
-    log: str | Path | None = None,
-) -> None:
-    """Mixture of instruction data (projector, SFT, continued): each turn of an image's conversations is one
-    question.
-    """
-
-    def choose(row: Row) -> list[Row] | str:
-        return "held_out" if is_held_out(row, heldout_fraction) else conversation_questions(row)
-
-    _write(indexes, out_parquet, out_summary, _without(contamination, choose), log)
-
-
-class Budget:
-    """Finds the hash below which units (images or regions) are chosen: in the order of their hashes, as many
-    as fit into ``regions`` (None: all).
-
-    What no longer fits once can never fit again, because more units only push it further back. So it is
-    thrown away every now and then, and memory grows with the budget instead of with the data.
-    """
-
-    def __init__(self, regions: int | None, pending: int = 2_000_000) -> None:
-        self.regions = regions
-        self.total = 0  # regions offered, whether they fit or not
-        self._pending = pending
-        self._limit = NO_LIMIT
-        self._hashes = np.empty(0, np.uint64)
-        self._weights = np.empty(0, np.int32)
-        self._new_hashes: list[int] = []
-        self._new_weights: list[int] = []
-
-    def add(self, hashes: Sequence[int], weight: int) -> None:
-        """Offer units of ``weight`` regions each."""
-        self.total += len(hashes) * weight
-        for value in hashes:
-            if value < self._limit:
-                self._new_hashes.append(value)
-                self._new_weights.append(weight)
-        if len(self._new_hashes) >= self._pending:
-            self._shrink()
-
-    def is_reached(self) -> bool:
-        """Whether there is more than the budget asks for."""
-        return self.regions is not None and self.total > self.regions
-
-    def cutoff(self) -> int:
-        """The smallest hash that is not chosen; above every hash where all units fit."""
-        self._shrink()
-        return self._limit
-
-    def _shrink(self) -> None:
-        if self.regions is None:
-            return
-        hashes = np.concatenate([self._hashes, np.array(self._new_hashes, np.uint64)])
-        weights = np.concatenate([self._weights, np.array(self._new_weights, np.int32)])
-        self._new_hashes, self._new_weights = [], []
-        order = np.argsort(hashes, kind="stable")
-        fits = np.searchsorted(np.cumsum(weights[order], dtype=np.int64), self.regions, side="right")
-        if fits < len(order):
-            self._limit = min(self._limit, int(hashes[order[fits]]))
-        self._hashes, self._weights = hashes[order[:fits]], weights[order[:fits]]
+def index_rows(index: str | Path, columns: list[str] | None = None) -> Iterator[Row]:
+    """Rows of a packed shard's index, each with its ``shard``, some thousand in memory at a time."""
+    shard = Path(index).with_suffix(".tar").as_posix()
+    with pq.ParquetFile(index) as file:
+        for batch in file.iter_batches(_ROWS_AT_ONCE, columns=columns):
+            for row in batch.to_pylist():
+                yield {"shard": shard} | row
 
 
 def _image_hashes(row: Row, ocr_share: float) -> list[int | None]:
@@ -209,17 +225,6 @@ def _region_hashes(row: Row, ocr_share: float) -> list[int | None]:
         None if is_ocr and hash_share(name, "ocr") >= ocr_share else hash_key(name, "region")
         for name in names
     ]
-
-
-def _contaminated(matches: str | Path | None) -> set[str]:
-    """Keys of the images that look like a benchmark's."""
-    return set(pq.read_table(matches, columns=["key"])["key"].unique().to_pylist()) if matches else set()
-
-
-def _without(contamination: set[str] | str | Path | None, choose: Choice) -> Choice:
-    """The choice, once the contaminated images are left out."""
-    dropped = contamination if isinstance(contamination, set) else _contaminated(contamination)
-    return lambda row: "contaminated" if row["key"] in dropped else choose(row)
 
 
 def region_questions(row: Row, tasks: Iterable[str]) -> list[Row]:
@@ -258,59 +263,40 @@ def _check(tasks: Sequence[str], global_captions: str, sample_by: str) -> None:
         raise GranvitError(f"mixture: sample_by is {sample_by!r}; expected image or region")
 
 
-def _rows(indexes: Sequence[str | Path], columns: list[str] | None, progress: Progress) -> Iterator[Row]:
-    """Rows of all indexes, each with its ``shard``, some thousand in memory at a time."""
-    for number, index in enumerate(indexes, 1):
-        shard = Path(index).with_suffix(".tar").as_posix()
-        with pq.ParquetFile(index) as file:
-            for batch in file.iter_batches(_ROWS_AT_ONCE, columns=columns):
-                for row in batch.to_pylist():
-                    yield row | {"shard": shard}
-        progress.update(number)
+def write_sorted(rows: Iterable[dict], out_parquet: str | Path) -> None:
+    """Write rows of ``MIXTURE_SCHEMA`` (more keys are ignored) sorted by ``hash_key`` of their key.
 
-
-def _write(
-    indexes: Sequence[str | Path],
-    out_parquet: str | Path,
-    out_summary: str | Path,
-    choose: Choice,
-    log: str | Path | None,
-    **facts: object,
-) -> None:
-    """Write the images that ``choose`` asks about, and the summary: images, regions and questions, in all and
-    by source, and how many images were left out, by reason.
+    Rows go to buckets by their hash's leading bits first, and each bucket is sorted by itself: 29.5 million
+    images and their questions do not fit into memory.
     """
-    images, regions, left_out = Counter(), Counter(), Counter()
-    tasks = defaultdict(Counter)
+    remove_leftovers(out_parquet)
+    with replacing(out_parquet) as temporary, TemporaryDirectory(
+        prefix=f".{Path(out_parquet).name}.", suffix=".buckets.tmp", dir=temporary.parent
+    ) as folder:
+        paths = _write_buckets(rows, Path(folder))
+        with pq.ParquetWriter(temporary, MIXTURE_SCHEMA) as writer:
+            for path in paths:
+                with pa.ipc.open_stream(path) as stream:
+                    table = stream.read_all().combine_chunks()
+                hashes = pa.array([hash_key(key) for key in table.column("key").to_pylist()], pa.uint64())
+                order = pc.sort_indices(hashes)
+                writer.write_table(table.take(order))
 
-    def rows() -> Iterable[Row]:
-        for row in _rows(indexes, None, Progress(len(indexes), "mixture", "shards", log)):
-            qa = choose(row)
-            if isinstance(qa, str) or not qa:
-                left_out[qa or "no_question"] += 1
-                continue
-            source = row["source"]
-            images[source] += 1
-            counts = Counter(item["task"] for item in qa)
-            tasks[source] += counts
-            regions[source] += max(counts[task] for task in REGION_TASKS)
-            yield row | {"qa": qa}
 
-        if not images:
-            raise GranvitError(
-                f"{out_parquet}: no image is left for this mixture; give its sources more images, "
-                "or check the filters' counts, the budget and the held-out share"
-            )
-
-    write_sorted(rows(), out_parquet)
-    summary = {
-        "images": images.total(),
-        "regions": regions.total(),
-        "qa": dict(sum(tasks.values(), Counter())),
-        "left_out": dict(left_out),
-        "sources": {
-            name: {"images": images[name], "regions": regions[name], "qa": dict(tasks[name])}
-            for name in images
-        },
-    }
-    write_json(out_summary, facts | summary)
+def _write_buckets(rows: Iterable[dict], folder: Path) -> list[Path]:
+    # Arrow streams, not Parquet: thousands of small batches leave no footer that grows in memory.
+    options = pa.ipc.IpcWriteOptions(compression="lz4")
+    paths = [folder / f"{bucket:02d}.arrows" for bucket in range(_BUCKETS)]
+    with ExitStack() as stack:
+        writers = [
+            stack.enter_context(pa.ipc.new_stream(path, MIXTURE_SCHEMA, options=options)) for path in paths
+        ]
+        rows = iter(rows)
+        while chunk := list(islice(rows, _ROWS_A_CHUNK)):
+            buckets: list[list[dict]] = [[] for _ in writers]
+            for row in chunk:
+                buckets[hash_key(row["key"]) * _BUCKETS >> 64].append(row)
+            for writer, bucket in zip(writers, buckets, strict=True):
+                if bucket:
+                    writer.write_table(pa.Table.from_pylist(bucket, MIXTURE_SCHEMA))
+    return paths
