@@ -9,12 +9,13 @@ candidates only. Featureless images (granvit.data.records.fingerprints) match by
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -40,6 +41,7 @@ MATCHES_SCHEMA = pa.schema(
 )
 REPORT_COLUMNS = ["source", "benchmark", "images", "benchmark_images", "share"]
 ALL = "all"
+_REPORTED = ["source", "benchmark", "key", "image_sha256"]
 # A slight crop moves fine frequencies twice as much as coarse ones (measured on photographs and receipts).
 _DETAIL_BITS_A_BIT = 2 * 256 // 64
 _ROWS_AT_ONCE = 1000
@@ -95,18 +97,19 @@ def find_contamination(
     """
     remove_leftovers(out_matches, out_report)
     known = Known.read(benchmark_hashes)
-    tally = _Tally(known)
+    looked_at: dict[str, None] = {}  # sources, in the order met
+    found: list[tuple[str, str, str, str]] = []
     progress = Progress(len(indexes), "contamination", "shards", log)
     with replacing(out_matches) as temporary, pq.ParquetWriter(temporary, MATCHES_SCHEMA) as writer:
         for number, index in enumerate(indexes, 1):
             sources = pq.read_table(index, columns=["source"])["source"].unique().to_pylist()
             sources = sources or [Path(index).parent.name]  # an empty shard was looked at, too
-            matches = match_shard(index, known, max_distance)
-            tally.add(sources, matches)
-            rows = [known.rows[match["at"]] | match for match in matches]
+            looked_at |= dict.fromkeys(sources)
+            rows = match_shard(index, known, max_distance)
+            found += [tuple(row[name] for name in _REPORTED) for row in rows]
             writer.write_table(pa.Table.from_pylist(rows, MATCHES_SCHEMA))
-            progress.update(number, matches=float(tally.matches))
-    write_csv(out_report, REPORT_COLUMNS, tally.report())
+            progress.update(number, matches=float(len(found)))
+    write_csv(out_report, REPORT_COLUMNS, _report(pd.DataFrame(found, columns=_REPORTED), looked_at, known))
 
 
 @dataclass(frozen=True)
@@ -130,8 +133,8 @@ class Known:
 
 
 def match_shard(index: str | Path, known: Known, max_distance: int) -> list[dict]:
-    """The matches of one shard: key, source, the distances, and ``at``, the position in ``known.rows``; in
-    the order of the shard and of the benchmarks.
+    """The matches of one shard, rows of ``known`` with key, source and the distances; in the order of the
+    shard and of the benchmarks.
     """
     columns = ["key", "source", "image_sha256", "phash", "offset", "size"]
     table = pq.read_table(index, columns=columns)
@@ -151,16 +154,12 @@ def match_shard(index: str | Path, known: Known, max_distance: int) -> list[dict
         detail_distance = (details[row] ^ int(known.rows[at]["detail"], 16)).bit_count()
         if detail_distance <= _DETAIL_BITS_A_BIT * max_distance:
             found[row, at] = (distance, detail_distance)
-    return [
-        {
-            "key": table["key"][row].as_py(),
-            "source": table["source"][row].as_py(),
-            "at": at,
-            "distance": found[row, at][0],
-            "detail_distance": found[row, at][1],
-        }
-        for row, at in sorted(found)
-    ]
+    matches = []
+    for (row, at), (distance, detail_distance) in sorted(found.items()):
+        named = {name: table[name][row].as_py() for name in ("key", "source")}
+        named |= {"distance": distance, "detail_distance": detail_distance}
+        matches.append(known.rows[at] | named)
+    return matches
 
 
 def _candidates(hashes: list[str], known: Known, max_distance: int) -> Iterator[tuple[int, int, int]]:
@@ -220,36 +219,18 @@ def _detail(tar: Path, offset: int, size: int) -> int:
     return int(detail_hash(decode_rgb(read_image_bytes(tar, offset, size))), 16)
 
 
-class _Tally:
-    """Different images on both sides of the matches, by source and benchmark."""
+def _report(found: pd.DataFrame, sources: Iterable[str], known: Known) -> Iterator[list[object]]:
+    """Rows of ``REPORT_COLUMNS``: the different images on both sides of the matches."""
+    everything = pd.DataFrame(known.rows, columns=HASHES_COLUMNS)
+    totals = _and_all(everything, "benchmark").groupby("benchmark", sort=False)["image_sha256"].nunique()
+    counts = _and_all(_and_all(found, "source"), "benchmark").groupby(["source", "benchmark"]).nunique()
+    benchmarks = [*everything["benchmark"].unique(), ALL]
+    pairs = pd.MultiIndex.from_product([[*sources, ALL], benchmarks])
+    for (source, benchmark), images, pictures in counts.reindex(pairs, fill_value=0).itertuples():
+        share = pictures / totals[benchmark] if len(totals) else 0
+        yield [source, benchmark, images, pictures, f"{share:.4f}"]
 
-    def __init__(self, known: Known) -> None:
-        self.matches = 0
-        self._rows = known.rows
-        self._totals = Counter(row["benchmark"] for row in known.rows)
-        self._totals[ALL] = len({row["image_sha256"] for row in known.rows})
-        self._sources: dict[str, None] = {}  # in the order met
-        self._images: Counter[tuple[str, str]] = Counter()
-        self._pictures: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
 
-    def add(self, sources: Iterable[str], matches: list[dict]) -> None:
-        """Count the matches of one shard, which holds images of the given sources."""
-        self._sources |= dict.fromkeys(sources)
-        self.matches += len(matches)
-        counted: set[tuple[str, str, str]] = set()
-        for match in matches:
-            row = self._rows[match["at"]]
-            for source in (match["source"], ALL):
-                for benchmark in (row["benchmark"], ALL):
-                    counted.add((source, benchmark, match["key"]))
-                    self._pictures[source, benchmark].add(row["image_sha256"])
-        self._images.update((source, benchmark) for source, benchmark, _ in counted)
-
-    def report(self) -> Iterator[list[object]]:
-        """Rows of ``REPORT_COLUMNS``."""
-        benchmarks = [*(name for name in self._totals if name != ALL), ALL]
-        for source in (*self._sources, ALL):
-            for benchmark in benchmarks:
-                pictures, total = len(self._pictures[source, benchmark]), self._totals[benchmark]
-                share = f"{pictures / total if total else 0:.4f}"
-                yield [source, benchmark, self._images[source, benchmark], pictures, share]
+def _and_all(rows: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The rows, and all of them once more under the name ``ALL``."""
+    return pd.concat([rows, rows.assign(**{column: ALL})])
