@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from granvit.boxes import iou
-from granvit.config.data import FilterRules
+from granvit.config.data import DetectorSettings, FilterRules
 from granvit.data.annotators.detect import Detector, nms
 from granvit.data.records.images import decode_rgb
 from granvit.data.records.records import Record, Region
@@ -100,10 +100,10 @@ def samples() -> list[Sample]:
     return [sample(i, noise(i, size)) for i, size in enumerate(SIZES)]
 
 
-def detector(model, **settings) -> Detector:
-    return Detector(
-        "transformers", str(model), device="cpu", **({"min_score": 0.0, "nms_iou": None} | settings)
-    )
+def detector(model, filters=None, **changes) -> Detector:
+    limits = {"min_score": 0.0, "nms_iou": None, "max_boxes": 100, "batch_size": 8} | changes
+    settings = DetectorSettings(backend="transformers", model=str(model), weights=None, **limits)
+    return Detector(settings, "cpu", filters)
 
 
 @pytest.mark.parametrize("name", MODELS)

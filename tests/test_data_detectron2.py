@@ -14,6 +14,7 @@ import torch
 from data_worlds import image_bytes
 from PIL import Image
 
+from granvit.config.data import DetectorSettings
 from granvit.data.annotators.detect import Detector
 from granvit.data.records.images import decode_rgb
 from granvit.data.records.records import Record, Region
@@ -26,15 +27,23 @@ def page(image: bytes | None = None) -> Sample:
     return Sample(Record("k0", "S", "natural", *decode_rgb(image).size), image, "png")
 
 
+def detector(folder, weights) -> Detector:
+    settings = DetectorSettings(
+        backend="detectron2", model=str(folder / "config.py"), weights=weights and str(weights),
+        min_score=0.5, nms_iou=0.5, max_boxes=100, batch_size=8,
+    )  # fmt: skip
+    return Detector(settings, "cpu")
+
+
 @pytest.mark.skipif(importlib.util.find_spec("detectron2") is not None, reason="detectron2 is installed here")
 def test_detectron2_that_is_missing_says_how_to_get_it_or_do_without(tmp_path):
     for name in ("config.py", "weights.pkl"):
         (tmp_path / name).write_bytes(b"")
-    chosen = Detector("detectron2", str(tmp_path / "config.py"), str(tmp_path / "weights.pkl"), device="cpu")
+    chosen = detector(tmp_path, tmp_path / "weights.pkl")
     with pytest.raises(GranvitError, match=r"data\.detector\.backend.*install.*backend: transformers"):
         chosen.annotate([page()])
     with pytest.raises(GranvitError, match=r"data\.detector\.weights is None"):
-        Detector("detectron2", str(tmp_path / "config.py"), device="cpu").annotate([page()])
+        detector(tmp_path, None).annotate([page()])
 
 
 class Instances:
@@ -95,7 +104,7 @@ def stubbed_detectron2(monkeypatch, tmp_path):
     def build(content, suffix=".pkl"):
         weights = tmp_path / f"weights{suffix}"
         weights.write_bytes(content)
-        return Detector("detectron2", str(tmp_path / "config.py"), str(weights), device="cpu")
+        return detector(tmp_path, weights)
 
     return build
 

@@ -59,12 +59,12 @@ class Backend(Protocol):
     def check(self) -> None:
         """Raise GranvitError if it is the back end, and not a question, that is at fault; otherwise questions
         are asked again, whatever came before."""
-        ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Let go of what is held."""
 
 
-class ServerBackend:
+class ServerBackend(Backend):
     """Any server that speaks OpenAI's chat format with images in it: vLLM, vLLM-Ascend, `transformers
     serve`."""
 
@@ -113,9 +113,6 @@ class ServerBackend:
                 f"kept in {self.endpoint.cache.path}"
             ) from None
 
-    def close(self) -> None:
-        """Nothing is held open."""
-
 
 def _reason(error: Unanswered) -> str:
     return f"{error}: {error.detail}" if isinstance(error, Refused) else str(error)
@@ -132,12 +129,13 @@ def _plain_sample() -> Sample:
     return Sample(Record("plain", "plain", "natural", 112, 112), buffer.getvalue(), "png")
 
 
-class TransformersBackend:
+class TransformersBackend(Backend):
     """A model in this process: greedy, left-padded batches of questions about one image.
 
     A batch is made from all of the image's questions, whether they have been answered or not, so no answer
     depends on what else is in the shard, or on what was answered before a kill: padding to other lengths may
     change a word. An answer that is already kept stays as it is. ``device``: as granvit.device takes it.
+    There is nothing to check: the model answers, or its error ends the job.
     """
 
     parallel = 1
@@ -211,9 +209,6 @@ class TransformersBackend:
             {ends} if isinstance(ends, int) else set(ends or ()),
         )
         return self._loaded
-
-    def check(self) -> None:
-        """A model in this process answers, or its error ends the job."""
 
     def close(self) -> None:
         """Let go of the model's memory."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from granvit.config.compute import Compute
-from granvit.config.data import Data, FilterRules
+from granvit.config.data import CaptionerSettings, Data, DetectorSettings, FilterRules
 from granvit.data.annotators.annotate import Annotator
 
 if TYPE_CHECKING:
@@ -64,9 +64,9 @@ def build_annotators(
 
         how = data.detector.model_dump(include=_DETECTOR_RUNS)
         rules = FilterRules(**chosen["image_rules"])
-        annotators.append(Detector(**chosen["detector"], **how, device=compute.device, filters=rules))
+        settings = DetectorSettings(**chosen["detector"], **how)
+        annotators.append(Detector(settings, compute.device, rules))
     if "captioner" in chosen:
-        from granvit.config.data import CaptionerSettings
         from granvit.data.annotators.caption import Captioner
 
         how = data.captioner.model_dump(include=_CAPTIONER_RUNS)

@@ -8,7 +8,7 @@ from itertools import compress, islice
 from typing import TYPE_CHECKING
 
 from granvit.boxes import clip_box
-from granvit.config.data import FilterRules
+from granvit.config.data import DetectorSettings, FilterRules
 from granvit.data.annotators.annotate import REPLACED, Annotated
 from granvit.data.annotators.detect_backends import (
     Backend,
@@ -20,12 +20,10 @@ from granvit.data.records.filters import describe_image_rules, let_in
 from granvit.data.records.images import decode_rgb
 from granvit.data.records.records import Region, Reject
 from granvit.data.records.shards import Sample
-from granvit.errors import GranvitError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-BACKENDS = ("transformers", "detectron2")
 # Images looked at together, in batches: enough that most share their size with others.
 _BATCHES_AT_ONCE = 4
 
@@ -35,9 +33,9 @@ class Detector:
 
     Boxes with a score of ``min_score`` or more stay; of two of one class that overlap by more than
     ``nms_iou`` the surer one (None: no such choice, for DETR and its kin, which make it themselves); of the
-    rest the ``max_boxes`` surest, surest first. The model sees ``images_at_once`` images of equal size at a
-    time, not padded to that of the largest (YOLOS knows no padding mask, and DETR's backbone does not look
-    at it): an image's boxes must not depend on its company.
+    rest the ``max_boxes`` surest, surest first. The model sees ``batch_size`` images of equal size at a time,
+    not padded to that of the largest (YOLOS knows no padding mask, and DETR's backbone does not look at it):
+    an image's boxes must not depend on its company.
 
     ``filters``: in images that their rules on size and shape drop, nothing is looked for (None: in all).
     That spares the work on a web source's small images, and the models pictures of a few pixels' height.
@@ -45,32 +43,18 @@ class Detector:
 
     causes = (REPLACED,)
 
-    def __init__(
-        self,
-        backend: str,
-        model: str,
-        weights: str | None = None,
-        min_score: float = 0.5,
-        nms_iou: float | None = 0.5,
-        max_boxes: int = 100,
-        batch_size: int = 8,
-        device: str = "auto",
-        filters: FilterRules | None = None,
-    ):
-        if backend not in BACKENDS:
-            raise GranvitError(f"data.detector.backend is {backend!r}; expected one of {', '.join(BACKENDS)}")
-        self.backend, self.model, self.weights, self.device = backend, model, weights, device
-        self.min_score, self.nms_iou, self.max_boxes = min_score, nms_iou, max_boxes
-        self.images_at_once, self.batch_size = batch_size, batch_size * _BATCHES_AT_ONCE
-        self.filters = filters
+    def __init__(self, settings: DetectorSettings, device: str = "auto", filters: FilterRules | None = None):
+        self.settings, self.device, self.filters = settings, device, filters
+        self.batch_size = settings.batch_size * _BATCHES_AT_ONCE
         self._loaded: Backend | None = None
 
     def describe(self) -> dict[str, str]:
-        weights = f" {self.weights}" if self.weights else ""
-        nms = "no nms" if self.nms_iou is None else f"nms {self.nms_iou}"
-        limits = f"score>={self.min_score} {nms} max {self.max_boxes}"
+        chosen = self.settings
+        weights = f" {chosen.weights}" if chosen.weights else ""
+        nms = "no nms" if chosen.nms_iou is None else f"nms {chosen.nms_iou}"
+        limits = f"score>={chosen.min_score} {nms} max {chosen.max_boxes}"
         limits += describe_image_rules(self.filters) if self.filters else ""
-        return {"detector": f"{self.backend} {self.model}{weights} {limits}"}
+        return {"detector": f"{chosen.backend} {chosen.model}{weights} {limits}"}
 
     def annotate(self, samples: list[Sample]) -> list[Annotated]:
         if self._loaded is None:
@@ -88,9 +72,9 @@ class Detector:
         self._loaded = None
 
     def _load(self) -> Backend:
-        if self.backend == "detectron2":
-            return Detectron2Backend(self.model, self.weights, self.device)
-        return TransformersBackend(self.model, self.device)
+        if self.settings.backend == "detectron2":
+            return Detectron2Backend(self.settings.model, self.settings.weights, self.device)
+        return TransformersBackend(self.settings.model, self.device)
 
     def _detect(self, images: list[bytes]) -> list[Detections]:
         prepared, sizes = [], []
@@ -99,21 +83,21 @@ class Detector:
             prepared.append(self._loaded.prepare(image))
             sizes.append(image.size)
         found: dict[int, Detections] = {}
-        for group in _batches(prepared, self.images_at_once, self._loaded.pads_alike):
+        for group in _batches(prepared, self.settings.batch_size, self._loaded.pads_alike):
             seen = self._loaded.detect([prepared[i] for i in group], [sizes[i] for i in group])
             found.update(zip(group, seen, strict=True))
         return [found[i] for i in range(len(images))]
 
     def _regions(self, seen: Detections, width: int, height: int) -> list[Region]:
-        sure = seen.scores >= self.min_score
+        sure = seen.scores >= self.settings.min_score
         boxes, scores, labels = seen.boxes[sure], seen.scores[sure], seen.labels[sure]
-        kept = nms(boxes, scores, labels, self.nms_iou)
+        kept = nms(boxes, scores, labels, self.settings.nms_iou)
         regions = []
         for box, score in zip(boxes[kept].tolist(), scores[kept].tolist(), strict=True):
             box = [round(value, 2) for value in clip_box(box, width, height)]
             if box[2] > box[0] and box[3] > box[1]:
                 regions.append(Region(box, "", round(score, 4)))
-        return regions[: self.max_boxes]
+        return regions[: self.settings.max_boxes]
 
 
 def _batches(prepared: Sequence[dict[str, Tensor]], at_once: int, any_shape: bool) -> Iterator[list[int]]:

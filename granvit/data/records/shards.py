@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -14,7 +15,6 @@ from granvit.errors import GranvitError
 
 _END = bytes(2 * tarfile.BLOCKSIZE)
 _BUFFER = 1 << 18  # bytes read and written at once
-_DAMAGE = (tarfile.TarError, ValueError, KeyError, TypeError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -83,19 +83,17 @@ def read_shard(path: str | Path) -> Iterator[Sample]:
     JSON, ...
     """
     for raw in read_raw_shard(path):
-        try:
+        with _telling_damage(path):
             record = Record.from_json(raw.json)
             if record.key != raw.key:
                 raise ValueError(f"{raw.key}.json holds the record {record.key!r}")
-        except _DAMAGE as error:
-            raise _damaged(path, error) from error
         yield Sample(record, raw.image, raw.extension)
 
 
 def read_raw_shard(path: str | Path) -> Iterator[RawSample]:
     """``read_shard`` without parsing the records."""
     image, name = None, ""
-    try:
+    with _telling_damage(path):
         for member, data in _members(path):
             stem, _, extension = member.partition(".")
             if extension != "json":
@@ -109,8 +107,6 @@ def read_raw_shard(path: str | Path) -> Iterator[RawSample]:
                 image = None
         if image is not None:
             raise ValueError(f"{name} has no JSON behind it")
-    except _DAMAGE as error:
-        raise _damaged(path, error) from error
 
 
 def _members(path: str | Path, wanted: str = "") -> Iterator[tuple[str, bytes]]:
@@ -135,8 +131,12 @@ def _members(path: str | Path, wanted: str = "") -> Iterator[tuple[str, bytes]]:
             raise ValueError("its end is cut off, or a header is damaged")
 
 
-def _damaged(path: str | Path, error: Exception) -> GranvitError:
-    return GranvitError(f"{path}: damaged shard ({error}); delete it and make it again")
+@contextmanager
+def _telling_damage(path: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except (tarfile.TarError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise GranvitError(f"{path}: damaged shard ({error}); delete it and make it again") from error
 
 
 def shard_records(path: str | Path) -> Iterator[Record]:
@@ -147,24 +147,19 @@ def shard_records(path: str | Path) -> Iterator[Record]:
     if Path(path).suffix != ".tar":
         yield from read_records(path)
         return
-    try:
+    with _telling_damage(path):
         for _, text in _members(path, ".json"):
             yield Record.from_json(text)
-    except _DAMAGE as error:
-        raise _damaged(path, error) from error
 
 
 def count_samples(path: str | Path) -> int:
     """How many samples a shard holds, from its headers alone. Raises GranvitError for a damaged tar."""
-    try:
-        with tarfile.open(path, "r:") as tar:
-            count = 0
-            while (member := tar.next()) is not None:
-                tar.members.clear()
-                count += member.name.endswith(".json")
-            return count
-    except tarfile.TarError as error:
-        raise _damaged(path, error) from error
+    with _telling_damage(path), tarfile.open(path, "r:") as tar:
+        count = 0
+        while (member := tar.next()) is not None:
+            tar.members.clear()
+            count += member.name.endswith(".json")
+        return count
 
 
 def read_image_bytes(tar_path: str | Path, offset: int, size: int) -> bytes:

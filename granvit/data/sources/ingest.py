@@ -7,7 +7,6 @@ training read what they find without a doubt.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -140,8 +139,6 @@ def _box_as_shown(region: Region, facts: ImageFacts, turned: bool) -> list[float
     (corners and sizes mixed up) would pass unseen, with boxes on the wrong things.
     """
     box = region.box
-    if len(box) != 4 or not all(isinstance(value, (int, float)) and math.isfinite(value) for value in box):
-        raise Rejected("bad_box")
     if box[2] < box[0] or box[3] < box[1]:
         raise Rejected("swapped_box")
     if box[2] == box[0] or box[3] == box[1]:

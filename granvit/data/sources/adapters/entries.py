@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
 from granvit.data.records.records import Conversation, Region, Rejected, rejecting
 from granvit.data.sources.items import RawItem, add_regions, box, score, size, text, turns
@@ -20,12 +21,10 @@ LARGEST_ENTRY = 16 << 20  # bytes of one image's JSON: more is something else
 
 def parse_entry(data: bytes) -> dict:
     """The JSON object in ``data``. Raises Rejected ``broken_annotations``."""
-    if len(data) > LARGEST_ENTRY:
-        raise Rejected("broken_annotations")
-    try:
-        entry = json.loads(data.decode("utf-8-sig", "surrogateescape"))
-    except (ValueError, RecursionError) as error:
-        raise Rejected("broken_annotations") from error
+    entry = None
+    if len(data) <= LARGEST_ENTRY:
+        with suppress(ValueError, RecursionError):
+            entry = json.loads(data.decode("utf-8-sig", "surrogateescape"))
     if not isinstance(entry, dict):
         raise Rejected("broken_annotations")
     return entry
