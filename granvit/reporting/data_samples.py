@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from granvit.boxes import area
 from granvit.config.data import FilterRules
-from granvit.data.records.filters import BoxRule, in_order
+from granvit.data.records.filters import in_order
 from granvit.data.records.pack import REGION_COUNTS
 from granvit.data.records.records import Record, Region, hash_key
 from granvit.data.records.shards import read_image_bytes, shard_records
@@ -118,14 +118,13 @@ def explain(record: Record, rules: FilterRules) -> list[str | None] | None:
     dropped_by: list[str | None] = [None] * len(record.regions)
     current = record
     for rule in in_order(rules):
-        if isinstance(rule, BoxRule):
-            for at, region in enumerate(record.regions):
-                if dropped_by[at] is None and not rule.keeps(region.box):
-                    dropped_by[at] = rule.name
-        after = rule.apply(current)
-        if after is None:
+        current = rule.apply(current)
+        if current is None:
             return None
-        current = after
+        kept = set(map(id, current.regions))
+        for at, region in enumerate(record.regions):
+            if dropped_by[at] is None and id(region) not in kept:
+                dropped_by[at] = rule.name
     return dropped_by
 
 

@@ -20,9 +20,25 @@ from granvit.errors import GranvitError
 from granvit.files import remove_leftovers, write_csv
 
 
+@dataclass(frozen=True)
+class Rule:
+    """``apply`` gives the record as the rule leaves it: with some of its regions, or None for the image."""
+
+    name: str
+    apply: Callable[[Record], Record | None]
+
+
+def _of_images(name: str, keeps: Callable[[Record], bool]) -> Rule:
+    return Rule(name, lambda record: record if keeps(record) else None)
+
+
+def _of_boxes(name: str, keeps: Callable[[Box], bool]) -> Rule:
+    return Rule(name, lambda r: replace(r, regions=[region for region in r.regions if keeps(region.box)]))
+
+
 def in_order(rules: FilterRules) -> list[Rule]:
     """The rules that are on, in the order in which they apply."""
-    last = ImageRule("regions", lambda r: len(r.regions) >= rules.min_regions)
+    last = _of_images("regions", lambda r: len(r.regions) >= rules.min_regions)
     return [*_on_images(rules), *(_on_boxes(rules) if rules.box_rules else []), last]
 
 
@@ -40,9 +56,9 @@ def _on_images(rules: FilterRules) -> list[Rule]:
     side, aspect = rules.min_image_side, rules.image_aspect
     on: list[Rule] = []
     if side is not None:
-        on.append(ImageRule("image_side", lambda r: min(r.width, r.height) > side))
+        on.append(_of_images("image_side", lambda r: min(r.width, r.height) > side))
     if aspect is not None:
-        on.append(ImageRule("image_aspect", lambda r: _aspect_fits(r.width, r.height, aspect)))
+        on.append(_of_images("image_aspect", lambda r: _aspect_fits(r.width, r.height, aspect)))
     return on
 
 
@@ -50,9 +66,9 @@ def _on_boxes(rules: FilterRules) -> list[Rule]:
     aspect, area = rules.box_aspect, rules.min_box_area
     on: list[Rule] = []
     if aspect is not None:
-        on.append(BoxRule("box_aspect", lambda b: _aspect_fits(b[2] - b[0], b[3] - b[1], aspect)))
+        on.append(_of_boxes("box_aspect", lambda b: _aspect_fits(b[2] - b[0], b[3] - b[1], aspect)))
     if area is not None:
-        on.append(BoxRule("box_area", lambda b: area_of(b) > area))
+        on.append(_of_boxes("box_area", lambda b: area_of(b) > area))
     return on
 
 
@@ -74,31 +90,6 @@ def what_passes(record: Record, rules: FilterRules) -> Record | None:
 def _aspect_fits(width: float, height: float, limit: float) -> bool:
     # Multiplied out: 1/3 has no exact floating-point form, and the bound itself passes.
     return width <= limit * height and height <= limit * width
-
-
-@dataclass(frozen=True)
-class ImageRule:
-    """Drops a whole image, with its regions."""
-
-    name: str
-    keeps: Callable[[Record], bool]
-
-    def apply(self, record: Record) -> Record | None:
-        return record if self.keeps(record) else None
-
-
-@dataclass(frozen=True)
-class BoxRule:
-    """Drops regions; the image stays."""
-
-    name: str
-    keeps: Callable[[Box], bool]
-
-    def apply(self, record: Record) -> Record | None:
-        return replace(record, regions=[region for region in record.regions if self.keeps(region.box)])
-
-
-Rule = ImageRule | BoxRule
 
 
 def filter_shard(

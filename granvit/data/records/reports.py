@@ -5,10 +5,11 @@ Criteria").
 from __future__ import annotations
 
 import csv
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+
+import pandas as pd
 
 from granvit.data.records.records import COUNT_COLUMNS, REJECT_COLUMNS
 from granvit.errors import GranvitError
@@ -30,20 +31,13 @@ def filter_report(counts: Iterable[str | Path], out_csv: str | Path) -> None:
     and ``all``, which are the outcomes of their steps; in modes ``alone`` and ``off`` (a rule that drops
     nothing) it is what came to the filters. Where sources differ in their rules, ``TOTAL`` does not chain.
     """
-    totals: dict[tuple[str, str, str], list[int]] = {}
-    orders: list[list[str]] = []
-    for path in counts:
-        order: dict[str, dict[str, None]] = {}
-        for row in _rows(Path(path), COUNT_COLUMNS):
-            values = [_number(path, row, column) for column in COUNT_COLUMNS[3:]]
-            order.setdefault(row["mode"], {})[row["rule"]] = None
-            for source in (row["source"], TOTAL):
-                key = (source, row["mode"], row["rule"])
-                totals[key] = [a + b for a, b in zip(totals.get(key, [0] * 4), values, strict=True)]
-        orders += map(list, order.values())
+    tables = [_read(Path(path), COUNT_COLUMNS, COUNT_COLUMNS[3:]) for path in counts]
+    orders = [rules.unique() for table in tables for _, rules in table.groupby("mode", sort=False)["rule"]]
     place = {rule: at for at, rule in enumerate(_merged(orders))}
-    rows = sorted(totals.items(), key=lambda item: _position(*item[0], place))
-    write_csv(out_csv, COUNT_COLUMNS, ([*key, *values] for key, values in rows))
+    rows = pd.concat(tables)
+    sums = pd.concat([rows, rows.assign(source=TOTAL)]).groupby(COUNT_COLUMNS[:3]).sum()
+    ordered = sorted(sums.itertuples(), key=lambda row: _position(*row[0], place))
+    write_csv(out_csv, COUNT_COLUMNS, ([*key, *values] for key, *values in ordered))
 
 
 def reject_report(rejects: Iterable[str | Path], out_csv: str | Path) -> None:
@@ -52,8 +46,7 @@ def reject_report(rejects: Iterable[str | Path], out_csv: str | Path) -> None:
     ``rejects``: the files ``{ingested|annotated}/{source}/{shard}.rejects.csv`` (columns ``key, what, cause,
     regions``). ``regions`` sums the boxes that went with it. A source that lost nothing has no row.
     """
-    found: Counter[tuple[str, str, str, str]] = Counter()
-    regions: Counter[tuple[str, str, str, str]] = Counter()
+    found = []
     for path in map(Path, rejects):
         source, folder = path.parent.name, path.parent.parent.name
         if folder not in STEPS:
@@ -61,36 +54,31 @@ def reject_report(rejects: Iterable[str | Path], out_csv: str | Path) -> None:
                 f"{path}: is not in a folder of a step that rejects; expected {' or '.join(STEPS)}"
                 "/{source}/{shard}.rejects.csv"
             )
-        for row in _rows(path, REJECT_COLUMNS):
-            key = (source, STEPS[folder], row["what"], row["cause"])
-            found[key] += 1
-            regions[key] += _number(path, row, "regions")
-    steps = list(STEPS.values())
-    keys = sorted(found, key=lambda key: (key[0], steps.index(key[1]), *key[2:]))
-    write_csv(out_csv, REPORT_COLUMNS, ([*key, found[key], regions[key]] for key in keys))
+        rows = _read(path, REJECT_COLUMNS, ["regions"])
+        found.append(rows.assign(source=source, step=list(STEPS).index(folder)))
+    groups = pd.concat(found).groupby(["source", "step", "what", "cause"])["regions"].agg(["size", "sum"])
+    rows = groups.reset_index().replace({"step": dict(enumerate(STEPS.values()))})
+    write_csv(out_csv, REPORT_COLUMNS, rows.itertuples(index=False))
 
 
-def _rows(path: Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
-    """Rows of a shard's CSV; a missing or foreign file is an error that says how to make it."""
+def _read(path: Path, columns: Sequence[str], numbers: Sequence[str]) -> pd.DataFrame:
+    """A shard's CSV; a missing or foreign file is an error that says how to make it."""
     if not path.is_file():
         raise GranvitError(f"{path}: no such file; make it with `snakemake {path}`")
     with open(path, encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        if list(reader.fieldnames or []) != list(columns):
-            raise GranvitError(
-                f"{path}: columns are {', '.join(reader.fieldnames or []) or 'missing'}; expected "
-                f"{', '.join(columns)}. Delete the file and make it again with `snakemake {path}`"
-            )
-        yield from reader
-
-
-def _number(path: str | Path, row: dict[str, str], column: str) -> int:
-    try:
-        return int(row[column])
-    except (TypeError, ValueError):
+        header = next(csv.reader(file), [])
+    if header != list(columns):
         raise GranvitError(
-            f"{path}: {column} is {row[column]!r}; expected a whole number. Delete the file and make it again"
-        ) from None
+            f"{path}: columns are {', '.join(header) or 'missing'}; expected {', '.join(columns)}. Delete "
+            f"the file and make it again with `snakemake {path}`"
+        )
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    for column in numbers:
+        for value in table[column][~table[column].str.fullmatch("[0-9]+")]:
+            raise GranvitError(
+                f"{path}: {column} is {value!r}; expected a whole number. Delete the file and make it again"
+            )
+    return table.astype(dict.fromkeys(numbers, int))
 
 
 def _merged(orders: Sequence[Sequence[str]]) -> list[str]:

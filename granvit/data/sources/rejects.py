@@ -61,9 +61,7 @@ class Ledger:
 
     def summary(self) -> str:
         """One line for people: what went out, and the causes of what did not."""
-        causes = ", ".join(
-            f"{cause} {count}" for (_, cause), count in sorted(self._causes.items(), key=_largest)
-        )
+        causes = ", ".join(f"{cause} {count}" for (_, cause), count in self._largest_first())
         return (
             f"{self.images_out} of {self.images_in} images, {self.regions_out} of {self.regions_in} regions"
             f" | left out: {causes or 'nothing'}"
@@ -90,12 +88,12 @@ class Ledger:
             together = self._squares / rejected if what == "region" and rejected else 1.0
             slack = 2 * math.sqrt(max_share * came * together) if sampled else 0.0
             if rejected > max_share * came + slack:
-                self._stop(what, rejected, came, max_share, source, rejects, log)
-
-    def _stop(self, what, rejected, came, max_share, source, rejects, log) -> None:
+                break
+        else:
+            return
         causes = "; ".join(
             f"{of} {cause}: {count}, such as {', '.join(self._examples[of, cause])}"
-            for (of, cause), count in sorted(self._causes.items(), key=_largest)
+            for (of, cause), count in self._largest_first()
         )
         where = f"the whole list is in {log}" if log else "give a log to have the whole list"
         if log:
@@ -108,6 +106,5 @@ class Ledger:
             "data.max_reject_share in the configuration to go on without them"
         )
 
-
-def _largest(entry: tuple[tuple[str, str], int]) -> tuple[int, tuple[str, str]]:
-    return -entry[1], entry[0]
+    def _largest_first(self) -> list[tuple[tuple[str, str], int]]:
+        return sorted(self._causes.items(), key=lambda entry: (-entry[1], entry[0]))

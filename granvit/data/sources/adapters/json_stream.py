@@ -52,25 +52,21 @@ def read_arrays(path: Path, names: Container[str]) -> Iterator[tuple[str, object
         reader = _Reader(path, file)
         if reader.next_character() != "{":
             raise reader.unexpected("an object `{ ... }`")
-        yield from _members(reader, names)
+        for _ in reader.entries("}", "object"):
+            name = reader.value()
+            if not isinstance(name, str) or reader.next_character() != ":":
+                raise reader.unexpected("a key and a colon")
+            reader.position += 1
+            is_array = reader.next_character() == "["
+            if name in names and not is_array:
+                raise GranvitError(f"{reader.path}: key {name!r} must hold a list (docs/data.md)")
+            if is_array:  # a foreign array may be as large as a wanted one: element by element too
+                for element in reader.elements():
+                    if name in names:
+                        yield name, element
+            else:
+                reader.value()
         reader.end()
-
-
-def _members(reader: _Reader, names: Container[str]) -> Iterator[tuple[str, object]]:
-    for _ in reader.entries("}", "object"):
-        name = reader.value()
-        if not isinstance(name, str) or reader.next_character() != ":":
-            raise reader.unexpected("a key and a colon")
-        reader.position += 1
-        is_array = reader.next_character() == "["
-        if name in names and not is_array:
-            raise GranvitError(f"{reader.path}: key {name!r} must hold a list (docs/data.md)")
-        if is_array:  # a foreign array may be as large as a wanted one: element by element too
-            for element in reader.elements():
-                if name in names:
-                    yield name, element
-        else:
-            reader.value()
 
 
 class _Reader:

@@ -60,8 +60,9 @@ def _refuse_compressed(root: Path) -> None:
 
 def _samples(path: Path, file: str, settings: dict[str, str]) -> Iterator[RawItem]:
     prefix, length = file.removesuffix(".tar"), path.stat().st_size
+    rest = RawItem(f"{prefix}/cut", Place(file, problem="truncated_tar"))  # everything behind a cut
     if length < tarfile.BLOCKSIZE:
-        yield _rest(prefix, file)
+        yield rest
         return
     try:
         tar = tarfile.open(path, "r:")  # noqa: SIM115 (closed below, where reading errors are another matter)
@@ -70,12 +71,7 @@ def _samples(path: Path, file: str, settings: dict[str, str]) -> Iterator[RawIte
             f"{path}: no uncompressed tar ({error}); fetch it again, or `gunzip` it"
         ) from error
     with tar:
-        yield from _Samples(tar, file, prefix, settings).items(length)
-
-
-def _rest(prefix: str, file: str) -> RawItem:
-    """What stands for everything behind the cut."""
-    return RawItem(f"{prefix}/cut", Place(file, problem="truncated_tar"))
+        yield from _Samples(tar, file, prefix, settings).items(length, rest)
 
 
 class _Samples:
@@ -86,11 +82,11 @@ class _Samples:
         self.stem: str | None = None
         self.members: dict[str, tarfile.TarInfo] = {}
 
-    def items(self, length: int) -> Iterator[RawItem]:
+    def items(self, length: int, rest: RawItem) -> Iterator[RawItem]:
         for member in self._members():
             if member is None or member.offset_data + member.size > length:
                 yield from self._sample()
-                yield _rest(self.prefix, self.file)
+                yield rest
                 return
             problem = _problem(member)
             if problem:
