@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from granvit.config.data import CaptionerSettings, FilterRules
@@ -203,18 +204,16 @@ class Captioner:
             with rejecting(rejects, "caption"):
                 record = replace(record, caption=_text(answers.get(work.caption), clean_caption))
         if self.regions:
+            clean = partial(clean_region, max_words=self.settings.max_region_words)
             kept = []
             for region, key in zip(record.regions, work.regions, strict=True):
                 with rejecting(rejects, "region", 1):
-                    kept.append(replace(region, text=_text(answers.get(key), self._clean_region)))
+                    kept.append(replace(region, text=_text(answers.get(key), clean)))
             record = replace(record, regions=kept)
         return Annotated(record, rejects)
 
-    def _clean_region(self, answer: str, cut_off: bool) -> str:
-        return clean_region(answer, self.settings.max_region_words, cut_off)
 
-
-def _text(answer: Reply | Unanswered | None, clean: Callable[[str, bool], str]) -> str:
+def _text(answer: Reply | Unanswered | None, clean: Callable[..., str]) -> str:
     """The caption in what came back; None: nothing was asked. Raises Rejected."""
     if answer is None:
         raise Rejected(TOO_THIN)
@@ -222,7 +221,7 @@ def _text(answer: Reply | Unanswered | None, clean: Callable[[str, bool], str]) 
         raise Rejected(f"caption_http_{answer.status}")
     if isinstance(answer, Unanswered):
         raise Rejected(UNANSWERED)
-    return clean(answer.text, answer.cut_off)
+    return clean(answer.text, cut_off=answer.cut_off)
 
 
 class FailureLimit:

@@ -68,26 +68,19 @@ def _samples(
 ) -> Iterator[Sample]:
     with ImagePlaces(source.root) as places:
         for key, item, duplicate in read_catalogue(catalogue, shard):
-            rejects = list(item.rejects)
             try:
                 if duplicate:
                     raise Rejected("duplicate_id")
-                sample = _read_sample(source, key, item, places, max_pixels, rejects)
+                sample = _read_sample(source, key, item, places, max_pixels)
             except Rejected as cause:
                 ledger.add(key, None, [*item.rejects, Reject("image", str(cause), len(item.regions))])
             else:
-                ledger.add(key, len(sample.record.regions), rejects)
+                ledger.add(key, len(sample.record.regions), item.rejects)
                 yield sample
 
 
-def _read_sample(
-    source: SourceSpec,
-    key: str,
-    item: RawItem,
-    places: ImagePlaces,
-    max_pixels: int,
-    rejects: list[Reject],
-) -> Sample:
+def _read_sample(source: SourceSpec, key: str, item: RawItem, places: ImagePlaces, max_pixels: int) -> Sample:
+    """Raises Rejected; a region that is, goes into the item's rejects."""
     if item.place is None:
         raise Rejected("no_image")
     if source.data_type == "instruction" and not item.conversations:
@@ -97,7 +90,7 @@ def _read_sample(
     turned = _annotated_as_stored(item, facts)
     regions = []
     for region in item.regions:
-        with rejecting(rejects, "region", 1):
+        with rejecting(item.rejects, "region", 1):
             regions.append(replace(region, box=_box_as_shown(region, facts, turned)))
     provenance = {"adapter": source.adapter, "id": item.original_id, "file": item.place.file}
     if facts.several:

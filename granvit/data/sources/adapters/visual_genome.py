@@ -29,9 +29,8 @@ def read_visual_genome(root: Path, settings: dict[str, str]) -> Iterator[RawItem
     if listed:
         for number, image in enumerate(read_array(images)):
             yield _image(root, folders, image if isinstance(image, dict) else {}, number)
-    for number, entry in enumerate(
-        read_array(root / settings.get("annotations", "region_descriptions.json"))
-    ):
+    entries = read_array(root / settings.get("annotations", "region_descriptions.json"))
+    for number, entry in enumerate(entries):
         entry = entry if isinstance(entry, dict) else {}
         image_id = _image_id(entry)
         item = RawItem(f"entry/{number}" if image_id is None else image_id, None, joins=listed)
