@@ -34,6 +34,7 @@ TESTS = {
     "granvit/training/distillation.py": "training_parts training_regions training_contracts",
     "granvit/training/batches.py": "training_parts training_regions training_layout training_run",
     "granvit/data/records/filters.py": "data_filters data_reports",
+    "granvit/data/mixtures/budget.py": "data_mixture",
     "granvit/data/mixtures/mixture.py": "data_mixture data_contamination",
     "granvit/evaluation/scoring/aggregates.py": SCORING,
     "granvit/evaluation/scoring/choices.py": SCORING,
