@@ -54,10 +54,11 @@ def reject_report(rejects: Iterable[str | Path], out_csv: str | Path) -> None:
                 f"{path}: is not in a folder of a step that rejects; expected {' or '.join(STEPS)}"
                 "/{source}/{shard}.rejects.csv"
             )
-        rows = _read(path, REJECT_COLUMNS, ["regions"])
-        found.append(rows.assign(source=source, step=list(STEPS).index(folder)))
-    groups = pd.concat(found).groupby(["source", "step", "what", "cause"])["regions"].agg(["size", "sum"])
-    rows = groups.reset_index().replace({"step": dict(enumerate(STEPS.values()))})
+        of_shard = _read(path, REJECT_COLUMNS, ["regions"]).groupby(["what", "cause"])["regions"]
+        counted = of_shard.agg(["size", "sum"]).reset_index()  # at once: a shard may list millions
+        found.append(counted.assign(source=source, step=list(STEPS).index(folder)))
+    sums = pd.concat(found).groupby(["source", "step", "what", "cause"]).sum().reset_index()
+    rows = sums.replace({"step": dict(enumerate(STEPS.values()))})
     write_csv(out_csv, REPORT_COLUMNS, rows.itertuples(index=False))
 
 
@@ -74,7 +75,7 @@ def _read(path: Path, columns: Sequence[str], numbers: Sequence[str]) -> pd.Data
         )
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     for column in numbers:
-        for value in table[column][~table[column].str.fullmatch("[0-9]+")]:
+        for value in table[column][~table[column].str.fullmatch("[0-9]+", na=False)]:
             raise GranvitError(
                 f"{path}: {column} is {value!r}; expected a whole number. Delete the file and make it again"
             )
