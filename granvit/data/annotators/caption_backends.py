@@ -9,9 +9,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -148,7 +147,8 @@ class TransformersBackend(Backend):
         """In batches of ``batch_size`` questions with the same limit of tokens."""
         for limit in dict.fromkeys(question.max_tokens for question in questions.values()):
             alike = [(key, question) for key, question in questions.items() if question.max_tokens == limit]
-            for batch in _batches(alike, self.settings.batch_size):
+            for start in range(0, len(alike), self.settings.batch_size):
+                batch = alike[start : start + self.settings.batch_size]
                 if all(self.cache.get(key) for key, _ in batch):
                     continue
                 replies = self._generate(picture, [question for _, question in batch], limit)
@@ -243,9 +243,3 @@ def load_processor(model: str):
         )
     processor.tokenizer.padding_side = "left"
     return processor
-
-
-def _batches(items: Iterable[tuple[str, Question]], size: int) -> Iterable[list[tuple[str, Question]]]:
-    rest = iter(items)
-    while batch := list(islice(rest, size)):
-        yield batch

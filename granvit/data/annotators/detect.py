@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import compress, islice
+from itertools import compress
 from typing import TYPE_CHECKING
 
 from granvit.boxes import clip_box
@@ -107,9 +107,7 @@ def _batches(prepared: Sequence[dict[str, Tensor]], at_once: int, any_shape: boo
         shapes = tuple((name, tuple(tensor.shape)) for name, tensor in sorted(tensors.items()))
         groups.setdefault(() if any_shape else shapes, []).append(position)
     for positions in groups.values():
-        rest = iter(positions)
-        while group := list(islice(rest, at_once)):
-            yield group
+        yield from (positions[start : start + at_once] for start in range(0, len(positions), at_once))
 
 
 def nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou: float | None) -> list[int]:
