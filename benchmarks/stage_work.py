@@ -16,7 +16,7 @@ from PIL import Image
 
 from granvit.config.compute import RunCompute
 from granvit.data.mixtures.mixture import MIXTURE_SCHEMA
-from granvit.models.attention import choose_attention
+from granvit.models.attention import joins_images
 from granvit.models.mllm import MLLM
 from granvit.models.packing import row_length
 from granvit.training.batches import Batches, Samples, Share, choose_regions
