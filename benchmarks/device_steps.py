@@ -61,7 +61,7 @@ class Steps:
         return rounded(device_checks.answers(self.device, SIZES["tiny"], self.model))
 
     def stage(self, case: str, variant: dict) -> dict:
-        """Twenty steps of a stage, which have to bring the loss down; the micro-batch is halved until it
+        """Some steps of a stage, which have to bring the loss down; the micro-batch is halved until it
         fits."""
         chosen, choice = self._case(case), variant["deterministic"]
         torch.use_deterministic_algorithms(choice != "no", warn_only=choice == "warn")
@@ -128,7 +128,7 @@ class Steps:
         return next(one for one in cases(SIZES[self.size]) if one.name == names.get(name, name))
 
     def _settings(self, variant: dict, images: int) -> argparse.Namespace:
-        steps, warm_up = (16, 4) if self.fast else (4, 2)
+        steps, warm_up = (12, 4) if self.fast else (4, 2)
         return argparse.Namespace(
             device=self.device, size=self.size, images=images, steps=steps, warm_up=warm_up,
             attention=variant["attention"], compile=variant["compile"], frozen_bf16=variant["frozen_bf16"],

@@ -82,7 +82,8 @@ class PairOrder(InOrder):
     """The same images a step as ``batches`` has, one row for each of their pairs."""
 
     def __init__(self, batches: Batches) -> None:
-        super().__init__(batches.order.images, batches.order.batch_size, batches.order.seed)
+        order = batches.order
+        super().__init__(order.images, order.batch_size, order.seed, order.steps)
         self.mixture, self.distillation = batches.samples.examples.mixture, batches.distillation
 
     def rows(self, step: int) -> list[PairRow]:

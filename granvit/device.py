@@ -84,6 +84,12 @@ def has_flex_attention(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
+def compiles_layers(device: torch.device) -> bool:
+    """Whether torch.compile makes training faster here: measured on CUDA; a CPU's pointwise work is cheap
+    beside its products, and Ascend's compiler is a package of its own."""
+    return device.type == "cuda"
+
+
 def seed_everything(seed: int) -> None:
     """Same seed, same threads, same bytes: seeds torch and forbids kernels that are not deterministic."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -201,3 +201,4 @@ def test_large_llm_is_tuned_in_shards_and_only_where_it_is_tuned():
     assert layout("sft-granvit-7b").sharding == "zero3" and layout("sft-granvit-7b").gradient_checkpointing
     assert layout("sft-granvit").sharding == layout("stage1-granvit").sharding == "zero2"
     assert layout("projector-granvit-7b").sharding == "ddp"
+    assert layout("sft-granvit").compile == "auto" and layout("sft-granvit-7b").compile is False

@@ -14,7 +14,7 @@ from granvit.models.encoders import FAMILIES, Encoder
 from granvit.models.mllm import MLLM, PARTS
 from granvit.models.packing import pack
 from granvit.models.projector import Projector
-from granvit.training.cost import Work, forward_cost, training_cost
+from granvit.training.cost import Work, forward_cost, training_cost, training_memory
 
 TERA = 1e12
 STAGE1, STAGE2 = ("encoder", "projector"), ("projector", "llm")
@@ -112,3 +112,41 @@ def test_packing_encodes_an_image_once_and_supervises_the_same_tokens(tmp_path):
     packed, apart = (training_cost(model, Work(STAGE1, regions=3, packed=packed)) for packed in (True, False))
     assert apart["encoder"] == 4 * packed["encoder"] and apart["projector"] == 4 * packed["projector"]
     assert apart["head"] == packed["head"] > 0
+
+
+@pytest.mark.parametrize("learns", [("projector",), STAGE1, STAGE2, PARTS])
+def test_memory_for_activations_is_what_autograd_really_keeps(tmp_path, learns):
+    model = make_model(tmp_path).requires_grad_(False)
+    rows = [[model.chat.segment("Describe this", "red square")] for _ in range(3)]
+    packed = pack(rows, model.chat, model.image_tokens)
+    own, kept = {p.untyped_storage().data_ptr() for p in model.parameters()}, {}
+    learning = [p for part in model.parameters_of(learns).values() for p in part]
+    for parameter in learning:
+        parameter.requires_grad_(True)
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.untyped_storage().data_ptr() not in own:
+            # The storage is kept too: another one must not come to stand at its address.
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+        return tensor
+
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    with hooks, torch.autocast("cpu", dtype=torch.bfloat16):
+        model.train().token_losses(model.encode_images(torch.randn(3, 3, 32, 32)), packed)
+    supervised = rows[0][0].supervised
+    text = packed.position_ids.shape[1] - model.image_tokens
+    memory = training_memory(model, Work(learns, 0, (text - supervised, supervised)), images=3)
+    measured = sum(storage.nbytes() for storage in kept.values())
+    assert memory["activations"] == pytest.approx(measured, rel=0.1)
+    count = sum(p.numel() for p in learning)
+    assert (memory["gradients"], memory["optimizer"]) == (4 * count, 8 * count)
+    assert memory["total"] == sum(memory.values()) - memory["total"] > 0
+
+
+def test_memory_of_a_frozen_llm_in_bf16_is_half(paper_model):
+    work = Work(STAGE1, 4.5, crops=4.5, crop_size=224)
+    whole, half = (training_memory(paper_model, work, 1, frozen_bf16=choice) for choice in (False, True))
+    llm = sum(p.numel() for p in paper_model.llm.parameters())
+    assert whole["weights"] - half["weights"] == 2 * llm
+    assert half["activations"] < whole["activations"]  # no bf16 copies of weights
+    assert half["teacher"] == whole["teacher"] > 0

@@ -11,6 +11,7 @@ from granvit.config.base import NonNegativeInt, PositiveInt, Share, Strict
 
 Sharding = Literal["ddp", "zero2", "zero3"]
 Attention = Literal["auto", "sdpa", "flex"]
+Compile = Literal["auto"] | bool
 
 
 class RunCompute(Strict):
@@ -20,7 +21,7 @@ class RunCompute(Strict):
     attention: Attention = "sdpa"
     tokens_per_batch: PositiveInt = 1 << 30
     gradient_checkpointing: bool = False
-    compile: bool = False
+    compile: Compile = False
     frozen_bf16: bool = False
     data_workers: NonNegativeInt = 0
     keep_states: PositiveInt = 1
@@ -48,7 +49,7 @@ class Compute(Strict):
     sharding: ShardingOfStages
     large_llms: list[str]
     attention: Attention
-    compile: bool
+    compile: Compile
     frozen_bf16: bool
     tokens_per_batch: PositiveInt
     data_workers: NonNegativeInt
@@ -64,11 +65,13 @@ class Compute(Strict):
 
     def for_run(self, recipe) -> RunCompute:
         """What holds for one recipe: an LLM too large for a device's memory is tuned in shards, with its
-        activations computed twice."""
+        activations computed twice. Layers whose weights come and go (zero3) are not compiled."""
         large = recipe.trains.llm and recipe.llm in self.large_llms
+        sharding = "zero3" if large else getattr(self.sharding, recipe.stage)
         decided = {
-            "sharding": "zero3" if large else getattr(self.sharding, recipe.stage),
+            "sharding": sharding,
             "gradient_checkpointing": large,
+            "compile": self.compile if sharding != "zero3" else False,
         }
         shared = RunCompute.model_fields.keys() - decided.keys()
         return RunCompute(**decided, **self.model_dump(include=shared))

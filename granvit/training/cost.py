@@ -129,7 +129,8 @@ def training_memory(model: MLLM, work: Work, images: int, frozen_bf16: bool = Fa
             chosen = states.flatten(0, 1)[: round(images * supervised)]
             logits = llm.get_output_embeddings()(chosen).float()
             F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long), reduction="none")
-        learning = sum(p.numel() for part in work.learns for p in parts[part].parameters())
+        learning = sum(p.numel() for p in encoder.feature_parameters() if p.requires_grad)
+        learning += sum(p.numel() for m in (projector, llm) for p in m.parameters() if p.requires_grad)
         memory = {
             "weights": sum(_bytes(module) for module in parts.values()),
             "gradients": 4 * learning,
@@ -204,8 +205,11 @@ def _meta_twin(model: nn.Module) -> nn.Module:
 
 def _hollow_twin(model: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
     """The same with weights that nobody has set. SDPA: FlexAttention wants real tensors."""
+    config = copy.deepcopy(model.config)
     with no_init_weights():
-        return type(model)._from_config(copy.deepcopy(model.config), attn_implementation="sdpa", dtype=dtype)
+        twin = type(model)._from_config(config, attn_implementation="sdpa", dtype=dtype)
+    twin.tie_weights()
+    return twin
 
 
 def _views(model: MLLM) -> torch.Tensor:

@@ -42,8 +42,8 @@ class Trainer:
         learning = freeze_all_but(model, learning_parts(recipe))
         objective = Objective(model, recipe, features)
         self.teacher = objective.teacher
-        if compute.compile:
-            compile_layers(model, self.teacher.encoder if self.teacher else None)
+        teacher = self.teacher.encoder if self.teacher else None
+        compile_layers(model, teacher, compute.compile, cluster.device)
         optimizer = make_optimizer(learning, recipe, cluster.device)
         parameters = [parameter for part in learning.values() for parameter in part]
         self.engine = Engine(cluster, objective, parameters, optimizer, recipe.max_grad_norm)

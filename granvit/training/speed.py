@@ -9,11 +9,13 @@ import torch
 from torch import nn
 
 from granvit.config.compute import RunCompute
+from granvit.device import compiles_layers
 from granvit.models.attention import choose_attention
 from granvit.models.encoders import Encoder
 from granvit.models.mllm import MLLM
 
-DYNAMIC = True  # shapes of compiled layers: the number of crops and the length of rows change at every step
+# Compiled layers take any shape: the number of crops and the length of rows change at every step.
+DYNAMIC = True
 
 
 def prepare_model(model: MLLM, recipe, compute: RunCompute, device: torch.device) -> None:
@@ -34,11 +36,16 @@ def fits_bf16(weights: Iterable[torch.Tensor]) -> bool:
     return all(torch.equal(weight.bfloat16().to(weight.dtype), weight) for weight in weights)
 
 
-def compile_layers(model: MLLM, teacher: Encoder | None) -> None:
-    """Fuse what stands between the matrix products of each layer (torch.compile), and the head with its loss.
+def compile_layers(
+    model: MLLM, teacher: Encoder | None, choice: bool | str, device: torch.device
+) -> None:
+    """Fuse what stands between the matrix products of each layer (torch.compile), and the head with its loss,
+    where ``choice`` (true, false or auto) says so for ``device``.
 
     Layers are compiled one by one: all of a kind share their code, and hooks and checkpointing stay outside.
     """
+    if not (compiles_layers(device) if choice == "auto" else choice):
+        return
     encoders = [model.encoder, *([teacher] if teacher else [])]
     for encoder in encoders:
         _compile(encoder.layers[: encoder.depth_used])
