@@ -36,8 +36,8 @@ smoke: $(STAMP)
 
 # Runs of the workflow and of several ranks come by themselves: each uses all cores.
 test: $(STAMP)
-	$(BIN)/python -m pytest -q -n 2 -m "not graph and not ranks"
-	$(BIN)/python -m pytest -q -m "graph or ranks"
+	$(BIN)/python -m pytest -q -n 2 --durations=10 -m "not graph and not ranks"
+	$(BIN)/python -m pytest -q --durations=10 -m "graph or ranks"
 
 # Do the tests notice a fault in one expression? A sample of them; MUTANTS="boxes filters" tries all of these modules'
 # (docs/testing.md).

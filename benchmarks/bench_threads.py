@@ -14,7 +14,7 @@ import sys
 import time
 
 BATCH = 4  # of SFT at mini scale
-IMAGES = 64
+IMAGES = 16
 WARM_UP = 5  # steps
 
 

@@ -40,7 +40,7 @@ def test_the_benchmark_of_the_loader_ends_with_one_line_of_json():
 
 @pytest.mark.slow
 def test_no_shards_job_takes_more_memory_at_ten_shards_than_at_two():
-    line = _run("bench_memory", "--images", "200")
+    line = _run("bench_memory", "--images", "80")
     assert line["shards"] == [2, 10] and line["unit"] == "MB"
     jobs = {step: line["ratios"][step] for step in ("ingest", "annotate", "filter", "pack")}
     assert line["ratio"] == max(jobs.values()) <= 1.1, jobs

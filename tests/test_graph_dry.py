@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from conftest import call, copy_repository, planned
 
-pytestmark = pytest.mark.graph
+pytestmark = pytest.mark.slow  # and not `graph`: a dry-run takes one core, so two go side by side
 
 
 @pytest.mark.parametrize(
