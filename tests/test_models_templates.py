@@ -91,8 +91,9 @@ def test_packed_row_is_the_published_chat_and_supervises_the_answer_and_its_end_
     supervised = {int(position) + 1 - start for position in packed.predictors}
     end = start + len(AFTER[family])
     after = [(tokenizer.decode([token]), position in supervised)
-             for position, token in enumerate(packed.after[0].tolist())]  # fmt: skip
-    assert [tokenizer.decode([token]) for token in packed.before[0].tolist()] == BEFORE[family]
+             for position, token in enumerate(packed.ids[0, start:].tolist())]  # fmt: skip
+    assert packed.image_places.tolist() == list(range(start - 3, start))
+    assert [tokenizer.decode([token]) for token in packed.ids[0, : start - 3].tolist()] == BEFORE[family]
     assert after[: len(AFTER[family])] == AFTER[family]
     assert all(not is_supervised for _, is_supervised in after[len(AFTER[family]) :])  # padding
     assert packed.position_ids[0, :end].tolist() == list(range(end))
@@ -105,7 +106,7 @@ def test_second_question_of_a_row_is_the_chat_without_a_second_prefix(family):
     tokenizer = letters(family)
     chat = ChatFormat(tokenizer)
     packed = pack([[chat.segment(QUESTION, ANSWER)] * 2], chat, image_tokens=3)
-    text = [tokenizer.decode([token]) for token in packed.after[0].tolist()]
+    text = [tokenizer.decode([token]) for token in packed.ids[0, len(BEFORE[family]) + 3 :].tolist()]
     again = [letter for letter, _ in AFTER[family][1:]]  # the line break belongs to the image's prefix
     begin = len(AFTER[family])
     assert text[begin : begin + len(again)] == again

@@ -80,13 +80,15 @@ def test_activations_of_learning_layers_are_computed_twice_where_asked(tmp_path)
     assert len(calls) == 4 and len(set(calls)) == 2
 
 
-def test_micro_batches_hold_every_image_once_and_no_more_positions_than_allowed(tmp_path):
+@pytest.mark.parametrize("joined", [False, True], ids=["a row an image", "one row"])
+def test_micro_batches_hold_every_image_once_and_no_more_positions_than_allowed(tmp_path, joined):
     model, mixture = make_model(tmp_path), Mixture(make_mixture(tmp_path / "m.parquet"))
-    share = Share(token_budget=500)
+    share = Share(token_budget=512, joined=joined)
     micros = Batches(read_samples(mixture, model), Order(10, 1, 10, 0), model, share=share)[0].micros
     assert len(micros) > 2
     assert sorted(row for micro in micros for row in micro.rows) == list(range(10))
-    assert all(micro.packed.position_ids.numel() <= 500 for micro in micros)
+    assert all(micro.packed.position_ids.numel() <= 512 for micro in micros)
+    assert all((len(micro.packed.ids) == 1) == joined for micro in micros if len(micro.rows) > 1)
 
 
 def test_ranks_share_a_step_without_leaving_or_doubling_an_image(tmp_path):

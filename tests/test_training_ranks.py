@@ -18,9 +18,10 @@ import psutil
 import pytest
 import torch
 from factories import STAGE_TASKS, make_mixtures, make_recipe, make_world
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from granvit.config.compute import RunCompute
+from granvit.config.schema import LLMSpec
 from granvit.errors import GranvitError
 from granvit.training.job import EXIT_SAVED, Job
 from granvit.training.launch import launch, launch_command
@@ -166,6 +167,22 @@ def test_bf16_on_zero2_ranks_keeps_fp32_weights_and_the_losses_of_one_process(wo
     launch(make_job(world, "sft", tmp_path / "two", "zero2", precision="bf16"), TORCHRUN, 2, 1)
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=5e-3)
     assert all(value.dtype == torch.float32 for value in weights(tmp_path / "two")["llm"].values())
+
+
+@needs_compiler
+@pytest.mark.ranks
+def test_frozen_llm_in_bf16_on_zero2_ranks_comes_back_as_it_was_published(world, tmp_path):
+    published = shutil.copytree(world.llm.path, tmp_path / "published")
+    rounded = {name: value.bfloat16() for name, value in load_file(published / "model.safetensors").items()}
+    save_file(rounded, published / "model.safetensors", {"format": "pt"})
+    for name, sharding, launcher, ranks in (("one", "ddp", None, 1), ("two", "zero2", TORCHRUN, 2)):
+        job = make_job(world, "stage1", tmp_path / name, sharding, precision="bf16")
+        compute = job.compute.model_copy(update={"frozen_bf16": True})
+        llm = LLMSpec(path=str(published))
+        launch(job.model_copy(update={"compute": compute, "llm": llm}), launcher, ranks, 1)
+        found = weights(tmp_path / name)["llm"]
+        assert found and all(value.equal(rounded[key]) for key, value in found.items())
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=5e-3)
 
 
 @pytest.mark.ranks
