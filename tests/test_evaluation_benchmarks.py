@@ -141,3 +141,37 @@ def test_an_answer_that_merely_starts_with_a_bracket_is_one_gold(tmp_path):
         [{"index": 1, "image": base64_picture("red"), "question": "q", "answer": "[Ghana, Korea]"}],
     )
     assert golds(read_questions(benchmark("anls"), tmp_path)[0]) == ["[Ghana, Korea]"]
+
+
+REFCOCO = benchmark("refcoco_iou50", split_prefix="RefCOCO_", tsv="RefCOCO.tsv")
+
+
+def test_refcoco_is_scored_without_split_and_size_as_in_the_toolkit(tmp_path):
+    base = {"image": base64_picture("red"), "question": "q", "answer": "[0.1, 0.1, 0.5, 0.5]"}
+    rows = [{"index": i, **base, "category": f"RefCOCO {part}"} for i, part in enumerate(("testA", "test B"))]
+    write_tsv(tmp_path / "RefCOCO.tsv", rows)
+    said = {"RefCOCO_testA_0": "[0.1, 0.1, 0.5, 0.5]", "RefCOCO_testB_1": "[100, 100, 500, 490]"}
+    result = score(answers(tmp_path / "p.jsonl", said), REFCOCO, tmp_path)
+    assert {name: split["score"] for name, split in result["splits"].items()} == {
+        "RefCOCO_testA": 100.0, "RefCOCO_testB": 100.0
+    }  # fmt: skip
+
+
+def test_a_box_in_pixels_without_the_images_size_is_refused_and_not_scored_0(tmp_path):
+    row = {"index": 0, "image": base64_picture("red"), "question": "q", "category": "RefCOCO val"}
+    write_tsv(tmp_path / "RefCOCO.tsv", [{**row, "answer": "[10, 10, 50, 50]"}])
+    made = answers(tmp_path / "p.jsonl", {"RefCOCO_val_0": "[0.1, 0.1, 0.5, 0.5]"})
+    with pytest.raises(GranvitError, match="RefCOCO.tsv: row RefCOCO_val_0: width is missing; expected the"):
+        score(made, REFCOCO, tmp_path)
+
+
+def test_a_row_without_corner_columns_takes_its_box_from_the_answer(tmp_path):
+    base = {"image": base64_picture("red"), "question": "q", "width": 200, "height": 100}
+    corners = dict(zip(("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2"), (20, 10, 100, 50), strict=True))
+    rows = [
+        {"index": 0, **base, **corners, "split": "RefCOCO_val"},
+        {"index": 1, **base, "answer": "[0.1, 0.1, 0.5, 0.5]", "split": "RefCOCO_val"},
+    ]
+    write_tsv(tmp_path / "RefCOCO.tsv", rows)
+    said = dict.fromkeys(("RefCOCO_val_0", "RefCOCO_val_1"), "[0.1, 0.1, 0.5, 0.5]")
+    assert score(answers(tmp_path / "p.jsonl", said), REFCOCO, tmp_path)["score"] == 100.0

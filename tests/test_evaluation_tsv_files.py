@@ -11,7 +11,7 @@ import pytest
 from evaluation_world import base64_picture, picture, write_tsv
 
 from granvit.errors import GranvitError
-from granvit.evaluation.tsv_files import file_md5, read_images, read_rows
+from granvit.evaluation.tsv_files import file_md5, read_images, read_rows, split_of
 
 ROOT = Path(__file__).parent.parent
 
@@ -144,3 +144,27 @@ def test_reading_a_large_file_takes_the_memory_of_a_row_not_of_the_file(tmp_path
     )
     images, megabytes = done.stdout.split()
     assert int(images) == 60 and float(megabytes) < 80
+
+
+@pytest.mark.parametrize(
+    ("category", "split"),
+    [
+        ("RefCOCO testA", "RefCOCO_testA"),
+        ("RefCOCO+ test_b", "RefCOCO+_testB"),
+        ("RefCOCOg  VAL", "RefCOCOg_val"),
+        ("RefCOCOg test-x y", "RefCOCOg_test_x_y"),
+        ("RefCOCO", "RefCOCO"),
+        ("", "RefCOCO"),
+    ],
+)
+def test_refcocos_split_is_read_out_of_its_category(category, split):
+    assert split_of(category) == split
+
+
+def test_a_refcoco_file_without_splits_has_those_of_its_categories(tmp_path):
+    row = {"image": base64_picture("red"), "question": "q"}
+    rows = [{"index": 4, **row, "category": "RefCOCO testA"}, {"index": 4, **row, "category": "RefCOCO+ val"}]
+    path = write_tsv(tmp_path / "RefCOCO.tsv", rows)
+    assert [question.index for question in read_rows(path)] == ["RefCOCO_testA_4", "RefCOCO+_val_4"]
+    other = write_tsv(tmp_path / "Other.tsv", rows[:1])
+    assert [question.index for question in read_rows(other)] == ["4"]

@@ -80,34 +80,39 @@ def _hallusion_cases(benchmark: Benchmark, questions: Sequence[Question]) -> lis
 
 def _box_cases(benchmark: Benchmark, questions: Sequence[Question]) -> list[Case]:
     """Gold boxes in pixels: columns bbox_x1 .. bbox_y2, else the answers, which are relative if none exceeds
-    1.5.
+    1.5. An image without a size is 1 x 1, as in the toolkit, so that its box must be relative.
     """
 
-    def number(question: Question, key: str) -> float:
+    def mistake(question: Question, key: str, expected: str) -> GranvitError:
+        shown = question.cells.get(key, "missing")
+        return GranvitError(f"{benchmark.tsv}: row {question.index}: {key} is {shown}; expected {expected}")
+
+    def number(question: Question, key: str, otherwise: str | None = None) -> float:
         try:
-            return float(question.cells[key])
-        except (KeyError, ValueError):
-            shown = question.cells.get(key, "missing")
-            raise GranvitError(
-                f"{benchmark.tsv}: row {question.index}: {key} is {shown}; expected a number"
-            ) from None
+            return float(question.cells.get(key, otherwise))
+        except (TypeError, ValueError):
+            raise mistake(question, key, "a number") from None
 
     def answer(question: Question) -> list[float]:
         numbers = grounding.parse_numbers(question.cells.get("answer", ""))
         if numbers is None:
-            raise GranvitError(
-                f"{benchmark.tsv}: row {question.index}: answer holds no box; expected [x1, y1, x2, y2]"
-            )
+            raise mistake(question, "answer", "a box [x1, y1, x2, y2]")
         return numbers
 
-    in_columns = all(key in question.cells for question in questions for key in _CORNERS)
-    boxes = [[number(q, key) for key in _CORNERS] if in_columns else answer(q) for q in questions]
-    largest = max(abs(value) for box in boxes for value in box)
-    relative = not in_columns and largest <= grounding.LARGEST_RELATIVE
+    in_columns = [all(key in question.cells for key in _CORNERS) for question in questions]
+    boxes = [
+        [number(question, key) for key in _CORNERS] if has else answer(question)
+        for question, has in zip(questions, in_columns, strict=True)
+    ]
+    relative = max(abs(value) for box in boxes for value in box) <= grounding.LARGEST_RELATIVE
     cases = []
-    for question, box in zip(questions, boxes, strict=True):
-        width, height = number(question, "width"), number(question, "height")
-        if relative:
+    for question, box, has_columns in zip(questions, boxes, in_columns, strict=True):
+        width, height = (max(0.0, number(question, key, "1")) or 1.0 for key in ("width", "height"))
+        if (width, height) == (1, 1) and max(map(abs, box)) > grounding.LARGEST_RELATIVE:
+            raise mistake(question, "width", "the image's width and height in pixels, as the box is in pixels")
+        if not has_columns and any(in_columns):  # beside rows with columns the toolkit takes each by itself
+            box = grounding.to_pixels(box, width, height)
+        elif not has_columns and relative:
             box = from_relative(box, width, height)
         cases.append({"answers": [box], "width": width, "height": height})
     return cases

@@ -11,6 +11,7 @@ import base64
 import csv
 import hashlib
 import itertools
+import re
 import sys
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ MISSING = {
     "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A",
     "NA", "NULL", "NaN", "None", "n/a", "nan", "null",
 }  # fmt: skip
+REFCOCO = "RefCOCO"  # the data set whose rows the toolkit names by their splits
+_SPLITS = {"val": "val", "test": "test", "testa": "testA", "testb": "testB"}
 # Folders under images/ that are not called as their file.
 IMAGE_FOLDERS = {"MMBench_DEV_EN": "MMBench", "MMBench_DEV_EN_V11": "MMBench_V11"}
 
@@ -90,6 +93,15 @@ def read_rows(path: Path) -> list[Question]:
     return list(questions.values())
 
 
+def split_of(category: str) -> str:
+    """RefCOCO's split as the toolkit reads it out of a category: ``RefCOCO+ test A`` -> ``RefCOCO+_testA``."""
+    name, _, rest = category.strip().partition(" ")
+    rest = rest.strip()
+    known = _SPLITS.get(re.sub(r"[\s_-]+", "", rest.lower()))
+    part = known or rest.replace(" ", "_").replace("-", "_")
+    return f"{name}_{part}" if part else name or REFCOCO
+
+
 def _refers(image: str) -> bool:
     return 0 < len(image) <= LONGEST_REFERENCE
 
@@ -128,6 +140,8 @@ def _stream(path: Path) -> Iterator[dict[str, str]]:
             _check_columns(path, columns)
             for line, record in records:
                 cells = _cells(f"{path}: line {line}", columns, record)
+                if path.stem.removesuffix("_local") == REFCOCO:
+                    cells.setdefault("split", split_of(cells.get("category", "")))
                 if "image" in cells or "image_path" in cells:  # the toolkit skips rows without an image, too
                     yield cells
         except (csv.Error, UnicodeDecodeError) as error:
