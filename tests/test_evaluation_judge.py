@@ -12,8 +12,10 @@ from benchmark_world import picture, write_rows
 from judge_server import Crowd, answer, benchmark, judge_at
 
 from granvit.config.judge import JudgeSettings
-from granvit.evaluation.judge import identity, make_judge, read_mark
+from granvit.evaluation.judge import identity, make_judge
+from granvit.evaluation.judge_replies import last_words, read_mark
 from granvit.evaluation.score import score
+from granvit.servers.reply_cache import Reply
 
 server, mmvet = judge_server.server, judge_server.mmvet  # fixtures
 
@@ -67,7 +69,7 @@ def test_the_same_words_are_asked_once_even_at_the_same_time(server, tmp_path):
     server.say = slowly
     judge = judge_at(server, tmp_path)
     said = []
-    threads = [threading.Thread(target=lambda: said.append(judge.endpoint.reply("x"))) for _ in range(3)]
+    threads = [threading.Thread(target=lambda: said.append(judge.endpoint.reply("x").text)) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -142,17 +144,39 @@ def test_rules_that_need_no_judge_ask_none(server, tmp_path):
     assert (found["judge"], server.requests) == ("not needed", [])
 
 
+READ = {
+    "0.5": 0.5, " 1.0": 1.0, "0": 0.0, "1": 1.0, ".5": 0.5, "1.": 1.0, "0.": 0.0, "0,5": 0.5, "1e-1": 0.1,
+    "0.5.": 0.5, "0.7 because": 0.7, "1 because": 1.0, "0.7 - one part is missing": 0.7,
+    "0.7\n\nIt names a chair.": 0.7,
+    "Mark: 0.5": 0.5, "mark = .5": 0.5, "Score: 1": 1.0, "The mark is 0.5.": 0.5, "I would give 0.3": 0.3,
+    "**0.5**": 0.5, "**Mark:** 0.5": 0.5, "`0.5`": 0.5, "[0.5]": 0.5, '"0.5"': 0.5, "(0.5)": 0.5,
+    "<think>1/10? No, 0.2.</think>0.4": 0.4, "<think>hm</think>\n\nMark: 0.4": 0.4,
+}  # fmt: skip
+NOT_READ = [
+    "1/10", "1 / 10", "0.5/1", "1 out of 10", "1 of 2", "50%", "0.5 %", "1 percent", "1%", "0.4-0.6", "0-1",
+    "0.4 – 0.6", "0.4 to 0.6", "0.4 or 0.5", "0.4 and 0.5", "0.4, 0.5", "0.4 0.5", "between 0.4 and 0.6",
+    "1.1", "10", "7", "-0.5", "+-0.5", "1:10", "1,000", "1.0.0", "1st", "0.5x", "x", "", "one", "½", "1/",
+    "It has 1 of 2 parts", "0.4~0.6", "0...1", "<think>0.5", "nan", "inf", "1e1", "0.1.2026", "٠.٥",
+    "1. It names", "1) It names", "1 part is missing", "0 parts",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("reply", "mark"), [*READ.items(), *((reply, None) for reply in NOT_READ)])
+def test_a_mark_is_a_number_from_0_to_1_or_nothing(reply, mark):
+    assert read_mark(last_words(Reply(reply))) == mark
+
+
 @pytest.mark.parametrize(
-    ("reply", "mark"),
-    [
-        ("0.5", 0.5),
-        (" 1.0", 1.0),
-        ("0", 0.0),
-        ("0.7 because", 0.7),
-        ("1.1", None),
-        ("10", None),
-        ("x", None),
-    ],
+    ("reply", "mark"), [("0.", None), ("The mark is 0.", None), ("0.7 because", 0.7), ("Mark: 1", None)]
 )
-def test_the_mark_of_a_reply(reply, mark):
-    assert read_mark(reply) == mark
+def test_the_last_word_of_a_reply_that_was_cut_off_is_not_read(reply, mark):
+    assert read_mark(last_words(Reply(reply, cut_off=True))) == mark
+
+
+def test_a_letter_behind_thoughts_or_the_prompts_own_last_word_is_read(server, tmp_path):
+    path = answer(tmp_path, [OPTIONS] * 2, ["the animal that barks", "no animal that I know"])
+    server.say = lambda request: (
+        "<think>A barks?</think>\nLetter: **B**" if "barks |" in request["messages"][0]["content"] else "Z"
+    )
+    judge = judge_at(server, tmp_path, choices=True)
+    assert score(path, benchmark("multiple_choice", prompt="choice"), tmp_path, judge)["score"] == 50.0

@@ -96,8 +96,45 @@ def test_marks_that_are_none_are_asked_for_five_times_then_the_rule_stands(mmvet
     assert found["score"] == rule_alone(mmvet)
     assert len(server.requests) == 3 * GRADING_TRIES and "5 unusable replies" in lines[0]
     assert {request["temperature"] for request in server.requests} == {0.0, 0.5, 1.0, 1.5, 2.0}
+
+
+def test_an_unusable_reply_is_not_kept_so_that_a_judge_set_right_is_heard(mmvet, server, tmp_path):
+    server.say = lambda request: "It is rather good."
+    assert mmvet(judge_at(server, tmp_path))[0]["judged"] == 0
+    server.say = lambda request: "1.0"
+    found, lines = mmvet(judge_at(server, tmp_path))
+    assert (found["score"], found["judge"], found["judged"], lines) == (100.0, "m", 3, [])
+
+
+def test_an_unusable_reply_that_an_older_cache_holds_is_asked_for_again(mmvet, server, tmp_path):
     mmvet(judge_at(server, tmp_path))
-    assert len(server.requests) == 3 * GRADING_TRIES
+    cache = tmp_path / "cache.jsonl"
+    cache.write_text(cache.read_text().replace('"reply": "1.0"', '"reply": "1/10"'))
+    assert mmvet(judge_at(server, tmp_path))[0]["score"] == 100.0 and len(server.requests) == 6
+
+
+def test_a_judge_that_failed_every_question_does_not_stand_in_the_score(mmvet, server, tmp_path):
+    server.say = lambda request: (400, {}, "no")
+    found, _ = mmvet(judge_at(server, tmp_path, give_up_after=100))
+    assert found["judge"] == "rules (judge m failed: 3 of 3)"
+    assert (found["judged"], found["marked_by_judge"]) == (0, False)
+    server.say = lambda request: (400, {}, "no") if "a red thing" in str(request) else "1"
+    assert mmvet(judge_at(server, tmp_path))[0]["judge"] == "m (failed: 1 of 3)"
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ('{"error": {"message": "max_tokens is\\ntoo small", "code": 400}}', "max_tokens is too small"),
+        ('{"error": "no such model"}', "no such model"),
+        ('{"object": "error", "message": "context of 8 tokens"}', "context of 8 tokens"),
+        ("<html>bad</html>", "<html>bad</html>"),
+    ],
+)
+def test_a_refusal_is_told_in_the_servers_own_words(mmvet, server, tmp_path, body, reason):
+    server.say = lambda request: (400, {}, body)
+    _, lines = mmvet(judge_at(server, tmp_path, give_up_after=100))
+    assert lines[0] == f"Toy: question 0: the judge failed (HTTP 400: {reason}); scored by the rule alone"
 
 
 @pytest.mark.parametrize("body", ["<html>gateway</html>", '{"choices": []}', '{"error": "x"}', "null"])

@@ -9,19 +9,19 @@ without a usable reply falls back on the rule, and is counted.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 from granvit.config.judge import JudgeSettings
+from granvit.evaluation.judge_replies import last_words, read_mark
 from granvit.evaluation.scoring import choices
 from granvit.evaluation.tsv_files import Question
-from granvit.servers.endpoint import Endpoint, Unanswered, shown
-from granvit.servers.reply_cache import Cache
+from granvit.servers.endpoint import Endpoint, Refused, Unanswered, shown
+from granvit.servers.reply_cache import Cache, Reply
 
-VERSION = "judge-1"
+VERSION = "judge-2"
 KEY_VARIABLE = "GRANVIT_JUDGE_KEY"
 GRADING_TRIES = 5  # as in the toolkit
 GRADING_TOKENS = 8
@@ -78,9 +78,6 @@ Question: {question} | Answer: {prediction} | Meaning:"""
 
 Case = Mapping[str, Any]
 
-_LEADING_NUMBER = re.compile(r"\s*([01](?:\.\d+)?)(?![\d.])")
-
-
 @dataclass(frozen=True)
 class Task:
     """One question to the judge: a filled prompt, and what of a reply counts (None: it is of no use)."""
@@ -130,16 +127,23 @@ class Judge:
         return verdicts
 
     def _one(self, task: Task) -> tuple[str | float | None, str]:
-        reply = ""
+        def read(reply: Reply) -> str | float | None:
+            return task.read(last_words(reply))
+
+        reply = Reply("")
         for attempt in range(task.tries):
             try:
-                reply = self.endpoint.reply(task.prompt, attempt, task.max_tokens)
+                reply = self.endpoint.reply(
+                    task.prompt, attempt, task.max_tokens, usable=lambda reply: read(reply) is not None
+                )
+            except Refused as error:
+                return None, f"{error}: {error.detail}" if error.detail else str(error)
             except Unanswered as error:
                 return None, str(error)
-            said = task.read(reply)
+            said = read(reply)
             if said is not None:
                 return said, ""
-        return None, f"{task.tries} unusable replies, the last {reply[:60]!r}"
+        return None, f"{task.tries} unusable replies, the last {reply.text[:60]!r}"
 
 
 def identity(settings: JudgeSettings | None) -> dict[str, str | bool | None] | None:
@@ -152,13 +156,6 @@ def identity(settings: JudgeSettings | None) -> dict[str, str | bool | None] | N
 def make_judge(settings: JudgeSettings | None) -> Judge | None:
     """The judge of the settings, or None where none is set."""
     return Judge(settings) if settings is not None and settings.url else None
-
-
-def read_mark(reply: str) -> float | None:
-    """The mark at the head of a reply, if it is 0 to 1 (the toolkit cuts replies off behind the number)."""
-    found = _LEADING_NUMBER.match(reply)
-    mark = float(found.group(1)) if found else None
-    return mark if mark is not None and mark <= 1 else None
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ def _box_cases(benchmark: Benchmark, questions: Sequence[Question]) -> list[Case
     for question, box, has_columns in zip(questions, boxes, in_columns, strict=True):
         width, height = (max(0.0, number(question, key, "1")) or 1.0 for key in ("width", "height"))
         if (width, height) == (1, 1) and max(map(abs, box)) > grounding.LARGEST_RELATIVE:
-            raise mistake(question, "width", "the image's width and height in pixels, as the box is in pixels")
+            raise mistake(question, "width", "the image's width and height, as the box is in pixels")
         if not has_columns and any(in_columns):  # beside rows with columns the toolkit takes each by itself
             box = grounding.to_pixels(box, width, height)
         elif not has_columns and relative:

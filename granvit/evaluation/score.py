@@ -119,13 +119,22 @@ def _asked(rule: Rule, judge: Judge | None) -> Judge | None:
 def _judge_facts(rule: Rule, judge: Judge | None, verdicts: Verdicts) -> dict[str, Any]:
     if judge is None:
         return {"judge": NO_JUDGE if rule.judge else NOT_NEEDED}
+    judged, failed = len(verdicts.said), len(verdicts.failures)
     return {
-        "judge": judge.name,
+        "judge": _judge_name(judge.name, judged, failed),
         "judge_prompt_version": judges.VERSION,
-        "judged": len(verdicts.said),
-        "judge_failures": len(verdicts.failures),
-        "marked_by_judge": rule.judge.marks,
+        "judged": judged,
+        "judge_failures": failed,
+        "marked_by_judge": rule.judge.marks and judged > 0,
     }
+
+
+def _judge_name(name: str, judged: int, failed: int) -> str:
+    """Who read the answers: a judge that failed all of them has read none."""
+    if not failed:
+        return name
+    share = f"failed: {failed} of {judged + failed}"
+    return f"{name} ({share})" if judged else f"rules (judge {name} {share})"
 
 
 def _data_facts(data: Path, benchmark: Benchmark) -> dict[str, Any]:

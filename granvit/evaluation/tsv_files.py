@@ -94,7 +94,7 @@ def read_rows(path: Path) -> list[Question]:
 
 
 def split_of(category: str) -> str:
-    """RefCOCO's split as the toolkit reads it out of a category: ``RefCOCO+ test A`` -> ``RefCOCO+_testA``."""
+    """RefCOCO's split out of a category, as the toolkit reads it: ``RefCOCO+ test A`` -> RefCOCO+_testA."""
     name, _, rest = category.strip().partition(" ")
     rest = rest.strip()
     known = _SPLITS.get(re.sub(r"[\s_-]+", "", rest.lower()))

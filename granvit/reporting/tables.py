@@ -174,6 +174,7 @@ def _reading_body(spec: TableSpec, scores: Scores) -> str:
         ]
         unread = f"{min(shares):.1f}-{max(shares):.1f} %" if shares else "-"
         official = "official" if all(file.get("official_data") for file in files) else "not the official file"
-        rows.append([benchmark, str(files[0]["n"]), files[0]["rule"], files[0]["judge"], unread, official])
+        judges = "; ".join(dict.fromkeys(file["judge"] for file in files))  # one model's may have failed
+        rows.append([benchmark, str(files[0]["n"]), files[0]["rule"], judges, unread, official])
     header = ["Benchmark", "Questions", "Rule", "Judge", "Answers not read", "Data"]
     return markdown.table(header, rows, left=len(header))

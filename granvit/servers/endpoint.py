@@ -101,32 +101,44 @@ class Endpoint:
         self._silent, self._lock = 0, threading.Lock()
         self._asking: dict[str, threading.Lock] = {}
 
-    def reply(self, prompt: str, attempt: int = 0, max_tokens: int = 128) -> str:
+    def reply(
+        self,
+        prompt: str,
+        attempt: int = 0,
+        max_tokens: int = 128,
+        usable: Callable[[Reply], bool] = lambda reply: True,
+    ) -> Reply:
         """The model's reply to a prompt, from the cache or asked for.
 
         ``attempt``: how often this prompt was asked before; as in VLMEvalKit, the first has temperature 0 and
-        each further one 0.5 more. Raises Unanswered.
+        each further one 0.5 more. ``usable``: as in `answer`. Raises Unanswered.
         """
         key = cache_key(str(self.settings.model), prompt, attempt)
-        return self.answer(key, lambda: prompt, 0.5 * attempt, max_tokens).text
+        return self.answer(key, lambda: prompt, 0.5 * attempt, max_tokens, usable)
 
     def answer(
-        self, key: str, content: Callable[[], str | list[dict]], temperature: float, max_tokens: int
+        self,
+        key: str,
+        content: Callable[[], str | list[dict]],
+        temperature: float,
+        max_tokens: int,
+        usable: Callable[[Reply], bool] = lambda reply: True,
     ) -> Reply:
         """The reply under ``key``, from the cache or asked for.
 
         ``content`` makes the user's turn (a text, or OpenAI's list of parts), and is called only if it has to
-        be sent. Raises Unanswered.
+        be sent. A reply that is not ``usable`` is given back and not kept, nor taken from the cache: a model
+        that was set right would never be heard. Raises Unanswered.
         """
         with self._lock:
             same_question = self._asking.setdefault(key, threading.Lock())
         try:
             with same_question:  # whoever asks the same meanwhile waits for the first one's reply
                 known = self.cache.get(key)
-                if known is None:
+                if known is None or not usable(known):
                     self._fail_if_down()  # before the content is made, which may take images
                     known = self.ask(content(), temperature, max_tokens)
-                    if known.text or self.keep_empty:
+                    if (known.text or self.keep_empty) and usable(known):
                         self.cache.put(key, str(self.settings.model), known)
                 return known
         finally:
@@ -221,7 +233,7 @@ class Endpoint:
                 f"HTTP {status} from {shown(self.address)}: check url, model and ${self.key_variable}"
             )
         if status != 200:
-            raise Refused(status, " ".join(self._without_key(text).split())[:200])
+            raise Refused(status, _reason(self._without_key(text)))
         try:
             return _completion(text)
         except ValueError as error:
@@ -267,6 +279,17 @@ def shown(address: str) -> str:
     """An address without user, password or query, which may hold secrets."""
     parts = urlsplit(address)
     return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"
+
+
+def _reason(text: str) -> str:
+    """What a server says of a refusal, in one line: the message of an OpenAI error, else the body."""
+    try:
+        found = json.loads(text)
+        error = found.get("error", found)
+        text = str(error if isinstance(error, str) else error["message"])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        pass
+    return " ".join(text.split())[:200]
 
 
 def retry_after(value: str | None) -> float | None:
