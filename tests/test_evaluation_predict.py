@@ -209,6 +209,17 @@ def test_image_marks_are_kept_only_where_they_name_one_of_several_images(tmp_pat
     assert ask.text == "Question: Is <image 2> red?\n"  # the images of a list need no names
 
 
+@pytest.mark.parametrize("mark", [0, 2])
+def test_a_question_about_an_image_that_its_row_lacks_is_not_asked(tmp_path, mark):
+    rows = [{"index": 7, "image": base64_picture("red"), "question": f"Is <image {mark}> red?"}]
+    write_tsv(tmp_path / "Toy.tsv", rows)
+    with pytest.raises(
+        GranvitError, match=rf"Toy.tsv: question 7: it names <image {mark}> but the row has 1"
+    ):
+        collect_asks([toy_benchmark(prompt="interleaved_choice")], tmp_path)
+    collect_asks([toy_benchmark()], tmp_path)  # elsewhere it is no mark
+
+
 def test_the_share_of_answers_that_differ_is_reported(tmp_path, capsys):
     for folder, answer in (("a", "x"), ("b", "y")):
         (tmp_path / folder).mkdir()

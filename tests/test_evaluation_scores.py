@@ -143,6 +143,69 @@ def test_a_chosen_option_is_mathvistas_gold_where_there_are_options(tmp_path):
     assert (found["score"], found["missing_golds"]) == (100.0, 1)
 
 
+@pytest.mark.parametrize(
+    "rule", ["anls", "vqa_accuracy", "exact_match", "relaxed_accuracy", "ocrbench_contains"]
+)
+def test_an_empty_list_of_golds_is_a_missing_gold(tmp_path, rule):
+    questions(tmp_path, [{"answer": "['x']"}, {"answer": "[]"}])
+    answers(tmp_path, ["x", "x"])
+    found = score(tmp_path / "Toy.jsonl", toy(rule), tmp_path)
+    assert (found["n"], found["missing_golds"]) == (1, 1)
+
+
+def test_an_mmbench_question_without_the_gold_of_one_rolling_is_left_out_whole(tmp_path):
+    indices = [1, 2, 1_000_001, 1_000_002]
+    golds = ["A", "A", "A", ""]
+    questions(
+        tmp_path,
+        [{"index": i, "A": "cat", "B": "dog", "answer": g} for i, g in zip(indices, golds, strict=True)],
+    )
+    answers(tmp_path, ["B", "A", "A", "A"], indices)
+    found = score(tmp_path / "Toy.jsonl", toy("mmbench_circular"), tmp_path)
+    assert (found["score"], found["n"], found["missing_golds"]) == (0.0, 1, 2)
+
+
+def test_a_set_of_hallusionbench_without_one_gold_is_left_out_whole(tmp_path):
+    indices = [f"1_VD_chart_{i}_{j}_0" for i in range(2) for j in range(2)]
+    golds = ["Yes", "", "Yes", "Yes"]
+    questions(
+        tmp_path,
+        [{"index": i, "answer": g, "l2-category": "chart"} for i, g in zip(indices, golds, strict=True)],
+    )
+    answers(tmp_path, ["Yes"] * 4, indices)
+    found = score(tmp_path / "Toy.jsonl", toy("hallusion_aggregate"), tmp_path)
+    assert (found["score"], found["n"], found["missing_golds"]) == (100.0, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        ({"answer_type": "integer"}, "row 0: question_type is empty; expected multi_choice or free_form"),
+        (
+            {"question_type": "multi_choice", "answer_option": "A"},
+            "row 0: choices is empty; expected the list",
+        ),
+        (
+            {"question_type": "multi_choice", "answer_option": "A", "choices": "[]"},
+            r"row 0: choices is \[\];",
+        ),
+        (
+            {"question_type": "multi_choice", "answer_option": "A", "choices": "cat, dog"},
+            "choices is cat, dog;",
+        ),
+        (
+            {"question_type": "free_form"},
+            "row 0: answer_type is empty; expected integer, float, text or list",
+        ),
+    ],
+)
+def test_a_row_of_mathvista_that_does_not_say_how_it_is_read_is_named(tmp_path, cells, message):
+    questions(tmp_path, [{"answer": "7", **cells}])
+    answers(tmp_path, ["7"])
+    with pytest.raises(GranvitError, match=f"Toy.tsv: .*{message}"):
+        score(tmp_path / "Toy.jsonl", toy("mathvista"), tmp_path)
+
+
 def test_a_file_without_any_gold_is_refused_with_what_to_take_instead(tmp_path):
     questions(tmp_path, [{"answer": ""}, {"answer": ""}])
     answers(tmp_path, ["x", "x"])

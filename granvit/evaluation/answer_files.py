@@ -8,6 +8,7 @@ order of the questions, so that the file does not depend on who answered what, o
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -100,40 +101,79 @@ def join(path: Path, benchmark: Benchmark, questions: Sequence[Question]) -> dic
     """
     if not path.is_file():
         raise GranvitError(
-            f"{path}: no predictions of {benchmark.name} there; make them with `snakemake {path}`"
+            f"{path}: no predictions of {benchmark.name} there; make them with `snakemake {path}` or "
+            "`granvit eval predict`"
         )
     answers = read_answers(path)
-    missing = [question.index for question in questions if question.index not in answers]
-    if missing or len(answers) != len(questions):
-        raise GranvitError(
-            f"{path}: {len(answers)} answers for {len(questions)} questions of {benchmark.name}"
-            + (f" (none for {missing[0]})" if missing else "")
-            + "; the file belongs to other data: delete it and run again"
-        )
-    return answers
+    asked = {question.index for question in questions}
+    missing = next((question.index for question in questions if question.index not in answers), None)
+    surplus = next((index for index in answers if index not in asked), None)
+    if missing is None and surplus is None:
+        return answers
+    found = [f"none for question {missing}"] if missing is not None else []
+    found += [f"one for {surplus}, which {benchmark.tsv} does not ask"] if surplus is not None else []
+    remedy = "--data names the folder of the file that was asked"
+    if surplus is None:
+        remedy = f"ask the rest with `granvit eval predict`, or score a part with --limit; {remedy}"
+    raise GranvitError(
+        f"{path}: {len(answers)} answers for {len(questions)} questions of {benchmark.name} "
+        f"({'; '.join(found)}); {remedy}"
+    )
 
 
 def read_answers(path: Path, torn: bool = False) -> dict[str, str]:
-    """Index -> prediction; with ``torn``, without a last line that is still being written.
+    """Index -> prediction; with ``torn`` (a file that a killed process may have left), without a last line
+    that is still being written, and the later one of two answers to a question.
 
-    Raises GranvitError naming a line that holds no answer.
+    Raises GranvitError naming a line that holds no answer, or a second one to the same question.
     """
-    answers, content = {}, path.read_bytes()
+    content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     if torn:
         content = content[: content.rfind(b"\n") + 1]
-    # Not splitlines: answers may hold other line breaks.
-    for number, line in enumerate(content.decode("utf-8").split("\n"), start=1):
-        if not line:
+    remedy = "remove the line: its question is asked again" if torn else "mend the line, or answer it again"
+    answers: dict[str, str] = {}
+    lines: dict[str, int] = {}
+    for number, line in enumerate(_decoded(path, content, remedy).split("\n"), start=1):
+        # Not splitlines: answers may hold other line breaks.
+        if not line.strip():
             continue
         try:
-            row = json.loads(line)
-            answers[str(row["index"])] = str(row["prediction"])
-        except (json.JSONDecodeError, KeyError, TypeError):
+            index, prediction = _answer(line)
+        except ValueError as error:
+            raise GranvitError(f"{path}: line {number}: {error}; {remedy}") from None
+        if index in answers and not torn:
             raise GranvitError(
-                f"{path}: line {number}: expected a JSON object with index and prediction; delete the file "
-                "and run again"
-            ) from None
+                f"{path}: line {number}: question {index} is answered a second time, first in line "
+                f"{lines[index]}; keep one of the two lines"
+            )
+        answers[index], lines[index] = prediction, number
     return answers
+
+
+def _decoded(path: Path, content: bytes, remedy: str) -> str:
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise GranvitError(f"{path}: the text is UTF-16; write it anew as UTF-8 (iconv -f UTF-16 -t UTF-8)")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        number = content.count(b"\n", 0, error.start) + 1
+        other = "" if remedy.startswith("remove") else "write the file anew as UTF-8 (iconv -t UTF-8), or "
+        raise GranvitError(f"{path}: line {number}: not UTF-8; {other}{remedy}") from None
+
+
+def _answer(line: str) -> tuple[str, str]:
+    """Index and prediction of a line. Raises ValueError that says what is wrong with it."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        row = None
+    if not isinstance(row, dict) or not {"index", "prediction"} <= row.keys():
+        raise ValueError("expected a JSON object with index and prediction")
+    for key, kinds in (("index", (str, int)), ("prediction", (str, int, float))):
+        if isinstance(row[key], bool) or not isinstance(row[key], kinds):
+            hint = '"" where nothing was said' if key == "prediction" else "as in the benchmark's file"
+            raise ValueError(f"{key} is {json.dumps(row[key])[:60]}, expected a text ({hint})")
+    return str(row["index"]), str(row["prediction"])
 
 
 def drop_torn_line(path: Path) -> None:

@@ -55,8 +55,8 @@ def collect_asks(
     """All questions by TSV file, in file order. RefCOCO, RefCOCO+ and RefCOCOg are views of one file:
     together, so that they share encoded images.
 
-    Raises GranvitError where a file cannot be read, has no question for its benchmark, or too few images to
-    shuffle.
+    Raises GranvitError where a file cannot be read, has no question for its benchmark, too few images to
+    shuffle, or a question about an image that its row lacks.
     """
     asks: dict[Path, list[Ask]] = {}
     for benchmark in benchmarks:
@@ -64,7 +64,10 @@ def collect_asks(
         other = shuffled(path, questions) if shuffle_images else {}
         for question in questions:
             images = tuple(other.get(digest, digest) for digest in question.images)
-            text = model_text(question.cells, benchmark.prompt, len(images))
+            try:
+                text = model_text(question.cells, benchmark.prompt, len(images))
+            except GranvitError as error:
+                raise GranvitError(f"{path}: {error}") from None
             ask = Ask(benchmark.slug, question.index, text, images, benchmark.max_new_tokens)
             asks.setdefault(path, []).append(ask)
     return asks

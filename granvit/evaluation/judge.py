@@ -78,6 +78,7 @@ Question: {question} | Answer: {prediction} | Meaning:"""
 
 Case = Mapping[str, Any]
 
+
 @dataclass(frozen=True)
 class Task:
     """One question to the judge: a filled prompt, and what of a reply counts (None: it is of no use)."""

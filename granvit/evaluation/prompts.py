@@ -94,14 +94,18 @@ def build_messages(row: Row, form: str) -> list[Message]:
     for i, piece in enumerate(_IMAGE_MARK.split(text)):
         if i % 2 == 0:
             messages.append(_text(piece))
-        elif int(piece) > len(images):
-            raise GranvitError(
-                f"question {row['index']}: it names <image {piece}> but the row has {len(images)} image(s); "
-                "give the row all its images (columns image, image_path)"
-            )
         else:
+            _check_mark(row, piece, len(images))
             messages.append(_image(images[int(piece) - 1]))
     return messages
+
+
+def _check_mark(row: Row, mark: str, images: int) -> None:
+    if not 1 <= int(mark) <= images:
+        raise GranvitError(
+            f"question {row['index']}: it names <image {mark}> but the row has {images} image(s); "
+            "give the row all its images (columns image, image_path)"
+        )
 
 
 def _image(name: str) -> Message:
@@ -115,7 +119,11 @@ def _text(text: str) -> Message:
 def model_text(row: Row, form: str, images: int = 1) -> str:
     """The text for a model that sees all ``images`` before it: marks at its head and a lone image's mark go.
 
-    Marks of several images inside a sentence stay, as the images' names.
+    Marks of several images inside a sentence stay, as the images' names. Raises GranvitError where a mark of
+    the interleaved form (MMMU) names an image that the row lacks.
     """
+    if form == "interleaved_choice":
+        for mark in _IMAGE_MARK.findall(FORMS[form](row)):
+            _check_mark(row, mark, images)
     text = _LEADING_MARKS.sub("", FORMS[form](row))
     return _IMAGE_MARK.sub("", text) if images == 1 else text

@@ -23,6 +23,7 @@ from granvit.evaluation.prompts import options
 from granvit.evaluation.scoring import aggregates, choices, grounding, texts
 from granvit.evaluation.scoring.aggregates import Case, Scored, Verdict
 from granvit.evaluation.tsv_files import Question
+from granvit.evaluation.units import units
 
 Answered = tuple[Question, str]
 _CORNERS = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2")
@@ -48,12 +49,28 @@ def _choice_case(question: Question) -> Case:
     return {"choices": offered, "answers": [answer], "answer": answer, "question": question.cells["question"]}
 
 
-def _mathvista_case(question: Question) -> Case:
+def _mathvista_cases(benchmark: Benchmark, questions: Sequence[Question]) -> list[Case]:
+    """Which rule reads an answer hangs on its row's kind, so that no row may lack it."""
     keys = ("question_type", "answer_type", "choices", "answer_option")
-    return {
-        "answers": [question.cells.get("answer", "")],
-        **{key: question.cells.get(key) for key in keys},
-    }
+    cases = []
+    for question in questions:
+        case = {key: question.cells.get(key) for key in keys}
+        chosen = case["question_type"] == "multi_choice"
+        if case["question_type"] is None:
+            wrong, expected = "question_type", "multi_choice or free_form"
+        elif chosen and not choices.is_list(case["choices"]):
+            wrong, expected = "choices", "the list of the options that it chooses from"
+        elif not chosen and case["answer_type"] is None:
+            wrong, expected = "answer_type", "integer, float, text or list"
+        else:
+            cases.append({"answers": [question.cells.get("answer", "")], **case})
+            continue
+        shown = case[wrong] or "empty"
+        raise GranvitError(
+            f"{benchmark.tsv}: row {question.index}: {wrong} is {shown}; expected {expected}. Fetch the file "
+            "again"
+        )
+    return cases
 
 
 def _each(case: Callable[[Question], Case]) -> Callable[[Benchmark, Sequence[Question]], list[Case]]:
@@ -123,7 +140,7 @@ def _is_there(cell: str | None) -> bool:
 
 
 def _has_answer(question: Question) -> bool:
-    return _is_there(question.cells.get("answer"))
+    return _is_there(question.cells.get("answer")) and golds(question) != []
 
 
 def _has_box(question: Question) -> bool:
@@ -141,7 +158,7 @@ class Rule:
 
     ``value``: the verdict on one answer, 0-1; ``of_rows``: on a sample case of several rows;
     ``cases``: what ``value`` needs of each question beside the prediction, its golds included;
-    ``has_gold``: whether a row can be scored, with its neighbours where ``together`` rows are a unit;
+    ``has_gold``: whether a row can be scored, with those that count together with it (`units`);
     ``reads``: whether anything could be read out of the answer, where something has to be;
     ``judge``: what a judge is asked, and when;
     ``total``: how verdicts become a score with its splits, details and points.
@@ -150,16 +167,10 @@ class Rule:
     value: Callable[[Case], float]
     cases: Callable[[Benchmark, Sequence[Question]], list[Case]] = _each(_text_case)
     has_gold: Callable[[Question], bool] = _has_answer
-    together: int = 1
     reads: Callable[[Case], bool] | None = None
     judge: Asking | None = None
     total: Callable[[Benchmark, Sequence[Verdict]], Scored] = aggregates.average_and_splits
     of_rows: Callable[[Sequence[Case]], Any] | None = None
-
-    def scorable(self, questions: Sequence[Question]) -> list[bool]:
-        """Whether each question, with those that it belongs together with, has a gold."""
-        has, size = [self.has_gold(question) for question in questions], self.together
-        return [all(has[i - i % size : i - i % size + size]) for i in range(len(has))]
 
 
 def _compared(rule: Callable[..., float], *keys: str) -> Callable[[Case], float]:
@@ -201,7 +212,7 @@ RULES: dict[str, Rule] = {
     ),
     "mathvista": Rule(
         choices.mathvista,
-        cases=_each(_mathvista_case),
+        cases=_mathvista_cases,
         has_gold=_has_number_or_option,
         reads=choices.mathvista_extracted,
         judge=Asking(judge.extraction),
@@ -219,7 +230,7 @@ RULES: dict[str, Rule] = {
         reads=lambda case: grounding.parse_numbers(case["prediction"]) is not None,
         total=aggregates.by_split,
     ),
-    "mmvp_pair": replace(_CHOICE, together=2, total=aggregates.paired, of_rows=aggregates.mmvp),
+    "mmvp_pair": replace(_CHOICE, total=aggregates.paired, of_rows=aggregates.mmvp),
     "mmbench_circular": replace(_CHOICE, total=aggregates.rolled, of_rows=aggregates.circular),
     "hallusion_aggregate": Rule(
         lambda case: choices.yes_or_no(case["prediction"]) == case["answer"],
@@ -238,6 +249,13 @@ PARTS: dict[str, Callable[[Case], Any]] = {
     "yes_no": lambda case: choices.yes_or_no(case["prediction"]),
     "rouge_l": _compared(texts.rouge_l),
 }
+
+
+def scorable(benchmark: Benchmark, questions: Sequence[Question]) -> list[bool]:
+    """Whether each question, with those that it counts together with, has a gold."""
+    rule, names = rule_of(benchmark), units(benchmark.rule, questions)
+    incomplete = {name for name, one in zip(names, questions, strict=True) if not rule.has_gold(one)}
+    return [name not in incomplete for name in names]
 
 
 def rule_of(benchmark: Benchmark) -> Rule:

@@ -17,7 +17,7 @@ from granvit.evaluation import judge as judges
 from granvit.evaluation.answer_files import join
 from granvit.evaluation.benchmarks import Benchmark, read_questions
 from granvit.evaluation.judge import Judge, Verdicts
-from granvit.evaluation.rules import Case, Rule, Scored, Verdict, rule_of
+from granvit.evaluation.rules import Case, Rule, Scored, Verdict, rule_of, scorable
 from granvit.evaluation.tsv_files import Question, file_md5
 from granvit.evaluation.uncertainty import bootstrap_interval
 from granvit.files import write_json
@@ -67,7 +67,7 @@ def evaluate(
     """
     rule, questions = rule_of(benchmark), read_questions(benchmark, data_dir)
     answers = join(Path(predictions), benchmark, questions)
-    kept = _with_gold(rule, benchmark, questions)
+    kept = _with_gold(benchmark, questions)
     cases = _cases(rule, benchmark, kept, answers)
     judge, verdicts = _asked(rule, judge), Verdicts()
     if judge:
@@ -93,8 +93,8 @@ def evaluate(
     }
 
 
-def _with_gold(rule: Rule, benchmark: Benchmark, questions: Sequence[Question]) -> list[Question]:
-    kept = [question for question, keep in zip(questions, rule.scorable(questions), strict=True) if keep]
+def _with_gold(benchmark: Benchmark, questions: Sequence[Question]) -> list[Question]:
+    kept = [one for one, keep in zip(questions, scorable(benchmark, questions), strict=True) if keep]
     if not kept:
         raise GranvitError(
             f"{benchmark.tsv}: {benchmark.name}: no row has a gold answer (column answer); a test split "

@@ -14,8 +14,8 @@ from granvit.evaluation.benchmarks import Benchmark
 from granvit.evaluation.scoring.choices import infer_choice, multiple_choice, yes_or_no
 from granvit.evaluation.tsv_files import Question
 from granvit.evaluation.uncertainty import Point
+from granvit.evaluation.units import ROLLING
 
-ROLLING = 1_000_000  # MMBench: rows whose index agrees modulo this are rollings of one question
 FORMULAS_AND_TEXT = "Recognition"  # OCRBench: categories that end so (but for formulas) make Text Recognition
 
 Case = Mapping[str, Any]

@@ -139,6 +139,15 @@ def mathvista_choices(choices: str | Sequence[Any]) -> dict[str, Any]:
     return lettered(ast.literal_eval(choices) if isinstance(choices, str) else choices)
 
 
+def is_list(choices: str | None) -> bool:
+    """Whether a cell spells a list that is not empty."""
+    try:
+        found = ast.literal_eval(choices or "")
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return False
+    return isinstance(found, (list, tuple)) and len(found) > 0
+
+
 def yes_or_no(prediction: str) -> str:
     """``Yes`` or ``No`` if exactly one of the two words stands in the answer, else ``Unknown``."""
     words = set(strip_punctuation(str(prediction).lower()).split())
