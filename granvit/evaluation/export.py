@@ -2,8 +2,8 @@
 `prediction`.
 
 One file a data set, named as the toolkit names it (with `PRED_FORMAT=tsv`). Benchmarks that are views of one
-data set (RefCOCO, RefCOCO+, RefCOCOg) share a file; rows that no benchmark asks (BLINK's other categories,
-MMMU's dev split) are left out, which the toolkit's scorers allow.
+data set (RefCOCO, RefCOCO+, RefCOCOg) share a file. Rows that no benchmark asks (BLINK's other categories,
+MMMU's dev split) have an empty prediction: the toolkit takes a file without them for unfinished.
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ def export_vlmevalkit(
 def _answered_rows(
     predictions: Path, members: Sequence[Benchmark], data: Path
 ) -> tuple[list[Question], dict[str, str]]:
-    """The data set's rows that were asked, in its own order, and their answers by index."""
+    """The data set's rows, in its own order, and the answers to those that were asked, by index."""
     rows = read_rows(data)
     answers: dict[str, str] = {}
     for member in members:
         answers |= join(predictions / f"{member.slug}.jsonl", member, select(member, rows))
-    return [row for row in rows if row.index in answers], answers
+    return rows, answers
 
 
 def _write_rows(out: Path, data: Path, rows: Sequence[Question], answers: dict[str, str]) -> None:
@@ -79,4 +79,4 @@ def _write_rows(out: Path, data: Path, rows: Sequence[Question], answers: dict[s
         writer.writerow([*columns, "prediction"])
         for row in rows:
             cells = {**row.cells, "index": row.index}
-            writer.writerow([*(cells.get(name, "") for name in columns), answers[row.index]])
+            writer.writerow([*(cells.get(name, "") for name in columns), answers.get(row.index, "")])
