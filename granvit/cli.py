@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -27,7 +28,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; a user's mistake is one line on standard error and exit status 1."""
+    """Run one command; a user's mistake, and a file that the system refuses, is one line on standard error
+    and exit status 1.
+    """
     try:
         parsed = build_parser().parse_args(arguments)
         return parsed.run(parsed)
@@ -37,6 +40,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        place = error.filename or "the disk"
+        print(f"error: {place}: cannot be read or written ({error.strerror}); give another", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

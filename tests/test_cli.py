@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
@@ -16,9 +17,11 @@ from benchmark_world import ROOT, make_answers, make_data
 from granvit.cli import main
 from granvit.config.tables import load_tables, required_leaves
 from granvit.evaluation.benchmarks import load_benchmarks
+from granvit.evaluation.xlsx import read_sheet
 from granvit.reporting.recompute import recompute_table
 
 SCALE = "mini"
+FOLDER = "results/mini/predictions/sft-granvit/seed0"
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +147,18 @@ def test_a_judge_of_the_command_line_that_is_down_ends_nothing(made, capsys, mon
     assert sum(line.startswith("MMVet: question ") for line in printed.err.splitlines()) == 8
 
 
+def test_exported_predictions_are_scored_as_those_they_were_made_of(made, capsys):
+    assert main(["eval", "export", FOLDER, "out", "--format", "vlmevalkit", "--scale", SCALE]) == 0
+    capsys.readouterr()
+    for folder, form in ((FOLDER, "granvit"), ("out", "vlmevalkit")):
+        assert main(["eval", "score", folder, "--scale", SCALE, "--format", form, "--out", form]) == 0
+    files = sorted(path.name for path in (made / "granvit").iterdir())
+    assert len(files) == 20 and files == sorted(path.name for path in (made / "vlmevalkit").iterdir())
+    assert all(
+        (made / "granvit" / name).read_bytes() == (made / "vlmevalkit" / name).read_bytes() for name in files
+    )
+
+
 def test_exported_files_are_named(made, capsys):
     folder = "results/mini/predictions/sft-granvit/seed0"
     assert main(["eval", "export", folder, "out", "--format", "vlmevalkit", "--scale", SCALE]) == 0
@@ -178,15 +193,122 @@ def test_predict_hands_its_arguments_to_the_predictor(made, monkeypatch):
         (["score", "x", "--benchmarks", "MMStarr"], "there is no benchmark 'MMStarr'; it has RefCOCO"),
         (["score", "x", "--judge-url", "http://h/v1"], "--judge-model: .*needs a model"),
         (["score", "x", "--scale", "huge"], "'huge' is not a scale"),
-        (["compare", "a", "b"], "no benchmark has predictions in both"),
+        (["compare", "a", "b"], "a: no predictions there"),
+        (["score", "x", "--limit", "0"], "--limit is 0; expected 1 or more"),
+        (["score", "--table", "table1", "--limit", "3"], "--limit and --format take folders"),
+        (["predict", "m", "o", "--batch-size", "0"], "--batch-size is 0; expected 1 or more"),
+        (["predict", "m", "o", "--batch-size", "-4"], "--batch-size is -4; expected 1 or more"),
+        (["predict", "m", "o", "--devices", "0"], "--devices is 0; expected 1 or more"),
+        (["predict", "m", "o", "--limit", "-1"], "--limit is -1; expected 1 or more"),
+        (["predict", "m", "o", "--shard", "4/4"], "--shard is '4/4'; expected I/N with I from 0 to N - 1"),
+        (["predict", "m", "o", "--shard", "x"], "--shard is 'x'; expected I/N"),
+        (["predict", "m", "o", "--shard", "0/2", "--merge"], "--shard, --merge and --devices do not go"),
+        (["predict", "m", "o", "--shard", "0/2", "--devices", "2"], "do not go together"),
+        (["predict", "nowhere", "o"], "nowhere: no model there; expected results/"),
+        (
+            ["score", FOLDER, "--scale", SCALE, "--out", "a.file"],
+            "a.file: cannot be read or written .File",
+        ),
+        (["score", FOLDER, "--scale", SCALE, "--out", "a.file/x"], "a.file.*: cannot be .* .Not a directory"),
+        (["score", FOLDER, "--scale", SCALE, "--verdicts", "/proc/x"], "/proc/x: cannot be read or written"),
+        (["export", FOLDER, "a.file", "--format", "vlmevalkit", "--scale", SCALE], "a.file: cannot be read"),
+        (["table", FOLDER, FOLDER, "--scale", SCALE], "two columns are called 'results.*; give NAME=FOLDER"),
+        (
+            ["table", FOLDER, "--scale", SCALE, "--out", "x.pdf"],
+            "x.pdf: expected a file that ends with",
+        ),
+        (
+            ["score", "a.folder", "--format", "vlmevalkit"],
+            "a.folder: no predictions there; .*of vlmeval",
+        ),
+        (["score", "a.folder", "--benchmarks", "GQA"], "a.folder: no predictions of GQA, which --benchmarks"),
+        (["compare", FOLDER, "a.folder", "--scale", SCALE], "a.folder: no predictions there"),
         (["export", "a", "b", "--format", "vlmevalkit"], "a: no predictions there"),
     ],
 )
 def test_a_mistake_is_one_line_and_status_1(made, capsys, arguments, message):
+    (made / "a.file").write_text("")
+    (made / "a.folder").mkdir()
     assert main(["eval", *arguments]) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1
     assert re.search(message, error)
+
+
+def test_outside_the_projects_folder_the_way_in_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["eval", "score", "x", "--scale", SCALE]) == 1
+    assert f"{tmp_path}: there is no config/config.yaml here; run `granvit` in" in capsys.readouterr().err
+
+
+def test_a_benchmark_that_was_asked_for_and_has_no_answers_is_not_passed_over(made, capsys):
+    (made / FOLDER / "GQA.jsonl").rename(made / FOLDER / "GQUA.jsonl")
+    asked = ["--scale", SCALE, "--benchmarks", "MMStar,GQA"]
+    for command in (["score", FOLDER], ["table", FOLDER], ["compare", FOLDER, FOLDER]):
+        assert main(["eval", *command, *asked]) == 1
+        error = capsys.readouterr().err
+        assert "no predictions of GQA, which --benchmarks asks for" in error
+        assert "GQUA.jsonl: not scored, config/benchmarks.tsv has no benchmark of that name" in error
+
+
+def test_a_benchmark_that_is_named_twice_is_asked_once(made, monkeypatch):
+    given = []
+    monkeypatch.setattr(
+        "granvit.evaluation.launch.predict_on_devices", lambda job, processes: given.append(job)
+    )
+    main(["eval", "predict", "m", "o", "--scale", SCALE, "--benchmarks", "MMVP,GQA,MMVP", "--limit", "3"])
+    assert [benchmark.name for benchmark in given[0].benchmarks] == ["MMVP", "GQA"]
+    assert (given[0].limit, given[0].reuse) == (3, True)
+
+
+def test_shards_and_their_merge_are_commands(made, monkeypatch):
+    done = []
+    monkeypatch.setattr("granvit.evaluation.launch.predict_shard", lambda job, *part: done.append(part))
+    monkeypatch.setattr("granvit.evaluation.launch.merge", lambda job: done.append("merge"))
+    for options in (["--shard", "0/2"], ["--shard", "1/2"], ["--merge"]):
+        assert main(["eval", "predict", "m", "o", "--scale", SCALE, *options]) == 0
+    assert done == [(0, 2), (1, 2), "merge"]
+
+
+def test_verdicts_are_written_a_line_a_question(made):
+    assert main(["eval", "score", FOLDER, "--scale", SCALE, "--verdicts", "verdicts"]) == 0
+    files = sorted((made / "verdicts").iterdir())
+    assert [path.name for path in files] == sorted(path.name for path in (made / FOLDER).iterdir())
+    lines = [json.loads(line) for line in (made / "verdicts" / "GQA.jsonl").read_text().splitlines()]
+    assert len(lines) == 8 and {"index", "prediction", "read", "gold", "score", "category"} == set(lines[0])
+
+
+def test_a_comparison_says_who_read_the_answers(made, capsys, monkeypatch):
+    arguments = ["eval", "compare", FOLDER, FOLDER, "--scale", SCALE, "--benchmarks", "MMVet,GQA"]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"MMVet .*  none \(rule-based\)", printed) and re.search("GQA .*  not needed", printed)
+    monkeypatch.setattr("granvit.servers.endpoint.Endpoint._pause", lambda self, state: 0.0)
+    assert main([*arguments, "--judge-url", "http://127.0.0.1:9/v1", "--judge-model", "m", "--json"]) == 0
+    rows = {row["benchmark"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["MMVet"]["judge"] == ["rules (judge m failed: 8 of 8)"] * 2
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".md", ".xlsx"])
+def test_several_sets_of_predictions_stand_side_by_side(made, capsys, suffix):
+    other = FOLDER.replace("granvit", "siglip2")
+    (made / other / "GQA.jsonl").unlink()
+    out = f"tables/side{suffix}"
+    assert main(["eval", "table", f"ours={FOLDER}", other, "--scale", SCALE, "--out", out]) == 0
+    assert capsys.readouterr().out == f"{out}\n"
+    if suffix == ".xlsx":
+        header, *rows = read_sheet(made / out)
+    elif suffix == ".csv":
+        header, *rows = csv.reader((made / out).open(newline=""))
+    else:
+        lines = [line.strip("| ").split(" | ") for line in (made / out).read_text().splitlines()]
+        header, _, *rows = [[cell.strip() for cell in line] for line in lines]
+    assert header == ["Capability", "Benchmark", "Questions", "ours", other, "Judge"]
+    found = {row[1]: row for row in rows}
+    score = json.loads((made / "results/mini/scores/sft-granvit/seed0/GQA.json").read_text())["score"]
+    assert float(found["GQA"][3]) == pytest.approx(score, abs=0.01) and found["GQA"][4] == ""
+    assert {"RefCOCO: RefCOCO_testA", "MMVet", "ChartQA: test_human"} <= set(found)
+    assert found["MMVet"][-1] == "none (rule-based)"
 
 
 def test_the_installed_command_is_this_one():

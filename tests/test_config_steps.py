@@ -91,7 +91,10 @@ def test_every_module_is_covered_but_those_that_make_no_result_of_the_graph():
         "granvit.evaluation.agreement",
         "granvit.evaluation.check_cases",
         "granvit.evaluation.export",
+        "granvit.evaluation.foreign",
+        "granvit.evaluation.xlsx",
         "granvit.reporting.recompute",
+        "granvit.reporting.side_by_side",
     }
 
 

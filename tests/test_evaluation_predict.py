@@ -48,10 +48,10 @@ class Echo(torch.nn.Module):
         return [None if closest and q in self.unsure else a for q, a in zip(questions, answers, strict=True)]
 
 
-def job(folder, out="out", shuffle_images=False):
+def job(folder, out="out", shuffle_images=False, reuse=True):
     return PredictionJob(
         model_dir=folder / "model", benchmarks=[toy_benchmark()], data_dir=folder,
-        out_dir=folder / out, batch_size=2, device="cpu", shuffle_images=shuffle_images,
+        out_dir=folder / out, batch_size=2, device="cpu", shuffle_images=shuffle_images, reuse=reuse,
     )  # fmt: skip
 
 
@@ -65,9 +65,9 @@ def toy(tmp_path, monkeypatch):
     rows += [{"index": 4, "image": 0, "question": "again"}, {"index": 5, "image": both, "question": "both"}]
     write_tsv(tmp_path / "Toy.tsv", rows)
 
-    def run(model, out="out", shuffle_images=False, **shards):
+    def run(model, out="out", shuffle_images=False, reuse=True, **shards):
         monkeypatch.setattr(prediction.MLLM, "load", lambda folder: model)
-        predict(job(tmp_path, out, shuffle_images), **shards)
+        predict(job(tmp_path, out, shuffle_images, reuse), **shards)
         file = tmp_path / out / "Toy.jsonl"
         return file.read_text() if file.exists() else None
 
@@ -118,6 +118,39 @@ def test_answers_of_another_checkpoint_are_not_resumed(toy, tmp_path):
     model = Echo()
     toy(model)
     assert sum(map(len, model.asked)) == 6
+
+
+def test_finished_answers_to_the_same_questions_are_not_asked_again(toy, tmp_path):
+    whole = toy(Echo())
+    again = Echo()
+    assert toy(again) == whole and not again.asked
+    lines = whole.splitlines(keepends=True)
+    (tmp_path / "out" / "Toy.jsonl").write_text("".join(lines[:4]))
+    rest = Echo()
+    assert toy(rest) == whole and sorted(sum(rest.asked, [])) == ["again", "both"]
+
+
+@pytest.mark.parametrize("change", ["model", "question", "image", "record", "option"])
+def test_finished_answers_of_anything_else_are_asked_again(toy, tmp_path, change):
+    toy(Echo())
+    text = (tmp_path / "Toy.tsv").read_text()
+    if change == "model":
+        (tmp_path / "model" / "weights").write_bytes(b"2")
+    elif change == "question":
+        (tmp_path / "Toy.tsv").write_text(text.replace("again", "anew"))
+    elif change == "image":
+        (tmp_path / "Toy.tsv").write_text(text.replace(base64_picture((3, 0, 0)), base64_picture((9, 0, 0))))
+    elif change == "record":
+        (tmp_path / "out" / "fingerprints.json").write_text("{")
+    model = Echo()
+    toy(model, reuse=change != "option")
+    assert sum(map(len, model.asked)) == 6
+
+
+def test_a_folder_without_a_model_is_named(toy, tmp_path):
+    (tmp_path / "model" / "weights").unlink()
+    with pytest.raises(GranvitError, match="model: no model there; expected results/"):
+        toy(Echo())
 
 
 def test_an_answer_that_hangs_on_rounding_is_asked_for_alone(toy):

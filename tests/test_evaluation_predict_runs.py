@@ -59,7 +59,8 @@ def run(world, out, batch_size, processes=1):
 
 
 def content(out):
-    assert sorted(path.name for path in out.iterdir()) == [f"{name}.jsonl" for name in NAMES]
+    expected = [*(f"{name}.jsonl" for name in NAMES), "fingerprints.json"]
+    assert sorted(path.name for path in out.iterdir()) == sorted(expected)
     return [(out / f"{name}.jsonl").read_bytes() for name in NAMES]
 
 

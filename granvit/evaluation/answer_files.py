@@ -3,7 +3,8 @@
 Each process appends to its own ``{slug}.{fingerprint}.{shard}-{shards}.partial``. What any of these files
 holds is never asked again, however many processes the next attempt has; the fingerprint covers model and
 questions, so answers of another checkpoint are never taken over. ``merge`` writes ``{slug}.jsonl``, in the
-order of the questions, so that the file does not depend on who answered what, or when.
+order of the questions, so that the file does not depend on who answered what, or when; `FINISHED` beside it
+holds the fingerprints, so that the same is not asked again.
 """
 
 from __future__ import annotations
@@ -19,20 +20,27 @@ from granvit.errors import GranvitError
 from granvit.evaluation.asks import Ask
 from granvit.evaluation.benchmarks import Benchmark
 from granvit.evaluation.tsv_files import Question
-from granvit.files import write_text
+from granvit.files import write_json, write_text
+
+FINISHED = "fingerprints.json"  # slug -> fingerprint of what {slug}.jsonl answers
 
 
 class AnswerFiles:
-    """The answers of one model to some benchmarks. ``fingerprints``: of each slug; ``answered``: slug ->
-    indices that have an answer already.
+    """The answers of one model to some benchmarks. ``fingerprints``: of each slug; ``reuse``: take over what
+    a finished file of the same fingerprint answers; ``answered``: slug -> indices that have an answer.
 
     As a context it holds this shard's files open for ``append``.
     """
 
     def __init__(
-        self, out_dir: str | Path, fingerprints: Mapping[str, str], shard: int = 0, shards: int = 1
+        self,
+        out_dir: str | Path,
+        fingerprints: Mapping[str, str],
+        shard: int = 0,
+        shards: int = 1,
+        reuse: bool = False,
     ) -> None:
-        self.out_dir, self.fingerprints = Path(out_dir), fingerprints
+        self.out_dir, self.fingerprints, self.reuse = Path(out_dir), fingerprints, reuse
         self.out_dir.mkdir(parents=True, exist_ok=True)
         self.own = {
             slug: self.out_dir / f"{slug}.{digits}.{shard}-{shards}.partial"
@@ -84,11 +92,22 @@ class AnswerFiles:
             finished[slug] = "".join(_line(i, answers[i]) for i in indices)
         for slug, lines in finished.items():
             write_text(self.out_dir / f"{slug}.jsonl", lines)
+            write_json(self.out_dir / FINISHED, {**self._finished(), slug: self.fingerprints[slug]})
             for stale in self.out_dir.glob(f"{slug}.*.partial"):
                 stale.unlink()
 
+    def _finished(self) -> dict[str, str]:
+        try:
+            found = json.loads((self.out_dir / FINISHED).read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return {}  # without it answers are asked for again, which is never wrong
+        return found if isinstance(found, dict) else {}
+
     def _read(self, slug: str) -> dict[str, str]:
         answers: dict[str, str] = {}
+        whole = self.out_dir / f"{slug}.jsonl"
+        if self.reuse and whole.is_file() and self._finished().get(slug) == self.fingerprints[slug]:
+            answers |= read_answers(whole)
         for path in sorted(self.out_dir.glob(f"{slug}.{self.fingerprints[slug]}.*partial")):
             answers |= read_answers(path, torn=True)
         return answers

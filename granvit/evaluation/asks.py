@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from granvit.config.base import Strict
+from granvit.config import steps
+from granvit.config.base import PositiveInt, Strict
 from granvit.errors import GranvitError
 from granvit.evaluation.benchmarks import Benchmark, read_questions
 from granvit.evaluation.prompts import model_text
 from granvit.evaluation.tsv_files import Question
+from granvit.evaluation.units import first_units
 
 
 @dataclass(frozen=True)
@@ -32,28 +34,34 @@ class PredictionJob(Strict):
 
     ``model_dir``: a finished run's model folder; ``data_dir``: the TSV files; ``out_dir``: for
     ``{slug}.jsonl``; ``shuffle_images``: show each question another image of its benchmark, so that what the
-    model scores is chance level; ``log``: a file for progress.
+    model scores is chance level; ``limit``: only so many questions a benchmark (`first_units`); ``reuse``:
+    finished answers of the same model to the same questions stay; ``log``: a file for progress.
     """
 
     model_dir: Path
     benchmarks: list[Benchmark]
     data_dir: Path
     out_dir: Path
-    batch_size: int
+    batch_size: PositiveInt
     device: str
     shuffle_images: bool = False
+    limit: PositiveInt | None = None
+    reuse: bool = True
     log: Path | None = None
 
     def asks(self) -> dict[Path, list[Ask]]:
         """All questions by TSV file. Raises GranvitError as `collect_asks` does."""
-        return collect_asks(self.benchmarks, self.data_dir, self.shuffle_images)
+        return collect_asks(self.benchmarks, self.data_dir, self.shuffle_images, self.limit)
 
 
 def collect_asks(
-    benchmarks: Sequence[Benchmark], data_dir: str | Path, shuffle_images: bool = False
+    benchmarks: Sequence[Benchmark],
+    data_dir: str | Path,
+    shuffle_images: bool = False,
+    limit: int | None = None,
 ) -> dict[Path, list[Ask]]:
     """All questions by TSV file, in file order. RefCOCO, RefCOCO+ and RefCOCOg are views of one file:
-    together, so that they share encoded images.
+    together, so that they share encoded images. ``limit``: as in `first_units`.
 
     Raises GranvitError where a file cannot be read, has no question for its benchmark, too few images to
     shuffle, or a question about an image that its row lacks.
@@ -62,7 +70,7 @@ def collect_asks(
     for benchmark in benchmarks:
         path, questions = Path(data_dir) / benchmark.tsv, read_questions(benchmark, data_dir)
         other = shuffled(path, questions) if shuffle_images else {}
-        for question in questions:
+        for question in first_units(benchmark.rule, questions, limit):
             images = tuple(other.get(digest, digest) for digest in question.images)
             try:
                 text = model_text(question.cells, benchmark.prompt, len(images))
@@ -90,8 +98,14 @@ def shard_of(ask: Ask, shards: int) -> int:
 
 
 def fingerprints(model_dir: Path, asks: Iterable[Ask]) -> dict[str, str]:
-    """Slug -> eight digits that stand for a model's files and for all that a benchmark asks of it."""
-    model = hashlib.sha256()
+    """Slug -> eight digits that stand for a model's files, for all that a benchmark asks of it, and for the
+    version of the code that asks. Raises GranvitError where the folder holds no file.
+    """
+    model = hashlib.sha256(f"predict {steps.version('predict')}".encode())
+    if not any(path.is_file() for path in model_dir.rglob("*")):
+        raise GranvitError(
+            f"{model_dir}: no model there; expected results/{{scale}}/sft/{{recipe}}/seed{{N}}/model"
+        )
     for path in sorted(path for path in model_dir.rglob("*") if path.is_file()):
         model.update(str(path.relative_to(model_dir)).encode())
         with open(path, "rb") as file:

@@ -29,7 +29,7 @@ def predict_on_devices(job: PredictionJob, processes: int) -> None:
     Raises GranvitError where one of them fails; what all have answered so far stays, and is not asked again.
     """
     if processes <= 1:
-        return _predict(job)
+        return predict_shard(job)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "job.json"
         file.write_text(job.model_dump_json(), encoding="utf-8")
@@ -43,10 +43,13 @@ def merge(job: PredictionJob) -> None:
     Raises GranvitError while a shard has not come to its end.
     """
     asks = [ask for of_file in job.asks().values() for ask in of_file]
-    AnswerFiles(job.out_dir, fingerprints(job.model_dir, asks)).merge(asks)
+    AnswerFiles(job.out_dir, fingerprints(job.model_dir, asks), reuse=job.reuse).merge(asks)
 
 
-def _predict(job: PredictionJob, shard: int = 0, shards: int = 1) -> None:
+def predict_shard(job: PredictionJob, shard: int = 0, shards: int = 1) -> None:
+    """Answer one part of the questions in this process; the only part writes the files too. Raises
+    GranvitError as `predict` does.
+    """
     from granvit.evaluation.predict import predict  # imports torch, which a parent can do without
 
     predict(job, shard, shards)
@@ -92,7 +95,7 @@ def main(arguments: list[str]) -> int:
     try:
         if processes > 1:
             _take_device(job.device)
-        _predict(job, rank, processes)
+        predict_shard(job, rank, processes)
     except GranvitError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return 1

@@ -18,7 +18,7 @@ import torch
 
 from granvit.data.records.images import decode_rgb
 from granvit.device import pick_device
-from granvit.errors import GranvitError
+from granvit.errors import GranvitError, reading
 from granvit.evaluation.answer_files import AnswerFiles
 from granvit.evaluation.asks import Ask, PredictionJob, cut_batches, fingerprints, shard_of
 from granvit.evaluation.tsv_files import read_images
@@ -38,7 +38,7 @@ def predict(job: PredictionJob, shard: int = 0, shards: int = 1) -> None:
     """
     asks = job.asks()
     everything = list(itertools.chain.from_iterable(asks.values()))
-    files = AnswerFiles(job.out_dir, fingerprints(job.model_dir, everything), shard, shards)
+    files = AnswerFiles(job.out_dir, fingerprints(job.model_dir, everything), shard, shards, job.reuse)
     own = [ask for ask in everything if shard_of(ask, shards) == shard]
     todo = {ask for ask in own if not files.has(ask)}
     done, alone = len(own) - len(todo), 0
@@ -50,10 +50,11 @@ def predict(job: PredictionJob, shard: int = 0, shards: int = 1) -> None:
         with files:
             for path, questions in asks.items():
                 mine = [ask for ask in questions if ask in todo]
-                for batch, answers, again in answer_file(model, path, mine, job.batch_size):
-                    files.append(batch, answers)
-                    done, alone = done + len(batch), alone + again
-                    progress.update(done)
+                with reading(path):
+                    for batch, answers, again in answer_file(model, path, mine, job.batch_size):
+                        files.append(batch, answers)
+                        done, alone = done + len(batch), alone + again
+                        progress.update(done)
         progress.say(f"{label} | {alone} of {len(todo)} answers hung on a near tie and were asked for alone")
     if shards == 1:
         files.merge(everything)

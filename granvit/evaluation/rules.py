@@ -160,6 +160,7 @@ class Rule:
     ``cases``: what ``value`` needs of each question beside the prediction, its golds included;
     ``has_gold``: whether a row can be scored, with those that count together with it (`units`);
     ``reads``: whether anything could be read out of the answer, where something has to be;
+    ``read``, ``gold``: what was read, and what it was held against, to be shown;
     ``judge``: what a judge is asked, and when;
     ``total``: how verdicts become a score with its splits, details and points.
     """
@@ -168,6 +169,8 @@ class Rule:
     cases: Callable[[Benchmark, Sequence[Question]], list[Case]] = _each(_text_case)
     has_gold: Callable[[Question], bool] = _has_answer
     reads: Callable[[Case], bool] | None = None
+    read: Callable[[Case], Any] = lambda case: case["prediction"]
+    gold: Callable[[Case], Any] = lambda case: case["answers"]
     judge: Asking | None = None
     total: Callable[[Benchmark, Sequence[Verdict]], Scored] = aggregates.average_and_splits
     of_rows: Callable[[Sequence[Case]], Any] | None = None
@@ -196,6 +199,8 @@ _CHOICE = Rule(
     _chosen,
     cases=_each(_choice_case),
     reads=choices.choice_read,
+    read=lambda case: choices.infer_choice(case["prediction"], choices.offered(case)),
+    gold=lambda case: case["answer"],
     judge=Asking(judge.choosing, optional=True),
     total=aggregates.by_category,
 )
@@ -215,6 +220,8 @@ RULES: dict[str, Rule] = {
         cases=_mathvista_cases,
         has_gold=_has_number_or_option,
         reads=choices.mathvista_extracted,
+        read=choices.mathvista_read,
+        gold=lambda case: case["answer_option"] or case["answers"][0],
         judge=Asking(judge.extraction),
     ),
     "multiple_choice": _CHOICE,
@@ -228,6 +235,8 @@ RULES: dict[str, Rule] = {
         cases=_box_cases,
         has_gold=_has_box,
         reads=lambda case: grounding.parse_numbers(case["prediction"]) is not None,
+        read=lambda case: grounding.read_box(case["prediction"], case["width"], case["height"]),
+        gold=lambda case: case["answers"][0],
         total=aggregates.by_split,
     ),
     "mmvp_pair": replace(_CHOICE, total=aggregates.paired, of_rows=aggregates.mmvp),
@@ -236,6 +245,8 @@ RULES: dict[str, Rule] = {
         lambda case: choices.yes_or_no(case["prediction"]) == case["answer"],
         cases=_hallusion_cases,
         reads=lambda case: choices.yes_or_no(case["prediction"]) != "Unknown",
+        read=lambda case: choices.yes_or_no(case["prediction"]),
+        gold=lambda case: case["answer"],
         judge=Asking(judge.meaning, optional=True),
         total=aggregates.three_accuracies,
         of_rows=aggregates.hallusion,

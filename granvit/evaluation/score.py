@@ -7,12 +7,14 @@ the share of answers (0-1) from which no option, yes or no, number or box could 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from granvit.config import steps
-from granvit.errors import GranvitError
+from granvit.errors import GranvitError, reading
 from granvit.evaluation import judge as judges
 from granvit.evaluation.answer_files import join
 from granvit.evaluation.benchmarks import Benchmark, read_questions
@@ -20,7 +22,10 @@ from granvit.evaluation.judge import Judge, Verdicts
 from granvit.evaluation.rules import Case, Rule, Scored, Verdict, rule_of, scorable
 from granvit.evaluation.tsv_files import Question, file_md5
 from granvit.evaluation.uncertainty import bootstrap_interval
-from granvit.files import write_json
+from granvit.evaluation.units import first_units
+from granvit.evaluation.verdicts import by_category
+from granvit.evaluation.verdicts import lines as verdict_lines
+from granvit.files import write_json, write_text
 
 NO_JUDGE = "none (rule-based)"  # the toolkit would ask a judge here
 NOT_NEEDED = "not needed"
@@ -29,28 +34,50 @@ MD5_DIGITS = 8  # config/benchmarks.tsv holds at least so many of the official f
 Say = Callable[[str], None]
 
 
+@dataclass(frozen=True)
+class Marked:
+    """A benchmark's answers with their verdicts, the score that these make, and the facts that its score file
+    adds.
+    """
+
+    rule: Rule
+    verdicts: list[Verdict]
+    answers: dict[str, str]
+    said: dict[str, str | float]  # by the judge, by index
+    scored: Scored
+    facts: dict[str, Any]
+
+
 def score(
     predictions: str | Path,
     benchmark: Benchmark,
     data_dir: str | Path,
     judge: Judge | None = None,
     say: Say = print,
+    verdicts: str | Path | None = None,
+    limit: int | None = None,
 ) -> dict[str, Any]:
     """The content of ``{slug}.json`` (docs/evaluation.md). ``say`` is given a line for each question that the
-    judge failed.
+    judge failed; ``verdicts``: a file for one line a question; ``limit``: as in `first_units`.
 
     Raises GranvitError where predictions and questions differ, and where no question has a gold answer.
     """
-    scored, facts = evaluate(predictions, benchmark, data_dir, judge, say)
+    marked = mark(predictions, benchmark, data_dir, judge, say, limit)
+    scored = marked.scored
     low, high = bootstrap_interval(scored.points)
+    categories = by_category(benchmark, marked.rule, marked.verdicts)
+    if verdicts:
+        lines = verdict_lines(marked.rule, marked.verdicts, marked.answers, marked.said)
+        write_text(verdicts, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     return {
         "benchmark": benchmark.name,
         "score": scored.score,
         "interval": [scored.full * low, scored.full * high],
         "n": scored.n,
         "rule": benchmark.rule,
-        **facts,
+        **marked.facts,
         **scored.extra,
+        **({"categories": categories} if categories else {}),
     }
 
 
@@ -60,36 +87,63 @@ def evaluate(
     data_dir: str | Path,
     judge: Judge | None = None,
     say: Say = print,
+    limit: int | None = None,
 ) -> tuple[Scored, dict[str, Any]]:
     """The score of a benchmark with the points it is made of, and the facts that its score file adds.
 
     Raises GranvitError as `score` does.
     """
-    rule, questions = rule_of(benchmark), read_questions(benchmark, data_dir)
-    answers = join(Path(predictions), benchmark, questions)
-    kept = _with_gold(benchmark, questions)
-    cases = _cases(rule, benchmark, kept, answers)
-    judge, verdicts = _asked(rule, judge), Verdicts()
-    if judge:
-        verdicts = judge.ask([task for task in map(rule.judge.task, kept, cases) if task])
-    for index, reason in verdicts.failures.items():
-        say(f"{benchmark.name}: question {index}: the judge failed ({reason}); scored by the rule alone")
-    marks = verdicts.said if judge and rule.judge.marks else {}
-    if not marks:
-        cases = _cases(rule, benchmark, kept, {**answers, **verdicts.said})
-    found = [
-        Verdict(question, case, float(marks.get(question.index, rule.value(case))))
-        for question, case in zip(kept, cases, strict=True)
-    ]
+    marked = mark(predictions, benchmark, data_dir, judge, say, limit)
+    return marked.scored, marked.facts
+
+
+def mark(
+    predictions: str | Path,
+    benchmark: Benchmark,
+    data_dir: str | Path,
+    judge: Judge | None = None,
+    say: Say = print,
+    limit: int | None = None,
+) -> Marked:
+    """The verdict on each answer of a file, and the score. Raises GranvitError as `score` does."""
+    with reading(predictions):
+        rule, everything = rule_of(benchmark), read_questions(benchmark, data_dir)
+        questions = first_units(benchmark.rule, everything, limit)
+        answers = join(Path(predictions), benchmark, questions)
+        kept = _with_gold(benchmark, questions)
+        cases = _cases(rule, benchmark, kept, answers)
+        judge, heard = _asked(rule, judge), Verdicts()
+        if judge:
+            heard = judge.ask([task for task in map(rule.judge.task, kept, cases) if task])
+        for index, reason in heard.failures.items():
+            say(f"{benchmark.name}: question {index}: the judge failed ({reason}); scored by the rule alone")
+        marks = heard.said if judge and rule.judge.marks else {}
+        if not marks:
+            cases = _cases(rule, benchmark, kept, {**answers, **heard.said})
+        found = [
+            Verdict(question, case, float(marks.get(question.index, rule.value(case))))
+            for question, case in zip(kept, cases, strict=True)
+        ]
+        missing, data = len(questions) - len(kept), Path(data_dir) / benchmark.tsv
+        facts = {**_judge_facts(rule, judge, heard), **_facts(rule, benchmark, cases, missing, data)}
+        if len(questions) < len(everything):
+            part = f"{benchmark.name}: the first {len(questions)} of {len(everything)} questions only"
+            facts["warnings"] = [*facts["warnings"], part]
+        return Marked(rule, found, answers, heard.said, rule.total(benchmark, found), facts)
+
+
+def _facts(
+    rule: Rule, benchmark: Benchmark, cases: Sequence[Case], missing_golds: int, data: Path
+) -> dict[str, Any]:
+    """What was read, of which file, in which version."""
     unread = sum(not rule.reads(case) for case in cases) / len(cases) if rule.reads else None
-    return rule.total(benchmark, found), {
-        **_judge_facts(rule, judge, verdicts),
+    return {
         "failed_extractions": unread,
-        "missing_golds": len(questions) - len(kept),
+        "missing_golds": missing_golds,
         "rule_version": steps.version("score"),
         "prompt_version": f"{benchmark.prompt}-{steps.version('predict')}",
         "decoding": {"strategy": "greedy", "max_new_tokens": benchmark.max_new_tokens},
-        **_data_facts(Path(data_dir) / benchmark.tsv, benchmark),
+        **_data_facts(data, benchmark),
     }
 
 
@@ -153,11 +207,13 @@ def write_score(
     out: str | Path,
     judge: Judge | None = None,
     say: Say = print,
+    verdicts: str | Path | None = None,
 ) -> dict[str, Any]:
-    """Score a benchmark and write its score file, whole or not at all; returns its content.
+    """Score a benchmark and write its score file, and its ``verdicts`` where a file is named, whole or not at
+    all; returns the score file's content.
 
     Raises GranvitError as `score` does.
     """
-    result = score(predictions, benchmark, data_dir, judge, say)
+    result = score(predictions, benchmark, data_dir, judge, say, verdicts)
     write_json(out, result, sort_keys=False)
     return result

@@ -11,28 +11,14 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from granvit.config.tables import TableSpec, required_benchmarks, required_leaves
-from granvit.errors import GranvitError
 from granvit.evaluation.benchmarks import Benchmark
 from granvit.evaluation.judge import Judge
-from granvit.evaluation.score import Say, score, write_score
+from granvit.evaluation.score import Say, write_score
 from granvit.files import write_json
 from granvit.reporting.tables import make_table
 
 TOLERANCE = 1e-9
 COMPARED = ("score", "n", "rule", "judge", "failed_extractions", "splits", "details")  # as first defined
-
-
-def scores_of_folder(
-    folder: Path, benchmarks: Sequence[Benchmark], data_dir: str, judge: Judge | None, say: Say
-) -> dict[str, dict[str, Any]]:
-    """benchmark -> score of every benchmark that the folder has predictions of.
-
-    Raises GranvitError where it has none, or they belong to other data.
-    """
-    made = [b for b in benchmarks if (folder / f"{b.slug}.jsonl").is_file()]
-    if not made:
-        raise GranvitError(f"{folder}: no predictions there; expected files like MMStar.jsonl")
-    return {b.name: score(folder / f"{b.slug}.jsonl", b, data_dir, judge, say) for b in made}
 
 
 def recompute_table(

@@ -134,6 +134,13 @@ def mathvista_extracted(case: Mapping[str, Any]) -> bool:
     return case["answer_type"] in ("integer", "float")
 
 
+def mathvista_read(case: Mapping[str, Any]) -> str | None:
+    """What was read out of an answer: the option's letter or the number, else None."""
+    if case["question_type"] == "multi_choice":
+        return infer_choice(case["prediction"], mathvista_choices(case["choices"]))
+    return case["prediction"].strip() if mathvista_extracted(case) else None
+
+
 def mathvista_choices(choices: str | Sequence[Any]) -> dict[str, Any]:
     """MathVista's choices, a list or the text of one, by letter."""
     return lettered(ast.literal_eval(choices) if isinstance(choices, str) else choices)

@@ -30,11 +30,15 @@ def to_pixels(numbers: Sequence[float], width: float, height: float) -> list[flo
     return boxes.around(boxes.clip_box(box, width, height))
 
 
+def read_box(prediction: str, width: float, height: float) -> list[float] | None:
+    """The pixel box that an answer gives, or None where it gives none."""
+    numbers = parse_numbers(str(prediction))
+    return to_pixels(numbers, width, height) if numbers and width > 0 and height > 0 else None
+
+
 def iou50(prediction: str, gold: Sequence[float], width: float, height: float) -> int:
     """1 if the box read from ``prediction`` overlaps ``gold`` (pixels) with IoU >= 0.5; in an image without a
     size nothing can.
     """
-    numbers = parse_numbers(str(prediction))
-    if numbers is None or not (width > 0 and height > 0):
-        return 0
-    return int(boxes.iou(to_pixels(numbers, width, height), gold) >= IOU_THRESHOLD)
+    box = read_box(prediction, width, height)
+    return int(box is not None and boxes.iou(box, gold) >= IOU_THRESHOLD)
