@@ -50,6 +50,7 @@ rule score_benchmarks:
         questions=question_files,
     output:
         scores=benchmark_files("<answers>/scores/<run>", "json"),
+        verdicts=benchmark_files("<answers>/verdicts/<run>", "jsonl"),
     log:
         "<logs>/<job>.log",
     benchmark:

@@ -14,10 +14,12 @@ def main(job, log):
     from granvit.progress import say
 
     judge = make_judge(config_of(job).evaluation.judge)
-    for benchmark, predictions, scores in zip(
-        load_benchmarks(), job.input.predictions, job.output.scores, strict=True
-    ):
-        write_score(predictions, benchmark, job.params.questions["folder"], scores, judge, partial(say, log))
+    files = zip(
+        load_benchmarks(), job.input.predictions, job.output.scores, job.output.verdicts, strict=True
+    )
+    for benchmark, predictions, scores, verdicts in files:
+        data = job.params.questions["folder"]
+        write_score(predictions, benchmark, data, scores, judge, partial(say, log), verdicts)
 
 
 run(snakemake, main)
