@@ -18,6 +18,7 @@ from vlmeval.dataset.image_base import ImageBaseDataset
 from vlmeval.dataset.image_mcq import ImageMCQDataset, MMMUDataset
 from vlmeval.dataset.image_yorn import ImageYORNDataset
 from vlmeval.dataset.refcoco import RefCOCODataset
+from vlmeval.smp import file
 
 CLASSES = [RefCOCODataset, MMMUDataset, ImageYORNDataset, ImageMCQDataset, image_vqa.OCRBench,
            image_vqa.MathVista, image_vqa.ImageVQADataset]  # fmt: skip
@@ -40,8 +41,11 @@ def score(dataset: str, exported: Path, folder: Path, model: str) -> object:
     kind = next(kind for kind in CLASSES if dataset in kind.supported_datasets())
     kind.DATASET_MD5 = {}  # else another file than the official one is fetched anew, or deleted
     copy = Path(shutil.copy(exported, folder / exported.name))
+    made = kind(dataset)
+    if complete := getattr(file, "is_prediction_complete", None):  # since August 2026
+        assert complete(str(copy), list(made.data["index"])), f"{dataset}: taken for unfinished"
     judge = {"model": "echo" if kind is image_vqa.MathVista else "exact_matching", "nproc": 1}
-    found = kind(dataset).evaluate(str(copy), **judge)
+    found = made.evaluate(str(copy), **judge)
     return found if isinstance(found, dict) else found.to_dict("records")
 
 
