@@ -107,6 +107,8 @@ def test_changed_predictions_give_other_scores_and_write_puts_them_on_disk(made,
     assert main(CHECK) == 1
     assert main([*CHECK[:-1], "--write"]) == 0
     assert json.loads((made / "results/mini/scores/sft-granvit/seed0/GQA.json").read_text())["score"] == 0.0
+    verdicts = (made / "results/mini/verdicts/sft-granvit/seed0/GQA.jsonl").read_text().splitlines()
+    assert [json.loads(line)["prediction"] for line in verdicts] == ["?"] * 8
 
 
 def test_scores_of_folders_are_printed_and_written(made, capsys):

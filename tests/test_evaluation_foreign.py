@@ -102,7 +102,7 @@ def samples(path: Path, rows: list[dict]) -> None:
 
 def sample(number: int, doc: dict | None = None, said: str = "x", **more: object) -> dict:
     answered = {"resps": [[said]], "filtered_resps": [said]}
-    return {"doc_id": number, **({"doc": doc} if doc else {}), "target": "y", **answered, **more}
+    return {"doc_id": number, "doc": doc or {}, "target": "y", **answered, **more}
 
 
 @pytest.fixture
@@ -131,8 +131,22 @@ def test_without_an_index_they_are_matched_by_order_and_question(toy, where):
         return sample(i, said=f"a{i}", **{where: put[where]})
 
     assert toy(*(one(i, f"What {i}?") for i in (2, 0, 1))) == {"10": "a0", "11": "a1", "12": "a2"}
-    with pytest.raises(GranvitError, match="document 1 does not ask question 11 of the benchmark's file"):
+    with pytest.raises(GranvitError, match="document 1 is not for sure question 11 of the benchmark's file"):
         toy(*(one(i, f"What {2 * i}?") for i in range(3)))
+
+
+@pytest.mark.parametrize(("targets", "told"), [("xxx", True), ("xyx", False)])
+def test_questions_of_one_text_are_matched_by_order_only_where_their_answers_agree(
+    toy, tmp_path, targets, told
+):
+    rows = [{"index": i, "image": picture(i), "question": "What?", "answer": "x"} for i in range(3)]
+    write_rows(tmp_path / "GQA.tsv", rows)
+    asked = [sample(i, {"question": "What?"}, f"a{i}", target=target) for i, target in enumerate(targets)]
+    if told:
+        assert toy(*asked) == {"0": "a0", "1": "a1", "2": "a2"}
+    else:
+        with pytest.raises(GranvitError, match="document 1 is not for sure question 1"):
+            toy(*asked)
 
 
 def test_another_number_of_samples_is_not_matched_by_order(toy):

@@ -231,6 +231,15 @@ def test_questions_on_one_image_are_drawn_together(tmp_path):
     assert len({point.unit for point in scored.points}) == 3
 
 
+def test_a_bug_names_the_file_that_was_read(tmp_path, monkeypatch):
+    questions(tmp_path, [{"answer": "x"}])
+    answers(tmp_path, ["x"])
+    monkeypatch.setattr("granvit.evaluation.score._cases", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError) as error:
+        score(tmp_path / "Toy.jsonl", toy("anls"), tmp_path)
+    assert error.value.__notes__ == [f"while reading {tmp_path / 'Toy.jsonl'}"]
+
+
 def test_every_key_that_a_table_reads_is_there(world):
     data, folder = world
     assert len(BENCHMARKS) == 20

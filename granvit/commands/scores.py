@@ -25,7 +25,7 @@ def add_commands(commands: Any) -> None:
     score.add_argument("--seed", type=int, default=0, help="with --table: which runs")
     score.add_argument("--results", default="results", help="with --table: folder that holds {scale}/")
     score.add_argument("--check", action="store_true", help="with --table: exit 1 if a number differs")
-    score.add_argument("--write", action="store_true", help="with --table: write the score files anew")
+    score.add_argument("--write", action="store_true", help="with --table: write scores and verdicts anew")
     score.add_argument("--out", help="with one folder: write {benchmark}.json there")
     score.add_argument("--verdicts", help="with one folder: write {benchmark}.jsonl there, a line a question")
     score.add_argument("--json", action="store_true", help="print score files instead of a table")

@@ -2,8 +2,8 @@
 xlsx, json) and lmms-eval's `..._samples_{task}.jsonl`.
 
 VLMEvalKit names a question by its index. lmms-eval numbers its documents, and only some of them carry an
-index: the others are taken in the file's order where there are as many as questions, and each question's text
-stands in what was asked.
+index: the others are taken in the file's order where there are as many as questions, each question's text
+stands in what was asked, and those that share a text have the same answer in both files.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ from __future__ import annotations
 import csv
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from granvit.errors import GranvitError
 from granvit.evaluation.benchmarks import Benchmark, read_questions
+from granvit.evaluation.rules import golds
 from granvit.evaluation.tsv_files import Question
 from granvit.evaluation.units import first_units
 from granvit.evaluation.xlsx import read_sheet
@@ -44,7 +47,6 @@ LMMS_TASKS: dict[str, tuple[str, ...]] = {
 }
 _IDS = ("index", "question_id", "questionId", "id", "pid", "qid")
 _TEXTS = ("question", "query")
-_BOM = "\ufeff"
 
 
 def convert(
@@ -145,32 +147,54 @@ def _lmms_files(folder: Path, benchmark: Benchmark) -> list[Path]:
 
 
 def _lmms_answers(path: Path, questions: Sequence[Question]) -> dict[str, str]:
-    samples = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
+    samples: list[_Sample] = []
+    try:
+        content = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise GranvitError(f"{path}: not UTF-8 ({error}); write it anew") from None
+    for number, line in enumerate(content.split("\n"), start=1):
         if line.strip():
             samples.append(_sample(f"{path}: line {number}", line))
     asked = {question.index for question in questions}
     for key in _IDS:
-        said = {str(doc.get(key)): text for _, doc, _, text in samples}
+        said = {str(sample.doc.get(key)): sample.said for sample in samples}
         if asked <= said.keys() and len(said) == len(samples):
             return {index: said[index] for index in asked}
-    samples.sort(key=lambda sample: sample[0])
+    samples.sort(key=lambda sample: sample.number)
     if len(samples) != len(questions):
         raise GranvitError(
             f"{path}: {len(samples)} samples for {len(questions)} questions, and no index among {list(_IDS)} "
             "that says which is which; --data names the folder of the file that was asked"
         )
-    for (number, _, asked_text, _), question in zip(samples, questions, strict=True):
-        if _plain(question.cells["question"]) not in asked_text:
+    texts = Counter(_plain(question.cells["question"]) for question in questions)
+    for sample, question in zip(samples, questions, strict=True):
+        text = _plain(question.cells["question"])
+        if text not in sample.asked or (texts[text] > 1 and sample.target not in _golds(question)):
             raise GranvitError(
-                f"{path}: document {number} does not ask question {question.index} of the benchmark's file; "
-                "the two are not in the same order, and the documents carry no index"
+                f"{path}: document {sample.number} is not for sure question {question.index} of the "
+                "benchmark's file; the two are not in the same order, and the documents carry no index"
             )
-    return {question.index: sample[3] for question, sample in zip(questions, samples, strict=True)}
+    return {question.index: sample.said for question, sample in zip(questions, samples, strict=True)}
 
 
-def _sample(place: str, line: str) -> tuple[int, dict[str, Any], str, str]:
-    """Number, document, what was asked, and the answer of one sample."""
+def _golds(question: Question) -> set[str]:
+    """What a row's right answer may be called."""
+    answer = question.cells.get("answer", "")
+    return {_plain(text) for text in (*golds(question), answer, question.cells.get(answer, answer))}
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """One sample: number, document, what was asked and is right (as `_plain` texts), and the answer."""
+
+    number: int
+    doc: dict[str, Any]
+    asked: str
+    target: str
+    said: str
+
+
+def _sample(place: str, line: str) -> _Sample:
     try:
         row = json.loads(line)
         answer = row["filtered_resps"] if row.get("filtered_resps") else row["resps"]
@@ -178,7 +202,8 @@ def _sample(place: str, line: str) -> tuple[int, dict[str, Any], str, str]:
             answer = answer[0]
         doc = row.get("doc") if isinstance(row.get("doc"), dict) else {}
         texts = [row.get("input"), row.get("arguments"), *(doc.get(key) for key in _TEXTS)]
-        return int(row["doc_id"]), doc, _plain(json.dumps(texts, ensure_ascii=False)), str(answer)
+        asked = _plain(json.dumps(texts, ensure_ascii=False))
+        return _Sample(int(row["doc_id"]), doc, asked, _plain(str(row.get("target"))), str(answer))
     except (ValueError, KeyError, IndexError, TypeError, AttributeError):
         raise GranvitError(
             f"{place}: expected a sample with doc_id and filtered_resps or resps, as lmms-eval writes it "

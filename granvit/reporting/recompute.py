@@ -34,8 +34,8 @@ def recompute_table(
 ) -> tuple[str, list[str]]:
     """A table's CSV from predictions alone, and one line for each number on disk that is not the one found.
 
-    ``results``: the scale's folder. With ``write``, score files are written anew. Raises GranvitError where
-    predictions are missing or belong to other data.
+    ``results``: the scale's folder. With ``write``, score files and verdicts are written anew.
+    Raises GranvitError where predictions are missing or belong to other data.
     """
     needed, chance = set(required_benchmarks(spec)), spec.layout.chance
     runs = [("", recipe) for recipe in required_leaves(spec)] + ([("chance", chance)] if chance else [])
@@ -47,7 +47,11 @@ def recompute_table(
                     results / root / "predictions" / recipe / f"seed{seed}" / f"{benchmark.slug}.jsonl"
                 )
                 score_file = Path(root, "scores", recipe, f"seed{seed}", f"{benchmark.slug}.json")
-                found = write_score(predictions, benchmark, data_dir, Path(folder, score_file), judge, say)
+                verdicts = results / root / "verdicts" / recipe / f"seed{seed}" / predictions.name
+                found = write_score(
+                    predictions, benchmark, data_dir, Path(folder, score_file), judge, say,
+                    verdicts if write else None,
+                )  # fmt: skip
                 differences += compare_scores(results / score_file, found)
                 if write:
                     write_json(results / score_file, found, sort_keys=False)
