@@ -120,10 +120,11 @@ def test_answers_of_another_checkpoint_are_not_resumed(toy, tmp_path):
     assert sum(map(len, model.asked)) == 6
 
 
-def test_finished_answers_to_the_same_questions_are_not_asked_again(toy, tmp_path):
+def test_finished_answers_to_the_same_questions_are_not_asked_again(toy, tmp_path, capsys):
     whole = toy(Echo())
     again = Echo()
     assert toy(again) == whole and not again.asked
+    assert "all 6 questions are answered already" in "".join(capsys.readouterr())
     lines = whole.splitlines(keepends=True)
     (tmp_path / "out" / "Toy.jsonl").write_text("".join(lines[:4]))
     rest = Echo()

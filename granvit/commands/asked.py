@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,18 @@ def asked(arguments: argparse.Namespace) -> tuple[Any, list[Benchmark], str]:
         named = dict.fromkeys(arguments.benchmarks.split(","))  # one that is named twice is asked once
         benchmarks = [find_benchmark(benchmarks, name.strip()) for name in named]
     return settings, benchmarks, arguments.data or settings.data.benchmarks
+
+
+def check_named(
+    arguments: argparse.Namespace, folder: str, benchmarks: Sequence[Benchmark], made: Sequence[Benchmark]
+) -> None:
+    """Raise GranvitError where a benchmark that --benchmarks asks for is not among those ``made``."""
+    absent = [one.name for one in benchmarks if one not in made] if arguments.benchmarks else []
+    if absent:
+        raise GranvitError(
+            f"{folder}: no predictions of {', '.join(absent)}, which --benchmarks asks for; make them with "
+            "`granvit eval predict`"
+        )
 
 
 def positive(arguments: argparse.Namespace, *names: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from granvit.commands import scores
-from granvit.commands.asked import asked, common, positive
+from granvit.commands.asked import asked, check_named, common, positive
 from granvit.errors import GranvitError
 
 
@@ -95,6 +95,8 @@ def run_export(arguments: argparse.Namespace) -> int:
     from granvit.evaluation.export import export_vlmevalkit
 
     _, benchmarks, data = asked(arguments)
+    made = [one for one in benchmarks if (Path(arguments.predictions) / f"{one.slug}.jsonl").is_file()]
+    check_named(arguments, arguments.predictions, benchmarks, made)
     print(
         *export_vlmevalkit(arguments.predictions, benchmarks, data, arguments.out, arguments.model_name),
         sep="\n",

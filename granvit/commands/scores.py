@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from granvit.commands.asked import asked, common, judge_of, judging, reading_form, say
+from granvit.commands.asked import asked, check_named, common, judge_of, judging, reading_form, say
 from granvit.errors import GranvitError
 
 if TYPE_CHECKING:
@@ -90,12 +90,7 @@ def _answers(
         if not made and not arguments.benchmarks:
             like = "MMStar.jsonl" if arguments.format == "granvit" else f"those of {arguments.format}"
             raise GranvitError(f"{folder}: no predictions there; expected files like {like}")
-        absent = [one.name for one in benchmarks if one not in made] if arguments.benchmarks else []
-        if absent:
-            raise GranvitError(
-                f"{folder}: no predictions of {', '.join(absent)}, which --benchmarks asks for; make them "
-                "with `granvit eval predict`"
-            )
+        check_named(arguments, folder, benchmarks, made)
         yield place, made
 
 

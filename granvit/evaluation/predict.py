@@ -56,6 +56,8 @@ def predict(job: PredictionJob, shard: int = 0, shards: int = 1) -> None:
                         done, alone = done + len(batch), alone + again
                         progress.update(done)
         progress.say(f"{label} | {alone} of {len(todo)} answers hung on a near tie and were asked for alone")
+    else:
+        progress.say(f"{label} | all {len(own)} questions are answered already; nothing was asked")
     if shards == 1:
         files.merge(everything)
 
