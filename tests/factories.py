@@ -215,7 +215,7 @@ def make_recipe(stage: str = "stage1", **changes) -> Recipe:
         "sft": (True, True, True), "continued": (True, True, True),
     }[stage]  # fmt: skip
     distillation = {
-        "weight": 1.0, "ema_decay": 0.9, "crop_size": 32,
+        "weight": 1.0, "ema_decay": 0.9, "crop_size": 16,  # not the image's side, as at paper scale
         "regions_per_image": 2, "context": 0.0, "pool": "grid", "normalise": False,
     }  # fmt: skip
     settings = {

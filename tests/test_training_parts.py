@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from factories import make_encoder, make_mixture, make_recipe
+from factories import VISION, make_encoder, make_mixture, make_recipe
 from PIL import Image
 from test_models_packing import make_model
 
@@ -86,9 +86,19 @@ def test_chosen_regions_change_with_the_epoch_but_not_with_the_machine():
     assert first == choose_regions(boxes[::-1], 4, "0/0/key") != choose_regions(boxes, 4, "0/1/key")
 
 
+@pytest.mark.parametrize("family", VISION)
+def test_teacher_sees_crops_of_another_size_as_the_student_would(tmp_path, family):
+    encoder = load_encoder(make_encoder(tmp_path, family))
+    teacher, crops = Teacher(encoder, SETTINGS), torch.randn(2, 3, SETTINGS.crop_size, SETTINGS.crop_size)
+    assert SETTINGS.crop_size != encoder.spec.image_size
+    with torch.no_grad():
+        assert torch.equal(teacher.encoder(crops), encoder(crops))
+
+
 def test_distillation_of_the_whole_image_starts_at_zero(tmp_path):
     encoder = load_encoder(make_encoder(tmp_path))
-    teacher, pixels = Teacher(encoder, SETTINGS), torch.randn(2, 3, 32, 32)
+    settings = SETTINGS.model_copy(update={"crop_size": encoder.spec.image_size})
+    teacher, pixels = Teacher(encoder, settings), torch.randn(2, 3, 32, 32)
     whole = Regions(torch.tensor([[0.0, 0, 32, 32]] * 2), torch.arange(2))
     part = Regions(torch.tensor([[4.0, 4, 20, 24]] * 2), torch.arange(2))
     features = encoder(pixels)

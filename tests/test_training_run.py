@@ -9,7 +9,7 @@ import signal
 
 import pytest
 import torch
-from factories import make_job, make_mixture, make_recipe, make_world
+from factories import VISION, make_job, make_mixture, make_recipe, make_world
 from safetensors.torch import load_file
 
 from granvit.errors import GranvitError
@@ -206,6 +206,17 @@ def test_tiled_run_trains_and_its_child_must_be_tiled_too(world, tmp_path):
     assert MLLM.load(tiled / "model").tiles == 4
     with pytest.raises(GranvitError, match="tiles is 0, its parent .* with 4"):
         start(world, make_recipe("stage1"), tmp_path / "flat", parent=tiled)
+
+
+@pytest.mark.parametrize("tiles", [0, 4], ids=["whole", "tiled"])
+@pytest.mark.parametrize("vision", VISION)
+def test_every_encoder_distils_with_crops_of_another_size(tmp_path, vision, tiles):
+    recipe = make_recipe("stage1", tiles=tiles)
+    world = make_world(tmp_path, vision)
+    assert recipe.distillation.crop_size != world.encoder.image_size
+    run = start(world, recipe, tmp_path)
+    metrics = json.loads((run / "manifest.json").read_text())["metrics"]
+    assert metrics["loss_distill"] > 0 and 0 < metrics["cosine"] < 1
 
 
 def test_encoder_of_another_run_replaces_the_published_one(world, tmp_path):

@@ -93,7 +93,7 @@ class Encoder(nn.Module):
         resized = (
             pixel_values.shape[-1] != self.spec.image_size or pixel_values.shape[-2] != self.spec.image_size
         )
-        if self.family is AIMV2 and resized and not self.model.config.is_native:
+        if self.family == AIMV2 and resized and not self.model.config.is_native:
             hidden = self._embed_resized_aimv2(pixel_values)
         elif self.family.interpolates:
             hidden = embeddings(pixel_values, interpolate_pos_encoding=resized)
