@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import glob
 import json
 import os
@@ -12,18 +13,43 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from granvit.errors import GranvitError
+
 _SHARD_NAME = re.compile(r"[0-9]{5}")
 
 
 @contextmanager
+def naming_full_disk(path: str | Path) -> Iterator[None]:
+    """Within it, a disk that is full is a GranvitError with the file that was written and the space left.
+
+    Libraries in other languages wrap the system's error in types of their own, but keep its text.
+    """
+    try:
+        yield
+    except Exception as error:
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        texts = (os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT))
+        if isinstance(error, GranvitError) or not (full or any(text in str(error) for text in texts)):
+            raise
+        folder = next(parent for parent in Path(path).absolute().parents if parent.exists())
+        free = shutil.disk_usage(folder).free / 2**20
+        raise GranvitError(
+            f"disk: {path} cannot be written: no space is left, or a quota is used up ({free:.1f} MiB free "
+            f"in {folder}). Make room there, then start the same command again"
+        ) from error
+
+
+@contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary name beside ``path``; move it there on success, remove it on failure."""
+    """Yield a temporary name beside ``path``; move it there on success, remove it on failure. Raises
+    GranvitError where the disk is full."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path)
     try:
-        yield temporary
-        os.replace(temporary, path)
+        with naming_full_disk(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            os.replace(temporary, path)
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
@@ -32,14 +58,16 @@ def replacing(path: str | Path) -> Iterator[Path]:
 @contextmanager
 def whole_folder(path: str | Path) -> Iterator[Path]:
     """Yield a new empty folder beside ``path``, which is moved there on success and removed on failure. What
-    was there before is for the caller to remove: a folder with anything in it is not replaced."""
+    was there before is for the caller to remove: a folder with anything in it is not replaced. Raises
+    GranvitError where the disk is full."""
     path = Path(path)
     temporary = _temporary(path)
     shutil.rmtree(temporary, ignore_errors=True)  # of a killed process that had this number
-    temporary.mkdir(parents=True)
     try:
-        yield temporary
-        os.replace(temporary, path)
+        with naming_full_disk(path):
+            temporary.mkdir(parents=True)
+            yield temporary
+            os.replace(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -15,6 +15,8 @@ from typing import BinaryIO
 import torch
 
 from granvit.errors import GranvitError
+from granvit.files import naming_full_disk
+from granvit.progress import say
 from granvit.training.engine import Cluster
 from granvit.training.job import STOP_SIGNALS
 
@@ -26,49 +28,71 @@ class States:
     ``rank{N}.pt`` of each.
 
     ``fingerprint``: what a state must agree in to be taken (recipe, seed, inputs, ranks and sharding);
-    ``keep``: how many of the last ones stay. ``cluster``: its main rank removes, renames and prints.
+    ``keep``: how many of the last ones stay. ``cluster``: its main rank removes, renames and prints, to
+    ``log`` too.
     """
 
-    def __init__(self, folder: Path, fingerprint: dict, keep: int, cluster: Cluster) -> None:
+    def __init__(
+        self, folder: Path, fingerprint: dict, keep: int, cluster: Cluster, log: Path | None = None
+    ) -> None:
         self.folder, self.fingerprint, self.keep, self.cluster = folder, fingerprint, keep, cluster
+        self.log, self.damaged = log, set[Path]()
 
     def save(self, step: int, write: Callable[[Path], tuple[dict, dict]]) -> None:
         """Write the state after ``step``. ``write(folder)`` puts sharded parts there and returns what all
-        ranks share and what is this rank's own."""
+        ranks share and what is this rank's own. Raises GranvitError where the disk is full."""
         final = self.folder / f"step-{step:08d}"
         staged = self.folder / f".{final.name}.tmp"
         if self.cluster.is_main:
             shutil.rmtree(staged, ignore_errors=True)
             staged.mkdir(parents=True)
         self.cluster.wait()
+        try:
+            with naming_full_disk(final):
+                self._write(staged, write)
+        except GranvitError:
+            shutil.rmtree(staged, ignore_errors=True)  # what is half-written would fill the disk for good
+            raise
+        if self.cluster.is_main:
+            for outdated in (final, *self.damaged):
+                shutil.rmtree(outdated, ignore_errors=True)
+            os.replace(staged, final)
+            for old in self._whole()[: -self.keep]:
+                shutil.rmtree(old, ignore_errors=True)
+        self.damaged.clear()
+        self.cluster.wait()
+
+    def _write(self, staged: Path, write: Callable[[Path], tuple[dict, dict]]) -> None:
         shared, own = write(staged)
         _save(partial(torch.save, own), staged / f"rank{self.cluster.rank}.pt")
         if self.cluster.is_main:
             _save(partial(torch.save, shared), staged / "shared.pt")
         self.cluster.wait()
         if self.cluster.is_main:
-            text = json.dumps(self.fingerprint, indent=2, sort_keys=True)
+            text = json.dumps({**self.fingerprint, "files": _sizes(staged)}, indent=2, sort_keys=True)
             _save(lambda file: file.write(text.encode()), staged / FINGERPRINT)
-            shutil.rmtree(final, ignore_errors=True)
-            os.replace(staged, final)
-            for old in self._whole()[: -self.keep]:
-                shutil.rmtree(old, ignore_errors=True)
-        self.cluster.wait()
 
     def load(self) -> tuple[Path, dict, dict] | None:
-        """Folder, shared and own part of the last state, or None where there is none.
+        """Folder, shared and own part of the last state, or None where there is none. One that is damaged is
+        named and passed over: the one before it is taken.
 
-        Raises GranvitError when another recipe, seed, input or number of ranks made it.
+        Raises GranvitError when another recipe, seed, input or number of ranks made it, and where all states
+        are damaged.
         """
         whole = self._whole()
-        if not whole:
-            return None
-        self._require_own(whole[-1] / FINGERPRINT)
-        shared, own = (
-            torch.load(whole[-1] / name, map_location="cpu", weights_only=True)
-            for name in ("shared.pt", f"rank{self.cluster.rank}.pt")
-        )
-        return whole[-1], shared, own
+        for folder in reversed(whole):
+            parts, problem = self._read(folder)
+            if self.cluster.max(int(bool(problem))):  # on any rank
+                self.damaged.add(folder)
+                self._say(f"state: {folder} is damaged{problem and f': {problem}'}; going back to the one before")
+            else:
+                return folder, *parts
+        if whole:
+            raise GranvitError(
+                f"state: none of the {len(whole)} saved states in {self.folder} can be read (see the lines "
+                "above); remove that folder to start anew"
+            )
+        return None
 
     def remove(self) -> None:
         """The run is finished: nothing is left to resume."""
@@ -78,15 +102,38 @@ class States:
     def _whole(self) -> list[Path]:
         return sorted(path.parent for path in self.folder.glob(f"step-*/{FINGERPRINT}"))
 
-    def _require_own(self, file: Path) -> None:
-        saved = json.loads(file.read_text(encoding="utf-8"))
+    def _read(self, folder: Path) -> tuple[list[dict], str]:
+        """Shared and own part of a state, or what is wrong with it."""
+        try:
+            saved = json.loads((folder / FINGERPRINT).read_text(encoding="utf-8"))
+        except ValueError as error:
+            return [], f"{FINGERPRINT}: {error}"
+        self._require_own(folder, saved)
+        found = _sizes(folder)
+        for name, size in saved["files"].items():
+            if found.get(name) != size:
+                there = f"has {found[name]} of {size} bytes" if name in found else "is missing"
+                return [], f"{name} {there}"
+        parts = []
+        for name in ("shared.pt", f"rank{self.cluster.rank}.pt"):
+            try:
+                parts.append(torch.load(folder / name, map_location="cpu", weights_only=True))
+            except Exception as error:  # torch and pickle raise many types on damaged bytes
+                return [], f"{name}: {str(error).splitlines()[0]}"
+        return parts, ""
+
+    def _require_own(self, folder: Path, saved: dict) -> None:
         for name, value in self.fingerprint.items():
             found = saved.get(name)
             if found != value:
                 raise GranvitError(
-                    f"state: {file.parent} was written with {name} {found}, this run has {value}; remove the "
+                    f"state: {folder} was written with {name} {found}, this run has {value}; remove the "
                     f"folder {self.folder} to start anew"
                 )
+
+    def _say(self, line: str) -> None:
+        if self.cluster.is_main:
+            say(self.log, line)
 
 
 class StopRequest:
@@ -113,6 +160,15 @@ class StopRequest:
     def __exit__(self, *_: object) -> None:
         for number, handler in self.previous.items():
             signal.signal(number, handler)
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """Bytes of every file of a state, but its fingerprint."""
+    return {
+        str(path.relative_to(folder)): path.stat().st_size
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != FINGERPRINT
+    }
 
 
 def _save(write: Callable[[BinaryIO], object], path: Path) -> None:

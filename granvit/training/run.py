@@ -43,7 +43,7 @@ def train(job: Job) -> None:
         "recipe_hash": recipe.hash, "seed": job.seed, "inputs": inputs,
         "ranks": cluster.size, "sharding": cluster.sharding,
     }  # fmt: skip
-    states = States(job.state_dir, fingerprint, job.compute.keep_states, cluster)
+    states = States(job.state_dir, fingerprint, job.compute.keep_states, cluster, job.log)
     trainer = make_trainer(job, model, cluster)
     evaluates = recipe.eval_every and job.heldout
     heldout = HeldOut(job.heldout, model, recipe.eval_images) if evaluates else None
