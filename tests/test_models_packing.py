@@ -160,3 +160,23 @@ def test_targets_are_the_answers_and_each_is_read_off_the_position_before(model)
     length = packed.position_ids.shape[1]
     assert length % 8 == 0
     assert packed.ids.flatten()[packed.predictors + 1].equal(packed.targets)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "encoder/model.safetensors", "projector/model.safetensors", "llm/model.safetensors",
+        "encoder/config.json", "projector/config.json", "llm/config.json",
+        "encoder/preprocessor_config.json", "llm/tokenizer.json",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("left", [0, 0.5], ids=["empty", "cut"])
+def test_damaged_file_of_a_model_names_its_part_and_path(tmp_path, file, left):
+    make_model(tmp_path / "made").save(tmp_path / "model")
+    damaged = tmp_path / "model" / file
+    damaged.write_bytes(damaged.read_bytes()[: int(left * damaged.stat().st_size)])
+    with pytest.raises(GranvitError) as raised:
+        MLLM.load(tmp_path / "model")
+    part, text = file.split("/")[0], str(raised.value)
+    assert text.startswith(f"{part}: ") and str(damaged.parent) in text and "\n" not in text
+    assert "again" in text

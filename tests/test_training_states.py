@@ -122,9 +122,9 @@ def test_full_disk_while_a_state_is_saved_is_one_line_and_leaves_the_states_befo
     "error", [OSError(28, "No space left on device"), RuntimeError("I/O error: No space left on device")]
 )
 def test_full_disk_anywhere_names_the_file_and_the_space(tmp_path, writing, error):
-    with pytest.raises(GranvitError, match=r"out/made cannot be written: .* MiB free in"):
-        with writing(tmp_path / "out/made"):
-            raise error
+    told = r"out/made cannot be written: .* MiB free in"
+    with pytest.raises(GranvitError, match=told), writing(tmp_path / "out/made"):
+        raise error
     assert not list((tmp_path / "out").iterdir())
     with pytest.raises(json.JSONDecodeError), writing(tmp_path / "other"):
         json.loads("{")

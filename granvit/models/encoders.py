@@ -23,7 +23,7 @@ from transformers import Aimv2VisionModel, CLIPVisionModel, InternVLVisionModel,
 from granvit.boxes import pad_offsets
 from granvit.errors import GranvitError
 from granvit.models.key_layouts import find_layout, native_config, native_weights
-from granvit.models.loading import load_pretrained, read_config, read_weights, require_model
+from granvit.models.loading import load_pretrained, read_config, read_json, read_weights, require_model
 
 FOREIGN = ("text_model.", "logit_scale", "logit_bias", "visual_projection.", "text_projection.")
 PREPROCESSOR = "preprocessor_config.json"
@@ -199,11 +199,12 @@ def load_saved_encoder(folder: Path) -> Encoder:
     """An encoder that ``Encoder.save`` wrote, with the preprocessing saved beside it. Raises GranvitError
     where that is missing."""
     file = Path(folder) / PREPROCESSOR
-    if not file.is_file():
+    saved = read_json(file, "encoder") if file.is_file() else {}
+    if "granvit" not in saved:
         raise GranvitError(
-            f"encoder: {file} is missing; this is no encoder that a training run exported. Run that run again"
+            f"encoder: {file} is missing or another program's; this is no encoder that a training run "
+            "exported. Run that run again"
         )
-    saved = json.loads(file.read_text(encoding="utf-8"))
     own = saved["granvit"]
     spec = SimpleNamespace(
         path=str(folder),

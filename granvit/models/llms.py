@@ -13,7 +13,7 @@ from transformers import (
 )
 
 from granvit.errors import GranvitError
-from granvit.models.loading import load_pretrained, require_model
+from granvit.models.loading import AGAIN, load_pretrained, require_model
 
 
 def load_llm(spec) -> PreTrainedModel:
@@ -24,10 +24,14 @@ def load_llm(spec) -> PreTrainedModel:
 
 
 def load_tokenizer(spec) -> PreTrainedTokenizerBase:
-    """The tokenizer of ``spec.path``. Raises GranvitError where it has no chat template: packing cuts that
-    template into pieces."""
+    """The tokenizer of ``spec.path``. Raises GranvitError where it cannot be read, or has no chat template:
+    packing cuts that template into pieces."""
     path = require_model(spec.path, "llm")
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(path)
+    try:
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(path)
+    except Exception as error:  # a cut tokenizer.json is a bare Exception of the library in Rust
+        problem = str(error).strip().splitlines()[0]
+        raise GranvitError(f"llm: cannot load the tokenizer of {path!r}: {problem}. {AGAIN}") from error
     if not tokenizer.chat_template:
         raise GranvitError(
             f"llm: the tokenizer of {spec.path!r} has no chat template; "

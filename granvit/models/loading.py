@@ -21,6 +21,7 @@ os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
 logging.set_verbosity_error()  # what matters in a loading report is raised as an error below
 logging.disable_progress_bar()
 
+AGAIN = "Download the model again, or run the training run again that made it"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
@@ -53,15 +54,21 @@ def read_config(path: str, what: str) -> dict:
     file = Path(path) / "config.json"
     if not file.is_file():
         file = Path(_from_hub(hf_hub_download, path, what, filename="config.json"))
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise GranvitError(
-            f"{what}: cannot read {path}/config.json: {error}. Download the model again"
-        ) from error
-    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
+    config = read_json(file, what)
+    if not isinstance(config.get("model_type"), str):
         raise GranvitError(f"{what}: {path}/config.json names no model_type. Download the model again")
     return config
+
+
+def read_json(file: Path, what: str) -> dict:
+    """A JSON file of a model's folder. Raises GranvitError where it is missing, cut off or no mapping."""
+    try:
+        value = json.loads(Path(file).read_text(encoding="utf-8"))
+        if not isinstance(value, dict):
+            raise ValueError("expected a mapping of keys")
+    except (OSError, ValueError) as error:
+        raise GranvitError(f"{what}: cannot read {file}: {error}. {AGAIN}") from error
+    return value
 
 
 def read_weights(path: str, what: str) -> dict[str, torch.Tensor]:
@@ -80,7 +87,7 @@ def read_weights(path: str, what: str) -> dict[str, torch.Tensor]:
         weights = {}
         for shard in sorted(set(index["weight_map"].values())):
             weights |= load_file(folder / shard)
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise GranvitError(
             f"{what}: cannot read the weights of {path!r}: {error}; expected {WEIGHTS}, or {INDEX} and "
             "all its shards. Download the model again"
@@ -105,8 +112,10 @@ def load_pretrained(model_class: type, path: str, what: str, foreign: tuple[str,
             ignore_mismatched_sizes=True,  # so that they are listed, and refused with their names below
             **source,
         )
-    except (OSError, RuntimeError, ValueError) as error:
-        raise GranvitError(f"{what}: cannot load {path!r}: {str(error).strip().splitlines()[0]}") from error
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        raise GranvitError(
+            f"{what}: cannot load {path!r}: {str(error).strip().splitlines()[0]}. {AGAIN}"
+        ) from error
     unexpected = [key for key in info["unexpected_keys"] if not key.startswith(foreign)]
     problems = {
         "missing": info["missing_keys"],

@@ -7,10 +7,12 @@ import json
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from granvit.errors import GranvitError
+from granvit.models.loading import AGAIN, read_json
 
 
 class Projector(nn.Module):
@@ -49,9 +51,9 @@ def load_projector(folder: Path) -> Projector:
         raise GranvitError(
             f"projector: {folder}/config.json is missing; expected a finished training run's model folder"
         )
-    projector = Projector(**json.loads((folder / "config.json").read_text(encoding="utf-8")))
     try:
+        projector = Projector(**read_json(folder / "config.json", "projector"))
         projector.load_state_dict(load_file(folder / "model.safetensors"))
-    except (OSError, RuntimeError) as error:
-        raise GranvitError(f"projector: cannot load {folder}: {error}. Run its training again") from error
+    except (OSError, RuntimeError, TypeError, SafetensorError) as error:
+        raise GranvitError(f"projector: cannot load {str(folder)!r}: {error}. {AGAIN}") from error
     return projector

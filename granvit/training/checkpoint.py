@@ -84,7 +84,10 @@ class States:
             parts, problem = self._read(folder)
             if self.cluster.max(int(bool(problem))):  # on any rank
                 self.damaged.add(folder)
-                self._say(f"state: {folder} is damaged{problem and f': {problem}'}; going back to the one before")
+                self._say(
+                    f"state: {folder} is damaged: {problem or 'a file of another rank'}; "
+                    "going back to the one before"
+                )
             else:
                 return folder, *parts
         if whole:
