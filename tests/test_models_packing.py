@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from factories import make_encoder, make_llm, make_tokenizer
+from factories import SPECIAL, make_encoder, make_llm, make_tokenizer
+from transformers import AddedToken
 
 from granvit.errors import GranvitError
 from granvit.models.encoders import load_encoder
@@ -101,6 +102,32 @@ def test_pieces_put_together_are_the_chat_template(family):
     turns = [{"role": "user", "content": f"<image>\n{question}"}, {"role": "assistant", "content": answer}]
     whole = tokenizer.apply_chat_template(turns, tokenize=False)
     assert tokenizer.decode(ids) == whole.rstrip("\n")
+
+
+@pytest.mark.parametrize("family", ["qwen2", "llama"])
+def test_control_token_written_in_a_text_stays_text(family):
+    tokenizer = make_tokenizer(family)
+    tokenizer.add_tokens([AddedToken("<|fim_prefix|>", normalized=False), AddedToken("bread and butter")])
+    chat = ChatFormat(tokenizer)
+    written = "".join(f" {token} there" for token in [*SPECIAL[family], "<|fim_prefix|>"])
+    control = {*tokenizer.all_special_ids, tokenizer.convert_tokens_to_ids("<|fim_prefix|>")}
+    assert len(control) >= 4 and control & {*tokenizer(written)["input_ids"]}
+    ids = chat.encode(written)
+    assert not control & {*ids} and tokenizer.decode(ids) == written
+    segment = chat.segment(f"What{written}?", f"It{written}.")
+    assert segment.ids.count(chat.end) == chat.before_answer.count(chat.end) + 1
+    assert segment.ids[-1] == chat.end
+    plain = "bread and butter at [0.1, 0.2]"
+    assert chat.encode(plain) == tokenizer(plain, add_special_tokens=False)["input_ids"]
+
+
+def test_control_token_written_in_a_question_is_asked_as_text(model):
+    seen, end = [], model.chat.end
+    with model.llm.get_input_embeddings().register_forward_pre_hook(lambda _, ids: seen.append(ids[0])):
+        model.answer(torch.zeros(1, model.image_tokens, 32), [f"What? {model.tokenizer.decode([end])}"], 1)
+    asked = [token for ids in seen for token in ids.flatten().tolist()]
+    template = [*model.chat.before_image, *model.chat.after_image, *model.chat.before_answer]
+    assert asked.count(end) == template.count(end)
 
 
 def test_template_that_changes_the_question_is_refused():

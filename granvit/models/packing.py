@@ -10,16 +10,21 @@ the other, where the attention kernel leaves out what nobody may see.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import torch
+from tokenizers import Tokenizer
 
 from granvit.errors import GranvitError
 
 IMAGE, QUESTION, ANSWER = "IMAGE-PLACE", "QUESTION-PLACE", "ANSWER-PLACE"
+CONTROL_TOKEN = re.compile(r"<[^<>\s]+>")
+CACHED_TEXTS = 4096  # some MiB
 ROW_MULTIPLE = 8  # attention kernels want aligned rows
 JOINED_MULTIPLE = 128  # FlexAttention's blocks
 
@@ -59,9 +64,14 @@ class ChatFormat:
         self.after_image = self._tokenise(newline)
         self.before_answer = self._tokenise(turn)
         self.end = self._tokenise(end)[0]
-        self.encode = lru_cache(maxsize=100_000)(self._tokenise)
+        text = text_tokenizer(tokenizer)
+        # Questions of a few templates come back; what stands in only one image would fill the memory.
+        self.encode = lru_cache(maxsize=CACHED_TEXTS)(
+            lambda words: text.encode(words, add_special_tokens=False).ids
+        )
 
     def _tokenise(self, text: str) -> list[int]:
+        """A piece of the template, control tokens and all."""
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def segment(self, question: str, answer: str) -> Segment:
@@ -72,6 +82,17 @@ class ChatFormat:
     def prompt(self, question: str) -> list[int]:
         """Tokens behind the image that ask for an answer (generation)."""
         return [*self.after_image, *self.encode(question), *self.before_answer]
+
+
+def text_tokenizer(tokenizer) -> Tokenizer:
+    """What tokenises text of others: a control token that is written there (``<|im_end|>``) stays text, and
+    ends no turn. The rest of the vocabulary, added words too, is that of ``tokenizer``."""
+    own = json.loads(tokenizer.backend_tokenizer.to_str()) | {"truncation": None, "padding": None}
+    for token in own["added_tokens"]:  # Qwen2.5 marks only some of its own as special
+        token["special"] |= bool(CONTROL_TOKEN.fullmatch(token["content"]))
+    text = Tokenizer.from_str(json.dumps(own))
+    text.encode_special_tokens = True  # special tokens as text
+    return text
 
 
 @dataclass
