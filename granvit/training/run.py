@@ -46,7 +46,8 @@ def train(job: Job) -> None:
     states = States(job.state_dir, fingerprint, job.compute.keep_states, cluster, job.log)
     trainer = make_trainer(job, model, cluster)
     evaluates = recipe.eval_every and job.heldout
-    heldout = HeldOut(job.heldout, model, recipe.eval_images) if evaluates else None
+    asked = recipe.eval_images, recipe.precision, cluster
+    heldout = HeldOut(job.heldout, model, *asked) if evaluates else None
     log = Loop(job, trainer, heldout, states).run()
     manifest = make_manifest(job, inputs, described, cluster, log.summary())
     write_outputs(job, trainer.engine, model, log, manifest)

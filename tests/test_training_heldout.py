@@ -1,0 +1,114 @@
+"""Held-out metrics: right answers are told from wrong ones, and how they are computed changes none."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+from factories import make_mixture
+from test_models_packing import make_model
+
+from granvit.models import mllm
+from granvit.training import heldout as heldout_module
+from granvit.training.heldout import HeldOut
+from granvit.training.stages import REGION_TASKS
+
+
+class Ranks:
+    """Ranks that run one after the other: all they give is gathered at the last."""
+
+    def __init__(self, size: int, zero: int = 0) -> None:
+        self.rank, self.size, self.zero, self.given = 0, size, zero, []
+
+    def gather(self, items: list) -> list:
+        self.given += items
+        return self.given
+
+
+@pytest.fixture
+def path(tmp_path):
+    return make_mixture(tmp_path / "h.parquet", images=5, tasks=REGION_TASKS)
+
+
+def test_heldout_scores_tell_right_answers_from_wrong_ones(tmp_path, path, monkeypatch):
+    model = make_model(tmp_path)
+    heldout = HeldOut(path, model, 2, "fp32", Ranks(1))
+    examples = [example for part, _ in heldout.batches for example in part]
+    truth = {q: a for e in examples for q, a in zip(e.questions, e.answers, strict=True)}
+    monkeypatch.setattr(model, "answer", lambda _, questions, *rest: [truth[q] for q in questions])
+    right = heldout.evaluate()
+    heldout.cluster = Ranks(1)  # with nothing gathered yet
+    assert len(examples) == 2 and right["heldout_rouge_l"] == 1.0 and right["heldout_acc_iou50"] == 1.0
+    assert 0 < right["heldout_loss_bbox2caption"] < 2 * math.log(400)
+    monkeypatch.setattr(
+        model, "answer", lambda _, questions, *rest: ["[0, 0, 0.1, nonsense"] * len(questions)
+    )
+    wrong = heldout.evaluate()
+    assert wrong["heldout_rouge_l"] < 0.2 and wrong["heldout_acc_iou50"] == 0.0
+    assert wrong["heldout_loss_bbox2caption"] == right["heldout_loss_bbox2caption"]
+
+
+@pytest.mark.parametrize("zero", [0, 2])
+def test_ranks_share_the_images_and_agree_on_the_metrics_of_one(tmp_path, path, zero):
+    model = make_model(tmp_path)
+    expected = HeldOut(path, model, 5, "fp32", Ranks(1)).evaluate()
+    ranks, seen = Ranks(3, zero), []
+    for ranks.rank in range(3):
+        heldout = HeldOut(path, model, 5, "fp32", ranks)
+        seen += [example.key for part, _ in heldout.batches for example in part]
+        metrics = heldout.evaluate()
+    assert sorted(seen) == [f"h-{number}" for number in range(5)]
+    assert metrics == pytest.approx(expected, rel=1e-5)
+
+
+def test_more_ranks_than_images_leave_some_without_any(tmp_path, path):
+    model, ranks = make_model(tmp_path), Ranks(3)
+    expected = HeldOut(path, model, 2, "fp32", Ranks(1)).evaluate()
+    for ranks.rank in range(3):
+        metrics = HeldOut(path, model, 2, "fp32", ranks).evaluate()
+    assert metrics == pytest.approx(expected, rel=1e-5)
+
+
+def test_ranks_that_share_weights_at_every_layer_stay_in_step(tmp_path, path):
+    """A forward pass of ZeRO-3 waits for the other ranks': one that asks less would leave them waiting."""
+    ranks = Ranks(3, zero=3)
+    for ranks.rank in range(3):
+        heldout = HeldOut(path, make_model(tmp_path), 5, "fp32", ranks)
+        assert sum(len(part) for part, _ in heldout.batches) == 5
+        heldout.evaluate()
+    assert not ranks.given
+
+
+def test_an_image_is_read_once_for_all_questions_about_it(tmp_path, path, monkeypatch):
+    model, read = make_model(tmp_path), []
+    generate = mllm.generate
+
+    def watched(model, images, owners, questions, *rest):
+        read.append((len(images), owners, len(questions)))
+        return generate(model, images, owners, questions, *rest)
+
+    monkeypatch.setattr(mllm, "generate", watched)
+    monkeypatch.setattr(heldout_module, "QUESTIONS_A_BATCH", 8)
+    HeldOut(path, model, 5, "fp32", Ranks(1)).evaluate()
+    a_task = [(3, [0, 0, 0, 1, 1, 1, 2, 2], 8), (3, [0, 1, 1, 1, 2, 2, 2], 7)]
+    assert read == [*a_task, *a_task]
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_heldout_questions_are_computed_in_the_precision_of_the_run(tmp_path, path, precision, dtype):
+    model, seen = make_model(tmp_path), set()
+    for linear in (model.projector.up, model.llm.model.layers[0].mlp.up_proj):
+        linear.register_forward_hook(lambda module, given, output: seen.add(output.dtype))
+    metrics = HeldOut(path, model, 2, precision, Ranks(1)).evaluate()
+    assert seen == {dtype} and all(math.isfinite(value) for value in metrics.values())
+
+
+def test_evaluation_leaves_what_learns_in_training_mode(tmp_path, path):
+    """What checkpoints its activations does so in training mode only."""
+    model = make_model(tmp_path)
+    model.llm.train()
+    before = SimpleNamespace(**{name: module.training for name, module in model.named_modules()})
+    HeldOut(path, model, 1, "fp32", Ranks(1)).evaluate()
+    assert vars(before) == {name: module.training for name, module in model.named_modules()}
