@@ -15,11 +15,12 @@ from granvit.config.compute import RunCompute
 from granvit.errors import GranvitError
 from granvit.models.attention import choose_attention, flex_mask
 from granvit.models.mllm import MLLM
-from granvit.models.packing import segment_mask
+from granvit.models.packing import row_length, segment_mask, split_row
 from granvit.training import examples
 from granvit.training.batches import Batches, Order, Samples, Share
 from granvit.training.examples import Examples, Mixture
 from granvit.training.images import ImageStore
+from granvit.training.objective import Objective, Totals
 from granvit.training.run import train
 
 
@@ -63,7 +64,7 @@ def spoil(mixture: Path, *numbers: int) -> Path:
         RunCompute(gradient_checkpointing=True),
         RunCompute(data_workers=2),
     ],
-    ids=["image by image", "two or three images", "activations twice", "workers"],
+    ids=["question by question", "two or three images", "activations twice", "workers"],
 )
 def test_layout_on_the_device_changes_no_loss(world, tmp_path, compute):
     metrics = start(world, tmp_path, compute=compute)["metrics"]
@@ -89,6 +90,48 @@ def test_micro_batches_hold_every_image_once_and_no_more_positions_than_allowed(
     assert sorted(row for micro in micros for row in micro.rows) == list(range(10))
     assert all(micro.packed.position_ids.numel() <= 512 for micro in micros)
     assert all((len(micro.packed.ids) == 1) == joined for micro in micros if len(micro.rows) > 1)
+
+
+@pytest.mark.parametrize("joined", [False, True], ids=["a row an image", "one row"])
+@pytest.mark.parametrize("tiles", [0, 4])
+def test_page_too_long_for_a_row_is_split_and_teaches_the_same(tmp_path, tiles, joined):
+    model, recipe = make_model(tmp_path, tiles=tiles), make_recipe("stage1")
+    mixture = Mixture(make_mixture(tmp_path / "page.parquet", 2, regions=6))
+    given = read_samples(mixture, model), Order(2, 1, 2, 0), model, recipe.distillation
+
+    def learn(budget: int):
+        batch = Batches(*given, Share(token_budget=budget, joined=joined))[0]
+        counts = [sum(column) for column in zip(*(micro.counts() for micro in batch.micros), strict=True)]
+        objective, sums = Objective(model, recipe, None), {}
+        model.zero_grad()
+        for micro in batch.micros:
+            loss, metrics = objective(micro, Totals(*counts))
+            loss.backward()
+            sums = {name: sums.get(name, 0) + float(value.detach()) for name, value in metrics.items()}
+        found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+        return batch, counts, sums, found
+
+    whole, split = learn(1 << 30), learn(200)
+    assert len(whole[0].micros) == 1 and len(split[0].micros) > 2
+    assert max(micro.packed.ids.numel() for micro in whole[0].micros) > 200
+    for micro in split[0].micros:
+        assert (micro.packed.segments >= 0).sum() <= 200
+    assert split[0].keys == whole[0].keys and split[1][:2] == whole[1][:2] and whole[1][1] == 4
+    for name in ("loss", "loss_caption", "loss_distill", "cosine"):
+        assert split[2][name] == pytest.approx(whole[2][name], rel=1e-5)
+    assert split[3].keys() == whole[3].keys()
+    for name, value in split[3].items():
+        torch.testing.assert_close(value, whole[3][name], rtol=1e-3, atol=1e-6, msg=name)
+
+
+def test_row_is_split_between_questions_only(tmp_path):
+    model = make_model(tmp_path)
+    segments = [model.chat.segment(f"What is {number}?", "bread " * number) for number in range(1, 9)]
+    prefix = row_length([], model.chat, model.image_tokens)
+    rows = split_row(segments, model.chat, model.image_tokens, prefix + 100)
+    assert [segment for row in rows for segment in row] == segments and 1 < len(rows) < 8
+    assert all(row_length(row, model.chat, model.image_tokens) <= prefix + 100 for row in rows)
+    assert split_row(segments, model.chat, model.image_tokens, 1) == [[segment] for segment in segments]
 
 
 def test_ranks_share_a_step_without_leaving_or_doubling_an_image(tmp_path):

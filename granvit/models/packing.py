@@ -143,6 +143,20 @@ def row_length(segments: Sequence[Segment], chat: ChatFormat, image_tokens: int)
     return _round_up(image_length(segments, chat, image_tokens), ROW_MULTIPLE)
 
 
+def split_row(
+    segments: Sequence[Segment], chat: ChatFormat, image_tokens: int, limit: int
+) -> list[list[Segment]]:
+    """``segments`` in rows of at most ``limit`` positions, each behind a prefix of its own: segments do not
+    see each other, so that losses and gradients stay. One segment is never cut, however long it is."""
+    parts: list[list[Segment]] = []
+    for segment in segments:
+        if parts and row_length([*parts[-1], segment], chat, image_tokens) <= limit:
+            parts[-1].append(segment)
+        else:
+            parts.append([segment])
+    return parts
+
+
 def pack(
     images: Sequence[Sequence[Segment]], chat: ChatFormat, image_tokens: int, joined: bool = False
 ) -> PackedBatch:

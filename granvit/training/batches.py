@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch.utils.data import DataLoader
@@ -18,7 +18,7 @@ from granvit.boxes import to_canvas, widen
 from granvit.data.records.images import UnreadableImage
 from granvit.errors import GranvitError
 from granvit.models.mllm import MLLM
-from granvit.models.packing import PackedBatch, Segment, pack, row_length
+from granvit.models.packing import PackedBatch, Segment, pack, row_length, split_row
 from granvit.models.tiling import locate_view
 from granvit.training.examples import Example, Examples
 from granvit.training.images import FeatureStore, ImageStore
@@ -74,7 +74,8 @@ class Sample:
 
 @dataclass
 class MicroBatch:
-    """What one forward pass sees. ``pixels``: uint8 (B, [1 + n*n,] 3, S, S), or None when the encoder's
+    """What one forward pass sees. ``rows``: of the mixture, one an image; twice that of an image whose
+    questions are in two rows. ``pixels``: uint8 (B, [1 + n*n,] 3, S, S), or None when the encoder's
     features are remembered."""
 
     rows: list[int]
@@ -123,7 +124,8 @@ class Samples:
 @dataclass(frozen=True)
 class Share:
     """A rank's part of every step: each ``ranks``-th image of it, in micro-batches of at most
-    ``token_budget`` positions. ``joined``: all images of a micro-batch in one row (``packing.pack``)."""
+    ``token_budget`` positions, which only a single question may exceed. ``joined``: all images of a
+    micro-batch in one row (``packing.pack``)."""
 
     rank: int = 0
     ranks: int = 1
@@ -149,7 +151,8 @@ class Batches:
     def __getitem__(self, step: int) -> Batch:
         rows = self.order.rows(step)[self.share.rank :: self.share.ranks]
         samples, skipped = self.samples.read(rows)
-        micros = [self._micro(part, step) for part in self._split(samples)]
+        pieces = [piece for sample in samples for piece in self._pieces(sample)]
+        micros = [self._micro(part, step) for part in self._split(pieces)]
         return Batch([sample.example.key for sample in samples], micros, skipped)
 
     def blank(self) -> MicroBatch:
@@ -159,6 +162,18 @@ class Batches:
         size, views = self.model.encoder.spec.image_size, self.model.views
         pixels = torch.full((1, views, 3, size, size), 128, dtype=torch.uint8)
         return MicroBatch([], pixels if self.model.tiles else pixels[:, 0], packed, regions)
+
+    def _pieces(self, sample: Sample) -> list[Sample]:
+        """A sample; or, where its row alone is more than may be computed at once, its questions in several
+        rows, each behind the image once more. The first of them has the regions."""
+        example, model = sample.example, self.model
+        if self.share.fits([row_length(example.segments, model.chat, model.image_tokens)]):
+            return [sample]
+        rows = split_row(example.segments, model.chat, model.image_tokens, self.share.token_budget)
+        return [
+            replace(sample, example=replace(example, segments=row, boxes=[] if number else example.boxes))
+            for number, row in enumerate(rows)
+        ]
 
     def _split(self, samples: list[Sample]) -> list[list[Sample]]:
         """Samples in the order given where they fit together; else by length, so that little is padding."""
