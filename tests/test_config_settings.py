@@ -202,3 +202,5 @@ def test_large_llm_is_tuned_in_shards_and_only_where_it_is_tuned():
     assert layout("sft-granvit").sharding == layout("stage1-granvit").sharding == "zero2"
     assert layout("projector-granvit-7b").sharding == "ddp"
     assert layout("sft-granvit").compile == "auto" and layout("sft-granvit-7b").compile is False
+    assert layout("projector-granvit-7b").gradient_checkpointing  # gradients go through a frozen one too
+    assert not layout("stage1-granvit").gradient_checkpointing

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from factories import make_job, make_mixture, make_recipe, make_world
+from factories import STAGE_TASKS, make_job, make_mixture, make_recipe, make_world
 from test_models_packing import PAIRS, losses_of, make_model
 
 from granvit.config.compute import RunCompute
@@ -20,7 +20,9 @@ from granvit.training import examples
 from granvit.training.batches import Batches, Order, Samples, Share
 from granvit.training.examples import Examples, Mixture
 from granvit.training.images import ImageStore
+from granvit.training.loop import Trainer
 from granvit.training.objective import Objective, Totals
+from granvit.training.optimizer import freeze_all_but
 from granvit.training.run import train
 
 
@@ -71,14 +73,36 @@ def test_layout_on_the_device_changes_no_loss(world, tmp_path, compute):
     assert metrics == pytest.approx(world.whole["metrics"], rel=1e-5)
 
 
-def test_activations_of_learning_layers_are_computed_twice_where_asked(tmp_path):
-    model, calls = make_model(tmp_path).train(), []
-    for layer in (model.encoder.layers[0], model.llm.model.layers[0]):
-        layer.mlp.register_forward_pre_hook(lambda module, _: calls.append(module))
-    model.enable_gradient_checkpointing()
-    losses, _ = losses_of(model, PAIRS, torch.randn(3, 3, 32, 32))
-    losses.sum().backward()
-    assert len(calls) == 4 and len(set(calls)) == 2
+@pytest.mark.parametrize("stage", ["projector", "stage1", "stage2"])
+def test_activations_are_computed_twice_where_asked_frozen_llm_and_evaluation_or_not(
+    world, tmp_path, stage, monkeypatch
+):
+    """Gradients go through a frozen LLM to the projector, which keeps as much as one that learns."""
+    trainers, calls = [], []
+    initialise = Trainer.__init__
+
+    def watched(self, model, *rest):
+        initialise(self, model, *rest)
+        trainers.append(self)
+        for name, layer in (("encoder", model.encoder.layers[0]), ("llm", model.llm.model.layers[0])):
+            layer.mlp.register_forward_pre_hook(
+                lambda *_, name=name: calls.append(name) if torch.is_grad_enabled() else None
+            )
+
+    monkeypatch.setattr(Trainer, "__init__", watched)
+    mixture = make_mixture(tmp_path / "m.parquet", 4, STAGE_TASKS[stage])
+    recipe = make_recipe(stage, eval_every=1)
+    compute = RunCompute(gradient_checkpointing=True)
+    train(make_job(world, recipe, tmp_path, mixture=mixture, heldout=world.heldout, compute=compute))
+    assert trainers[0].steps == 1
+    assert [calls.count(part) for part in ("encoder", "llm")] == [2 if recipe.trains.encoder else 0, 2]
+
+
+def test_dropout_of_a_frozen_llm_stays_out(tmp_path):
+    model = make_model(tmp_path)
+    freeze_all_but(model, ("encoder", "projector"))
+    layer = model.llm.model.layers[0]
+    assert layer.training and not any(module.training for module in layer.children())
 
 
 @pytest.mark.parametrize("joined", [False, True], ids=["a row an image", "one row"])

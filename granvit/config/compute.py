@@ -64,13 +64,14 @@ class Compute(Strict):
         return self.train_devices * self.train_nodes
 
     def for_run(self, recipe) -> RunCompute:
-        """What holds for one recipe: an LLM too large for a device's memory is tuned in shards, with its
-        activations computed twice. Layers whose weights come and go (zero3) are not compiled."""
+        """What holds for one recipe: an LLM too large for a device's memory is tuned in shards; its
+        activations are computed twice, frozen or not, since gradients go through it. Layers whose weights
+        come and go (zero3) are not compiled."""
         large = recipe.trains.llm and recipe.llm in self.large_llms
         sharding = "zero3" if large else getattr(self.sharding, recipe.stage)
         decided = {
             "sharding": sharding,
-            "gradient_checkpointing": large,
+            "gradient_checkpointing": recipe.llm in self.large_llms,
             "compile": self.compile if sharding != "zero3" else False,
         }
         shared = RunCompute.model_fields.keys() - decided.keys()

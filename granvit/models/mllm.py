@@ -129,8 +129,8 @@ class MLLM(nn.Module):
         ]
 
     def enable_gradient_checkpointing(self) -> None:
-        """Compute activations of encoder and LLM again in the backward pass instead of keeping them; of the
-        parts that learn, since transformers does so in train mode only."""
+        """Compute activations of encoder and LLM again in the backward pass instead of keeping them: of
+        layers in train mode (``optimizer.freeze_all_but``)."""
         for module in (self.encoder.model, self.llm):
             module.activation_checkpointing_enable({"use_reentrant": False})
 

@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from granvit.device import has_fused_optimizer
 from granvit.models.mllm import MLLM
@@ -15,9 +16,12 @@ def freeze_all_but(model: MLLM, parts: tuple[str, ...]) -> dict[str, list[nn.Par
     """Let only ``parts`` learn; returns the learning parameters of each part.
 
     Of the encoder only what its features depend on learns: layers behind the feature layer never get a
-    gradient.
+    gradient. A frozen language model passes gradients on to the projector.
     """
     model.requires_grad_(False).eval()
+    for layer in model.llm.modules():
+        if isinstance(layer, GradientCheckpointingLayer):
+            layer.training = True  # where asked, it then checkpoints; its own modules (dropout) stay in eval
     learning = model.parameters_of(parts)
     for part, parameters in learning.items():
         getattr(model, part).train()
