@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import computed_field
 
-from granvit.config.base import NonNegativeInt, PositiveInt, Share, Strict
+from granvit.config.base import NonNegativeInt, Positive, PositiveInt, Share, Strict
 
 Sharding = Literal["ddp", "zero2", "zero3"]
 Attention = Literal["auto", "sdpa", "flex"]
@@ -27,6 +27,7 @@ class RunCompute(Strict):
     keep_states: PositiveInt = 1
     max_bad_steps: PositiveInt = 1
     max_skipped_share: Share = 0.0
+    device_memory: Positive | None = None
 
 
 class ShardingOfStages(Strict):
@@ -56,6 +57,7 @@ class Compute(Strict):
     keep_states: PositiveInt
     max_bad_steps: PositiveInt
     max_skipped_share: Share
+    device_memory: Positive | None
 
     @computed_field
     @property

@@ -101,12 +101,15 @@ def training_cost(model: MLLM, work: Work) -> dict[str, float]:
     return cost | {"total": sum(cost.values())}
 
 
-def training_memory(model: MLLM, work: Work, images: int, frozen_bf16: bool = False) -> dict[str, float]:
+def training_memory(
+    model: MLLM, work: Work, images: int, frozen_bf16: bool = False, checkpointing: bool = False
+) -> dict[str, float]:
     """Bytes that a step on ``images`` images, at once and packed, keeps: weights, gradients, optimizer,
     teacher, activations, and their total.
 
     Weights are fp32 and computed with in bf16 (autocast), whose copies count as activations; ``frozen_bf16``:
-    a frozen language model's are bf16. What lives for one operation only is left out.
+    a frozen language model's are bf16; ``checkpointing``: of each layer the input is kept, and of one at a
+    time the rest. What lives for one operation only is left out.
     """
     (_, text, supervised), *_ = work.samples()
     with FakeTensorMode():
@@ -120,7 +123,9 @@ def training_memory(model: MLLM, work: Work, images: int, frozen_bf16: bool = Fa
         size = model.encoder.spec.image_size
         views = torch.empty(images * model.views, 3, size, size)
         positions = images, model.image_tokens + text
-        with _Saved(*parts.values()) as saved, torch.autocast("cpu", dtype=torch.bfloat16):
+        saved = _Saved(*parts.values())
+        layers = [_Layer(layer, saved) for part in (encoder, llm.model) for layer in part.layers]
+        with saved, torch.autocast("cpu", dtype=torch.bfloat16):
             features = encoder(views).new_empty(images, model.image_tokens, projector.input_size)
             features.requires_grad_("encoder" in work.learns)
             seen = projector(features)
@@ -129,6 +134,10 @@ def training_memory(model: MLLM, work: Work, images: int, frozen_bf16: bool = Fa
             chosen = states.flatten(0, 1)[: round(images * supervised)]
             logits = llm.get_output_embeddings()(chosen).float()
             F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long), reduction="none")
+        activations = saved.bytes()
+        if checkpointing:
+            activations += sum(layer.input for layer in layers) + max(layer.kept for layer in layers)
+            activations -= sum(layer.kept for layer in layers)
         learning = sum(p.numel() for p in encoder.feature_parameters() if p.requires_grad)
         learning += sum(p.numel() for m in (projector, llm) for p in m.parameters() if p.requires_grad)
         memory = {
@@ -136,7 +145,7 @@ def training_memory(model: MLLM, work: Work, images: int, frozen_bf16: bool = Fa
             "gradients": 4 * learning,
             "optimizer": 8 * learning,
             "teacher": _bytes(encoder) if work.crops else 0,
-            "activations": saved.bytes(),
+            "activations": activations,
         }
     return memory | {"total": sum(memory.values())}
 
@@ -161,6 +170,23 @@ class _Saved(torch.autograd.graph.saved_tensors_hooks):
 
     def bytes(self) -> int:
         return sum(storage.nbytes() for storage in self.kept.values())
+
+
+class _Layer:
+    """Bytes that ``saved`` keeps of a layer, and those of the layer's input where it keeps any."""
+
+    def __init__(self, layer: nn.Module, saved: _Saved) -> None:
+        self.kept, self.input, self.before = 0, 0, 0
+
+        def enter(*_: object) -> None:
+            self.before = saved.bytes()
+
+        def leave(_: nn.Module, inputs: tuple, __: object) -> None:
+            self.kept = saved.bytes() - self.before
+            self.input = inputs[0].numel() * inputs[0].element_size() if self.kept else 0
+
+        layer.register_forward_pre_hook(enter)
+        layer.register_forward_hook(leave)
 
 
 def _storage(tensor: torch.Tensor) -> int:
@@ -208,7 +234,7 @@ def _hollow_twin(model: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Mod
     config = copy.deepcopy(model.config)
     with no_init_weights():
         twin = type(model)._from_config(config, attn_implementation="sdpa", dtype=dtype)
-    twin.tie_weights()
+    twin.tie_weights()  # a head that is the embedding is no weight of its own
     return twin
 
 

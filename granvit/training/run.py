@@ -21,6 +21,7 @@ from granvit.training.heldout import HeldOut
 from granvit.training.images import FeatureStore, ImageStore
 from granvit.training.job import Job
 from granvit.training.loop import Loop, Trainer
+from granvit.training.memory import require_memory
 from granvit.training.outputs import describe_model, hash_inputs, make_manifest, write_outputs
 from granvit.training.speed import prepare_model
 from granvit.training.stages import STAGES, learning_parts
@@ -59,10 +60,11 @@ def make_trainer(job: Job, model: MLLM, cluster: Cluster) -> Trainer:
     """The trainer of a run, with the batches that it asks for.
 
     Features of a frozen encoder are remembered where several epochs will ask for them and memory lasts.
-    Raises GranvitError where the mixture does not fit the recipe's stage.
+    Raises GranvitError where the mixture does not fit the recipe's stage, or a step the device's memory.
     """
     recipe, compute = job.recipe, job.compute
     prepare_model(model, recipe, compute, cluster.device)
+    require_memory(model, recipe, compute, cluster.size)
     mixture = load_mixture(job, cluster)
     order = Order(len(mixture), recipe.epochs, recipe.batch_size, job.seed)
     again = recipe.epochs > 1
