@@ -14,7 +14,7 @@ from test_models_packing import make_model
 from granvit.boxes import to_canvas
 from granvit.errors import GranvitError
 from granvit.models.encoders import load_encoder
-from granvit.training.batches import Batches, Order, Regions, Samples, choose_regions
+from granvit.training.batches import Batches, Feed, Order, Regions, Samples, choose_regions
 from granvit.training.distillation import Teacher
 from granvit.training.examples import Examples, Mixture
 from granvit.training.images import FeatureStore, ImageStore, decode_at_least
@@ -38,6 +38,24 @@ def test_order_of_a_step_does_not_depend_on_the_steps_before():
     for step in range(5):
         walked.rows(step)
     assert Order(10, 3, 4, seed=1).rows(5) == walked.rows(5) != Order(10, 3, 4, seed=2).rows(5)
+
+
+def test_order_drawn_before_workers_are_forked_is_the_same_and_none_draws_again(monkeypatch):
+    expected = [Order(10, 2.5, 4, seed=1).rows(step) for step in range(7)]
+    order = Order(10, 2.5, 4, seed=1)
+    order.draw_all()
+    monkeypatch.setattr(torch, "randperm", None)
+    assert [order.rows(step) for step in range(order.steps)] == expected
+
+
+def test_workers_of_a_feed_find_the_order_drawn(tmp_path):
+    model, mixture = make_model(tmp_path), Mixture(make_mixture(tmp_path / "m.parquet"))
+    samples = Samples(
+        Examples(mixture, model, STAGES["stage1"].tasks, False), ImageStore(mixture, model, False)
+    )
+    feed = Feed(Batches(samples, Order(10, 2.0, 4, 0), model, SETTINGS), workers=1)
+    feed[0]
+    assert len(feed.batches.order._permutations) == 2
 
 
 def test_learning_rate_warms_up_and_falls_to_zero():

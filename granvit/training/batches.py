@@ -31,7 +31,7 @@ class Order:
         self.images, self.batch_size, self.seed = images, batch_size, seed
         self.total = math.ceil(images * epochs)
         self.steps = math.ceil(self.total / batch_size)
-        self._epoch, self._permutation = -1, torch.empty(0, dtype=torch.long)
+        self._permutations: dict[int, torch.Tensor] = {}  # by epoch
 
     def rows(self, step: int) -> list[int]:
         """Row numbers of a step's batch; the last batch may be smaller."""
@@ -42,12 +42,22 @@ class Order:
         """The epoch in which a step begins."""
         return step * self.batch_size // self.images
 
+    def draw_all(self) -> None:
+        """Draw the order of every epoch, 4 bytes an image, for processes that are forked off from this one:
+        they share it, instead of drawing it each for itself."""
+        self._permutations = {
+            epoch: self._draw(epoch) for epoch in range(math.ceil(self.total / self.images))
+        }
+
     def _row(self, position: int) -> int:
         epoch, place = divmod(position, self.images)
-        if epoch != self._epoch:
-            generator = torch.Generator().manual_seed(_hash_number(f"{self.seed}/{epoch}"))
-            self._epoch, self._permutation = epoch, torch.randperm(self.images, generator=generator)
-        return int(self._permutation[place])
+        if epoch not in self._permutations:
+            self._permutations = {epoch: self._draw(epoch)}
+        return int(self._permutations[epoch][place])
+
+    def _draw(self, epoch: int) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(_hash_number(f"{self.seed}/{epoch}"))
+        return torch.randperm(self.images, generator=generator).int()
 
 
 @dataclass
@@ -238,6 +248,7 @@ class Feed:
         return batch
 
     def _loader(self, step: int) -> DataLoader:
+        self.batches.order.draw_all()
         return DataLoader(
             _ErrorsAsValues(self.batches),
             batch_size=None,

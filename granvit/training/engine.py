@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator, DeepSpeedPlugin, InitProcessGroupKwargs
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
 from torch import nn
 from transformers.integrations import unset_hf_deepspeed_config
 
@@ -71,6 +72,11 @@ class Cluster:
     def gather(self, items: list) -> list:
         """All ranks' items, rank by rank."""
         return gather_object(items) if self.size > 1 else items
+
+    def once(self, make: Callable[[], Any]) -> Any:
+        """What ``make`` gives on the main rank, which alone calls it, on every rank."""
+        items = [make() if self.is_main else None]
+        return broadcast_object_list(items)[0] if self.size > 1 else items[0]
 
     def wait(self) -> None:
         """Go on when every rank is here."""

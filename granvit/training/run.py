@@ -37,7 +37,7 @@ def train(job: Job) -> None:
     recipe, parts = job.recipe, learning_parts(job.recipe)
     cluster = Cluster(job.device, job.compute.sharding, recipe)
     seed_everything(job.seed)
-    inputs = hash_inputs(job)
+    inputs = cluster.once(lambda: hash_inputs(job))
     model = assemble(job).to(cluster.device)
     described = describe_model(model, parts)
     fingerprint = {
