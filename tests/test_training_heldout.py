@@ -63,6 +63,24 @@ def test_ranks_share_the_images_and_agree_on_the_metrics_of_one(tmp_path, path, 
     assert metrics == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("budget", [300, 1])
+def test_pages_too_long_together_are_computed_in_parts_with_the_same_losses(
+    tmp_path, path, budget, monkeypatch
+):
+    model, sizes = make_model(tmp_path), []
+    expected = HeldOut(path, model, 5, "fp32", Ranks(1)).evaluate()
+    token_losses = mllm.MLLM.token_losses
+
+    def watched(self, images, packed):
+        sizes.append((packed.ids.numel(), int(packed.segment_index.max()) + 1))
+        return token_losses(self, images, packed)
+
+    monkeypatch.setattr(mllm.MLLM, "token_losses", watched)
+    metrics = HeldOut(path, model, 5, "fp32", Ranks(1), budget).evaluate()
+    assert metrics == pytest.approx(expected, rel=1e-5) and len(sizes) > 5
+    assert all(positions <= budget or questions == 1 for positions, questions in sizes)
+
+
 def test_more_ranks_than_images_leave_some_without_any(tmp_path, path):
     model, ranks = make_model(tmp_path), Ranks(3)
     expected = HeldOut(path, model, 2, "fp32", Ranks(1)).evaluate()

@@ -3,19 +3,29 @@ starts."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
-from factories import make_job, make_mixture, make_recipe, make_world
+import yaml
+from factories import make_job, make_mixture, make_recipe, make_tokenizer, make_world
 from test_models_packing import make_model
+from test_models_published import ENCODERS, SPECS, language_model, vision_model
 
 from granvit.config.compute import RunCompute
+from granvit.config.loading import load_config
+from granvit.config.recipes import resolve_recipe
 from granvit.errors import GranvitError
+from granvit.models.encoders import FAMILIES, Encoder
+from granvit.models.mllm import MLLM, feature_width
 from granvit.models.packing import Segment, pack
+from granvit.models.projector import Projector
 from granvit.training.cost import Work, training_memory
 from granvit.training.memory import GIB, layout_memory, require_memory
 from granvit.training.optimizer import freeze_all_but
 from granvit.training.run import train
 
+ROOT = Path(__file__).resolve().parents[1]
 IMAGES, TEXT, ANSWER = 4, 600, 400  # most of it text, so that what stands beside the layers is little
 WORK = Work(("projector",), 0, caption=(TEXT - ANSWER, ANSWER))
 
@@ -109,3 +119,20 @@ def test_run_that_cannot_fit_is_refused_before_its_first_step(tmp_path):
     with pytest.raises(GranvitError, match="compute.device_memory"):
         train(make_job(world, make_recipe("stage1"), tmp_path, mixture=mixture, compute=compute))
     assert not (tmp_path / "run").exists() and not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize("profile", ["gpu", "npu"])
+@pytest.mark.parametrize("name", ["sft-sailvit-tiled", "sft-sailvit-3b"])
+def test_largest_recipes_fit_the_devices_of_the_profiles(profile, name):
+    changes = yaml.safe_load((ROOT / "profiles" / profile / "compute.yaml").read_text())
+    config = load_config("paper", changes, ROOT)
+    recipe = resolve_recipe(config, name, ROOT)
+    family = FAMILIES[ENCODERS[recipe.encoder]["config"]["model_type"]]
+    encoder = Encoder(vision_model(recipe.encoder), family, SPECS[recipe.encoder])
+    llm = language_model(recipe.llm)
+    projector = Projector(feature_width(encoder, recipe.tiles), llm.config.hidden_size, recipe.tiles)
+    model = MLLM(encoder, projector.to("meta"), llm, make_tokenizer())
+    compute = config.compute.for_run(recipe)
+    assert compute.device_memory in (64, 79)
+    memory = layout_memory(model, recipe, compute, config.compute.train_accelerators, False)
+    assert 0.3 * compute.device_memory < memory["total"] / GIB < 0.95 * compute.device_memory

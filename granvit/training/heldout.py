@@ -3,7 +3,7 @@ ACC@IoU0.5 of boxes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -11,7 +11,7 @@ import torch
 from granvit.boxes import iou, parse_box
 from granvit.device import autocast
 from granvit.models.mllm import MLLM
-from granvit.models.packing import pack
+from granvit.models.packing import Segment, pack, row_length, split_row
 from granvit.training.engine import Cluster
 from granvit.training.examples import Example, Examples, Mixture
 from granvit.training.images import ImageStore
@@ -27,19 +27,29 @@ Asked = tuple[Example, int, torch.Tensor]  # an image's text, the number of a qu
 
 class HeldOut:
     """The first ``images`` rows of the held-out mixture (sorted by key hash: a random sample), ready to
-    be asked about; the ranks of ``cluster`` share them. ``precision``: as the run computes, fp32 or bf16.
+    be asked about; the ranks of ``cluster`` share them. ``precision``: as the run computes, fp32 or bf16;
+    ``token_budget``: positions that may be computed at once.
 
     ZeRO-3 collects weights from all ranks at every layer, so that they have to go through the same layers
     together: each rank then asks everything.
     """
 
-    def __init__(self, path: Path, model: MLLM, images: int, precision: str, cluster: Cluster) -> None:
+    def __init__(
+        self,
+        path: Path,
+        model: MLLM,
+        images: int,
+        precision: str,
+        cluster: Cluster,
+        token_budget: int = 1 << 30,
+    ) -> None:
         mixture = Mixture(path)
         store, examples = (
             ImageStore(mixture, model, keep=False),
             Examples(mixture, model, REGION_TASKS, keep=False),
         )
         self.model, self.precision, self.cluster = model, precision, cluster
+        self.token_budget = token_budget
         self.shares = cluster.zero < 3
         rows = range(min(images, len(mixture)))
         self.longest = _longest_answers(examples[row] for row in rows)
@@ -82,12 +92,29 @@ class HeldOut:
         return [*(losses[task] for task in REGION_TASKS), *scores]
 
     def _losses(self, examples: list[Example], embeddings: torch.Tensor) -> dict[str, torch.Tensor]:
-        packed = pack([example.segments for example in examples], self.model.chat, self.model.image_tokens)
-        packed = packed.to(self.model.device)
-        values = self.model.token_losses(embeddings, packed).cpu()
-        tasks = [task for example in examples for task in example.tasks]
-        of_token = torch.tensor([REGION_TASKS.index(task) for task in tasks])[packed.segment_index.cpu()]
-        return {task: values[of_token == number] for number, task in enumerate(REGION_TASKS)}
+        tasks = iter(task for example in examples for task in example.tasks)
+        values, numbers = [], []
+        for rows, images in self._parts(examples, embeddings):
+            packed = pack(rows, self.model.chat, self.model.image_tokens).to(self.model.device)
+            values.append(self.model.token_losses(images, packed).cpu())
+            asked = torch.tensor([REGION_TASKS.index(next(tasks)) for row in rows for _ in row])
+            numbers.append(asked[packed.segment_index.cpu()])
+        losses, of_token = torch.cat(values), torch.cat(numbers)
+        return {task: losses[of_token == number] for number, task in enumerate(REGION_TASKS)}
+
+    def _parts(
+        self, examples: list[Example], embeddings: torch.Tensor
+    ) -> Iterator[tuple[list[list[Segment]], torch.Tensor]]:
+        """Rows that may be computed at once, with the embeddings of each row's image: those of all
+        ``examples``, or one by one where they are too long together."""
+        sizes = self.model.chat, self.model.image_tokens
+        longest = max(row_length(example.segments, *sizes) for example in examples)
+        if longest * len(examples) <= self.token_budget:
+            yield [example.segments for example in examples], embeddings
+            return
+        for example, embedding in zip(examples, embeddings, strict=True):
+            for row in split_row(example.segments, *sizes, self.token_budget):
+                yield [row], embedding[None]
 
     def _scores(self, asked: list[Asked], limit: int, score: Callable) -> list[float]:
         """The score of each answer of at most ``limit`` tokens; an image is read once for all questions of a

@@ -47,7 +47,7 @@ def train(job: Job) -> None:
     states = States(job.state_dir, fingerprint, job.compute.keep_states, cluster, job.log)
     trainer = make_trainer(job, model, cluster)
     evaluates = recipe.eval_every and job.heldout
-    asked = recipe.eval_images, recipe.precision, cluster
+    asked = recipe.eval_images, recipe.precision, cluster, job.compute.tokens_per_batch
     heldout = HeldOut(job.heldout, model, *asked) if evaluates else None
     log = Loop(job, trainer, heldout, states).run()
     manifest = make_manifest(job, inputs, described, cluster, log.summary())
