@@ -108,7 +108,8 @@ def run_step(step: str, source: SourceSpec, folder: Path, shard: int) -> None:
     if step == "catalogue":
         catalogue_source(source, catalogue)
     elif step == "ingest":
-        ingest_shard(source, shard, catalogue, *out, max_pixels=10**8, max_reject_share=0.0)
+        shares = {"max_reject_share": 0.0, "max_cut_share": 1.0}
+        ingest_shard(source, shard, catalogue, *out, max_pixels=10**8, **shares)
     elif step == "annotate":
         journal = folder / f"{shard:05d}.journal.jsonl"
         annotate_shard(step_files(folder, "ingest", shard)[0], *out, [Unchanged()], journal)

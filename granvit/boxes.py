@@ -89,6 +89,22 @@ def from_relative(box: Box, width: float, height: float) -> list[float]:
     return [box[0] * width, box[1] * height, box[2] * width, box[3] * height]
 
 
+def from_padded_square(box: Box, width: int, height: int) -> list[float]:
+    """A box relative to the padded square (0-1) in pixels of the ``width`` x ``height`` image.
+
+    LLaVA's training data are said to write boxes so (haotian-liu/LLaVA, issue 606). What lies in the padding
+    lies outside the image.
+    """
+    dx, dy, side = pad_offsets(width, height)
+    return [box[0] * side - dx, box[1] * side - dy, box[2] * side - dx, box[3] * side - dy]
+
+
+def overhang(box: Box, width: float, height: float) -> float:
+    """By how many pixels a box reaches beyond a ``width`` x ``height`` image, at the side where it is most; 0
+    for one that lies inside."""
+    return max(0.0, -box[0], -box[1], box[2] - width, box[3] - height)
+
+
 def from_xywh(box: Box) -> list[float]:
     """Corner, width and height (COCO's) -> two corners."""
     return [box[0], box[1], box[0] + box[2], box[1] + box[3]]

@@ -170,7 +170,7 @@ def ingest(source: SourceSpec, out: Path, shard: int = 0, max_reject_share: floa
         tar,
         tar.with_suffix(".rejects.csv"),
         tar.with_suffix(".counts.csv"),
-        **({"max_pixels": MAX_PIXELS, "max_reject_share": max_reject_share} | limits),
+        **({"max_pixels": MAX_PIXELS, "max_reject_share": max_reject_share, "max_cut_share": 1.0} | limits),
     )
     return tar
 

@@ -18,6 +18,7 @@ def main(job, log):
         job.output.counts,
         max_pixels=job.params.max_image_pixels,
         max_reject_share=config_of(job).data.max_reject_share,
+        max_cut_share=config_of(job).data.max_cut_share,
         log=log,
     )
 

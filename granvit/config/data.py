@@ -107,6 +107,7 @@ class Data(Strict):
     rendered_images: dict[str, PositiveInt]
     rendered_questions: PositiveInt | None
     max_reject_share: Share
+    max_cut_share: Share
     max_image_pixels: PositiveInt
     detector: DetectorSettings
     captioner: CaptionerSettings

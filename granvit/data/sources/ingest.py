@@ -21,6 +21,7 @@ from granvit.data.sources.items import RawItem
 from granvit.data.sources.places import ImagePlaces
 from granvit.data.sources.rejects import Ledger
 from granvit.data.sources.table import SourceSpec
+from granvit.data.sources.turn_boxes import TurnBoxes
 from granvit.files import remove_leftovers, replacing, write_csv
 from granvit.progress import Progress
 
@@ -35,6 +36,7 @@ def ingest_shard(
     *,
     max_pixels: int,
     max_reject_share: float,
+    max_cut_share: float,
     log: str | Path | None = None,
 ) -> None:
     """Write shard ``shard`` of a catalogued source in the catalogue's order, one image in memory at a time.
@@ -42,7 +44,8 @@ def ingest_shard(
     ``out_rejects`` lists what was left out (columns of ``rejects.REJECT_COLUMNS``), ``out_counts`` has the
     row ``ingest``; for images and for regions, in = out + rejected. ``max_pixels``: an image that states
     more is ``too_large`` and is not decoded. Raises GranvitError, with the report, where a larger share of
-    the images or of the regions than ``max_reject_share`` is rejected; the log then holds the whole list.
+    the images or of the regions than ``max_reject_share`` is rejected (the log then holds the whole list), or
+    where more boxes than ``max_cut_share`` do not fit their images as the row says that they are written.
     """
     name = f"{source.name}/{source.shard_names()[shard]}"
     progress = Progress(count_items(catalogue, shard), f"ingest {name}", "images", log)
@@ -51,7 +54,8 @@ def ingest_shard(
     with replacing(out_tar) as tar, replacing(out_rejects) as rejects:
         with ShardWriter(tar) as writer, open(rejects, "w", encoding="utf-8", newline="") as file:
             ledger, several = Ledger(file), 0
-            for sample in _samples(source, shard, catalogue, max_pixels, ledger):
+            turn_boxes = TurnBoxes(source.turn_boxes)
+            for sample in _samples(source, shard, catalogue, max_pixels, ledger, turn_boxes):
                 writer.write(sample)
                 several += "picture" in sample.record.provenance
                 progress.update(ledger.images_in)
@@ -60,18 +64,25 @@ def ingest_shard(
         progress.say(f"{progress.label} | {ledger.summary()}")
         where = f"source {source.name!r}, shard {name}" + (f" ({source.origin})" if source.origin else "")
         ledger.check(max_reject_share, where, rejects, log, sampled=source.shards > 1)
+        if doubt := turn_boxes.check(max_cut_share, where):
+            progress.say(f"{progress.label} | {doubt}")
         write_csv(out_counts, COUNT_COLUMNS, [[source.name, "sequence", "ingest", *ledger.counts()]])
 
 
 def _samples(
-    source: SourceSpec, shard: int, catalogue: str | Path, max_pixels: int, ledger: Ledger
+    source: SourceSpec,
+    shard: int,
+    catalogue: str | Path,
+    max_pixels: int,
+    ledger: Ledger,
+    turn_boxes: TurnBoxes,
 ) -> Iterator[Sample]:
     with ImagePlaces(source.root) as places:
         for key, item, duplicate in read_catalogue(catalogue, shard):
             try:
                 if duplicate:
                     raise Rejected("duplicate_id")
-                sample = _read_sample(source, key, item, places, max_pixels)
+                sample = _read_sample(source, key, item, places, max_pixels, turn_boxes)
             except Rejected as cause:
                 ledger.add(key, None, [*item.rejects, Reject("image", str(cause), len(item.regions))])
             else:
@@ -79,12 +90,17 @@ def _samples(
                 yield sample
 
 
-def _read_sample(source: SourceSpec, key: str, item: RawItem, places: ImagePlaces, max_pixels: int) -> Sample:
+def _read_sample(
+    source: SourceSpec,
+    key: str,
+    item: RawItem,
+    places: ImagePlaces,
+    max_pixels: int,
+    turn_boxes: TurnBoxes,
+) -> Sample:
     """Raises Rejected; a region that is, goes into the item's rejects."""
     if item.place is None:
         raise Rejected("no_image")
-    if source.data_type == "instruction" and not item.conversations:
-        raise Rejected("no_conversation")
     image = places.read(item.place)
     facts, shown = inspect_image(image, max_pixels)
     turned = _annotated_as_stored(item, facts)
@@ -92,6 +108,9 @@ def _read_sample(source: SourceSpec, key: str, item: RawItem, places: ImagePlace
     for region in item.regions:
         with rejecting(item.rejects, "region", 1):
             regions.append(replace(region, box=_box_as_shown(region, facts, turned)))
+    turns = turn_boxes.read(item.conversations, facts.width, facts.height, item.rejects)
+    if source.data_type == "instruction" and not turns:
+        raise Rejected("no_conversation")
     provenance = {"adapter": source.adapter, "id": item.original_id, "file": item.place.file}
     if facts.several:
         provenance["picture"] = "first of several"
@@ -103,7 +122,7 @@ def _read_sample(source: SourceSpec, key: str, item: RawItem, places: ImagePlace
         facts.height,
         None if source.captions == "none" else item.caption,
         regions,
-        item.conversations,
+        turns,
         provenance,
         perceptual_hash(shown),
         hashlib.sha256(image).hexdigest(),

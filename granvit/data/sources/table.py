@@ -13,6 +13,7 @@ from pydantic.dataclasses import dataclass
 from granvit.config.reading import Count, Filled, Row, read_table
 from granvit.data.records.records import DATA_TYPES
 from granvit.data.sources.adapters import ADAPTERS
+from granvit.data.sources.turn_boxes import FRAMES
 from granvit.errors import GranvitError
 
 # Where the texts of regions can come from, by where their boxes come from.
@@ -24,6 +25,8 @@ _TEXTS_OF_BOXES = {
 }
 _RESERVED = {"total", "all", "none"}  # rows and choices of reports and tables
 _MOST_SHARDS = 100_000  # their names have five digits
+# Options whose values are words of a list
+_WORDS = {"turn_boxes": FRAMES, "box_format": ("xyxy", "xywh"), "points": ("4", "2")}
 _INSIDE = ("images", "files")  # options that name what has to lie below the row's path
 
 
@@ -68,6 +71,11 @@ class SourceSpec(Row):
     def settings(self) -> dict[str, str]:
         """``options`` by name."""
         return parse_options(self.options)
+
+    @property
+    def turn_boxes(self) -> str:
+        """The frame of boxes in questions and answers (``granvit.data.sources.turn_boxes``)."""
+        return self.settings.get("turn_boxes", FRAMES[0])
 
     @property
     def is_remote(self) -> bool:
@@ -173,6 +181,8 @@ def _option_mistakes(source: SourceSpec) -> Iterator[str]:
     for name in required:
         if name not in settings:
             yield f"options: adapter {source.adapter!r} needs {name}=... ({known[name]})"
+    for name in (name for name in _WORDS if settings.get(name, _WORDS[name][0]) not in _WORDS[name]):
+        yield f"options: {name} is {settings[name]!r}; expected one of {', '.join(_WORDS[name])}"
     for name in (name for name in _INSIDE if name in settings):
         if any(map(_is_outside, settings[name].split(","))):
             yield (

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from granvit.data.records.records import Conversation, Region, Rejected, rejecting
 from granvit.data.sources.items import RawItem, add_regions, box, score, size, text, turns
+from granvit.data.sources.turn_boxes import OPTION as TURN_BOXES
 
 OPTIONS = {
     "caption": "the field of the global caption (caption)",
@@ -14,7 +15,7 @@ OPTIONS = {
     "box": "the field of a region's box (box)",
     "box_format": "xyxy or xywh, in pixels (xyxy)",
     "text": "the field of a region's text (text)",
-}
+} | TURN_BOXES
 BOX_FORMATS = ("xyxy", "xywh")
 LARGEST_ENTRY = 16 << 20  # bytes of one image's JSON: more is something else
 

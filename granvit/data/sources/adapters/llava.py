@@ -8,11 +8,12 @@ from pathlib import Path
 from granvit.data.records.records import rejecting
 from granvit.data.sources.adapters.json_stream import read_array
 from granvit.data.sources.items import Place, RawItem, turns
+from granvit.data.sources.turn_boxes import OPTION as TURN_BOXES
 
 OPTIONS = {
     "annotations": "the JSON file (conversations.json)",
     "images": "the folder of images (images)",
-}
+} | TURN_BOXES
 
 
 def read_llava(root: Path, settings: dict[str, str]) -> Iterator[RawItem]:

@@ -12,6 +12,7 @@ from granvit.data.records.records import Region, Reject, Rejected, rejecting
 from granvit.data.sources.adapters.entries import BOX_FORMATS
 from granvit.data.sources.adapters.folder import container_files
 from granvit.data.sources.items import Place, RawItem, add_regions, box, identifier, size, text, turns
+from granvit.data.sources.turn_boxes import OPTION as TURN_BOXES
 from granvit.errors import GranvitError
 
 # pyarrow and fsspec are imported where they are used: every `snakemake -n` imports this file for its options.
@@ -31,7 +32,7 @@ OPTIONS = {
     "conversations": "the column of LLaVA's turns",
     "width": "the column of the width that boxes refer to",
     "height": "the column of the height that boxes refer to",
-}
+} | TURN_BOXES
 IMAGE_ROWS = 8  # at a time where images are read: they are in memory together
 _ROWS = 1000  # at a time otherwise
 
