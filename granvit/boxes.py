@@ -115,6 +115,16 @@ def to_xywh(box: Box) -> list[float]:
     return [box[0], box[1], box[2] - box[0], box[3] - box[1]]
 
 
+def from_cxcywh(box: Box) -> list[float]:
+    """Centre, width and height (YOLO's) -> two corners."""
+    return [box[0] - box[2] / 2, box[1] - box[3] / 2, box[0] + box[2] / 2, box[1] + box[3] / 2]
+
+
+def to_cxcywh(box: Box) -> list[float]:
+    """Two corners -> centre, width and height (YOLO's)."""
+    return [(box[0] + box[2]) / 2, (box[1] + box[3]) / 2, box[2] - box[0], box[3] - box[1]]
+
+
 def around(points: Sequence[float]) -> list[float]:
     """The upright box around ``[x1, y1, x2, y2, x3, y3, ...]``."""
     xs, ys = points[::2], points[1::2]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class DirtyBox:
     """What a COCO annotation states (with the text ``text``), and what becomes of it: the box kept, or the
-    cause of its rejection."""
+    cause of its rejection; or both, where it is kept in part."""
 
     bbox: object
     kept: tuple[float, float, float, float] | None = None
@@ -22,8 +22,8 @@ BROKEN_UTF8 = "BROKEN-UTF-8"  # replaced by bytes that are no UTF-8 where the JS
 
 DIRTY_BOXES = [
     DirtyBox([8, 8, 32, 16], kept=(8, 8, 40, 24)),
-    DirtyBox([-5, -5.5, 13, 13.5], kept=(0, 0, 8, 8)),
-    DirtyBox([90, 60, 1000, 1000], kept=(90, 60, 96, 64)),
+    DirtyBox([-5, -5.5, 13, 13.5], kept=(0, 0, 8, 8), cause="box_cut"),
+    DirtyBox([90, 60, 1000, 1000], kept=(90, 60, 96, 64), cause="box_cut"),
     DirtyBox([-0.0, 0, 96, 64], kept=(0, 0, 96, 64)),
     DirtyBox([0.123456, 0.5, 10.006, 3], kept=(0.12, 0.5, 10.13, 3.5)),
     DirtyBox([8, 8, 4, 4], kept=(8, 8, 12, 12), text="ünïcode 雪\u2028 \U0001f600 \t\x01"),

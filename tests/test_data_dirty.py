@@ -86,6 +86,7 @@ class DirtyWorld:
             self.regions += 1
             if box.cause:
                 self.causes["region", box.cause] += 1
+            if not box.kept:
                 self.regions_lost += 1
             else:
                 self.kept["plain.jpg"].append(box.kept)

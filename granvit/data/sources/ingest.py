@@ -11,15 +11,17 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from granvit.boxes import clip_box, exif_to_display
+from granvit.boxes import Box, clip_box, exif_to_display
 from granvit.data.records.fingerprints import perceptual_hash
 from granvit.data.records.images import ImageFacts, inspect_image
-from granvit.data.records.records import COUNT_COLUMNS, Record, Region, Reject, Rejected, rejecting
+from granvit.data.records.records import COUNT_COLUMNS, Record, Reject, Rejected, rejecting
 from granvit.data.records.shards import Sample, ShardWriter
+from granvit.data.sources.adapters import ADAPTERS
+from granvit.data.sources.box_formats import BoxFits, in_pixels, is_cut, is_speck
 from granvit.data.sources.catalogue import count_items, read_catalogue
 from granvit.data.sources.items import RawItem
 from granvit.data.sources.places import ImagePlaces
-from granvit.data.sources.rejects import Ledger
+from granvit.data.sources.rejects import CUT, Ledger
 from granvit.data.sources.table import SourceSpec
 from granvit.data.sources.turn_boxes import TurnBoxes
 from granvit.files import remove_leftovers, replacing, write_csv
@@ -54,8 +56,8 @@ def ingest_shard(
     with replacing(out_tar) as tar, replacing(out_rejects) as rejects:
         with ShardWriter(tar) as writer, open(rejects, "w", encoding="utf-8", newline="") as file:
             ledger, several = Ledger(file), 0
-            turn_boxes = TurnBoxes(source.turn_boxes)
-            for sample in _samples(source, shard, catalogue, max_pixels, ledger, turn_boxes):
+            reading = _Reading(source, max_pixels)
+            for sample in reading.samples(shard, catalogue, ledger):
                 writer.write(sample)
                 several += "picture" in sample.record.provenance
                 progress.update(ledger.images_in)
@@ -63,71 +65,96 @@ def ingest_shard(
             progress.say(f"{progress.label} | first of several pictures taken: {several} images")
         progress.say(f"{progress.label} | {ledger.summary()}")
         where = f"source {source.name!r}, shard {name}" + (f" ({source.origin})" if source.origin else "")
-        ledger.check(max_reject_share, where, rejects, log, sampled=source.shards > 1)
-        if doubt := turn_boxes.check(max_cut_share, where):
+        advice = reading.fits.advice("box_format" in ADAPTERS[source.adapter].options)
+        ledger.check(max_reject_share, where, rejects, log, sampled=source.shards > 1, advice=advice)
+        ledger.check_cuts(max_cut_share, where, sampled=source.shards > 1, advice=advice)
+        if doubt := reading.turn_boxes.check(max_cut_share, where):
             progress.say(f"{progress.label} | {doubt}")
         write_csv(out_counts, COUNT_COLUMNS, [[source.name, "sequence", "ingest", *ledger.counts()]])
 
 
-def _samples(
-    source: SourceSpec,
-    shard: int,
-    catalogue: str | Path,
-    max_pixels: int,
-    ledger: Ledger,
-    turn_boxes: TurnBoxes,
-) -> Iterator[Sample]:
-    with ImagePlaces(source.root) as places:
-        for key, item, duplicate in read_catalogue(catalogue, shard):
-            try:
-                if duplicate:
-                    raise Rejected("duplicate_id")
-                sample = _read_sample(source, key, item, places, max_pixels, turn_boxes)
-            except Rejected as cause:
-                ledger.add(key, None, [*item.rejects, Reject("image", str(cause), len(item.regions))])
-            else:
-                ledger.add(key, len(sample.record.regions), item.rejects)
-                yield sample
+class _Reading:
+    """Reads the images of one shard, and takes note of what speaks for or against the way it does so."""
 
+    def __init__(self, source: SourceSpec, max_pixels: int):
+        self.source, self.max_pixels = source, max_pixels
+        self.fits, self.turn_boxes = BoxFits(source.box_format), TurnBoxes(source.turn_boxes)
 
-def _read_sample(
-    source: SourceSpec,
-    key: str,
-    item: RawItem,
-    places: ImagePlaces,
-    max_pixels: int,
-    turn_boxes: TurnBoxes,
-) -> Sample:
-    """Raises Rejected; a region that is, goes into the item's rejects."""
-    if item.place is None:
-        raise Rejected("no_image")
-    image = places.read(item.place)
-    facts, shown = inspect_image(image, max_pixels)
-    turned = _annotated_as_stored(item, facts)
-    regions = []
-    for region in item.regions:
-        with rejecting(item.rejects, "region", 1):
-            regions.append(replace(region, box=_box_as_shown(region, facts, turned)))
-    turns = turn_boxes.read(item.conversations, facts.width, facts.height, item.rejects)
-    if source.data_type == "instruction" and not turns:
-        raise Rejected("no_conversation")
-    provenance = {"adapter": source.adapter, "id": item.original_id, "file": item.place.file}
-    if facts.several:
-        provenance["picture"] = "first of several"
-    record = Record(
-        key,
-        source.name,
-        source.data_type,
-        facts.width,
-        facts.height,
-        None if source.captions == "none" else item.caption,
-        regions,
-        turns,
-        provenance,
-        perceptual_hash(shown),
-        hashlib.sha256(image).hexdigest(),
-    )
-    return Sample(record, image, facts.extension)
+    def samples(self, shard: int, catalogue: str | Path, ledger: Ledger) -> Iterator[Sample]:
+        """The images that can be used; what became of the others is entered in ``ledger``."""
+        with ImagePlaces(self.source.root) as places:
+            for key, item, duplicate in read_catalogue(catalogue, shard):
+                try:
+                    if duplicate:
+                        raise Rejected("duplicate_id")
+                    sample = self._sample(key, item, places)
+                except Rejected as cause:
+                    ledger.add(key, None, [*item.rejects, Reject("image", str(cause), len(item.regions))])
+                else:
+                    ledger.add(key, len(sample.record.regions), item.rejects)
+                    yield sample
+
+    def _sample(self, key: str, item: RawItem, places: ImagePlaces) -> Sample:
+        """Raises Rejected; a region or turn that is, goes into the item's rejects."""
+        source = self.source
+        if item.place is None:
+            raise Rejected("no_image")
+        image = places.read(item.place)
+        facts, shown = inspect_image(image, self.max_pixels)
+        turned = _annotated_as_stored(item, facts)
+        regions = []
+        for region in item.regions:
+            with rejecting(item.rejects, "region", 1):
+                regions.append(
+                    replace(region, box=self._box_as_shown(region.box, facts, turned, item.rejects))
+                )
+        turns = self.turn_boxes.read(item.conversations, facts.width, facts.height, item.rejects)
+        if source.data_type == "instruction" and not turns:
+            raise Rejected("no_conversation")
+        provenance = {"adapter": source.adapter, "id": item.original_id, "file": item.place.file}
+        if facts.several:
+            provenance["picture"] = "first of several"
+        record = Record(
+            key,
+            source.name,
+            source.data_type,
+            facts.width,
+            facts.height,
+            None if source.captions == "none" else item.caption,
+            regions,
+            turns,
+            provenance,
+            perceptual_hash(shown),
+            hashlib.sha256(image).hexdigest(),
+        )
+        return Sample(record, image, facts.extension)
+
+    def _box_as_shown(self, box: Box, facts: ImageFacts, turned: bool, rejects: list[Reject]) -> list[float]:
+        """The part of a region that is on the image as shown, to the hundredth of a pixel; what had to be cut
+        by more than a rounding error is counted in ``rejects``, though the region stays.
+
+        Corners that are swapped are not put in order: a source whose boxes have another layout than its row
+        says (corners and sizes mixed up) would pass unseen, with boxes on the wrong things.
+        """
+        frame = facts.stored_size if turned else (facts.width, facts.height)
+        self.fits.add(box, *frame)
+        if box[2] < box[0] or box[3] < box[1]:
+            raise Rejected("swapped_box")
+        if box[2] == box[0] or box[3] == box[1]:
+            raise Rejected("empty_box")
+        box = in_pixels(box, self.source.box_format, *frame)
+        if is_speck(box):
+            raise Rejected("box_below_pixel")
+        if turned:
+            box = exif_to_display(box, *facts.stored_size, facts.orientation)
+        if box[0] >= facts.width or box[1] >= facts.height or box[2] <= 0 or box[3] <= 0:
+            raise Rejected("box_outside")
+        cut = [round(value, 2) for value in clip_box(box, facts.width, facts.height)]
+        if cut[2] == cut[0] or cut[3] == cut[1]:
+            raise Rejected("empty_box")
+        if is_cut(box, facts.width, facts.height):
+            rejects.append(Reject("region", CUT))
+        return cut
 
 
 def _annotated_as_stored(item: RawItem, facts: ImageFacts) -> bool:
@@ -142,24 +169,3 @@ def _annotated_as_stored(item: RawItem, facts: ImageFacts) -> bool:
     if item.stated_size != facts.stored_size:
         raise Rejected("stated_size_differs")
     return True
-
-
-def _box_as_shown(region: Region, facts: ImageFacts, turned: bool) -> list[float]:
-    """The part of a region that is on the image as shown, to the hundredth of a pixel.
-
-    Corners that are swapped are not put in order: a source whose boxes have another layout than its row says
-    (corners and sizes mixed up) would pass unseen, with boxes on the wrong things.
-    """
-    box = region.box
-    if box[2] < box[0] or box[3] < box[1]:
-        raise Rejected("swapped_box")
-    if box[2] == box[0] or box[3] == box[1]:
-        raise Rejected("empty_box")
-    if turned:
-        box = exif_to_display(box, *facts.stored_size, facts.orientation)
-    if box[0] >= facts.width or box[1] >= facts.height or box[2] <= 0 or box[3] <= 0:
-        raise Rejected("box_outside")
-    box = [round(value, 2) for value in clip_box(box, facts.width, facts.height)]
-    if box[2] == box[0] or box[3] == box[1]:
-        raise Rejected("empty_box")
-    return box

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from granvit.boxes import from_xywh
 from granvit.data.records.records import Conversation, Region, Reject, Rejected, rejecting
+from granvit.data.sources.box_formats import to_corners
 
 
 @dataclass(frozen=True)
@@ -103,14 +103,16 @@ def is_number(value: object) -> bool:
 
 
 def box(value: object, form: str = "xyxy") -> list[float]:
-    """Four finite numbers as ``[x1, y1, x2, y2]``; ``form`` is ``xyxy`` or ``xywh``.
+    """Four finite numbers as ``[x1, y1, x2, y2]``; ``form`` is one of ``BOX_FORMATS``.
+
+    Fractions of the image stay fractions: they become pixels at ingest, where the image is known.
 
     Raises Rejected ``bad_box`` for anything else. Order, size and position are judged at ingest, where the
     image is known.
     """
     if not isinstance(value, (list, tuple)) or len(value) != 4 or not all(is_number(v) for v in value):
         raise Rejected("bad_box")
-    found = list(value) if form == "xyxy" else from_xywh(value)
+    found = to_corners(value, form)
     if not all(map(is_number, found)):  # a sum may lie beyond all floats where its parts do not
         raise Rejected("bad_box")
     return found

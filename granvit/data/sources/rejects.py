@@ -16,6 +16,7 @@ from granvit.progress import write_log
 # are counted, but say nothing about damage, which is what the limit is for.
 _NO_DAMAGE = {"no_image", "crowd_annotation"}
 _EXAMPLES = 3
+CUT = "box_cut"  # a cause that costs no region, but the part of its box that is not on the image
 
 
 class Ledger:
@@ -32,6 +33,7 @@ class Ledger:
         self._causes: Counter[tuple[str, str]] = Counter()
         self._examples: dict[tuple[str, str], list[str]] = {}
         self._harmless: Counter[str] = Counter()
+        self._cuts = self._cut_squares = 0
         self._squares = 0  # of how many regions each image lost, over all images
 
     def add(self, key: str, regions: int | None, rejects: list[Reject]) -> None:
@@ -54,6 +56,9 @@ class Ledger:
             else:
                 lost += reject.regions
         self._squares += lost**2
+        cuts = sum(reject.cause == CUT for reject in rejects)
+        self._cuts += cuts
+        self._cut_squares += cuts**2
 
     def counts(self) -> list[int]:
         """Images in and out, regions in and out: the last columns of a counts file."""
@@ -68,26 +73,28 @@ class Ledger:
         )
 
     def check(
-        self, max_share: float, source: str, rejects: Path, log: str | Path | None, sampled: bool = False
+        self,
+        max_share: float,
+        source: str,
+        rejects: Path,
+        log: str | Path | None,
+        sampled: bool = False,
+        advice: str = "",
     ) -> None:
         """Raise GranvitError where more than ``max_share`` of the images, or of the regions, were rejected.
 
         ``sampled``: this is one of the source's several shards, a sample of its images, so that the limit is
         passed only where chance does not explain it (two standard deviations): one bad image of six says
         little about a source. The error says which, how many and why; the whole list, ``rejects``, goes into
-        the log, since a failed job's outputs are deleted.
+        the log, since a failed job's outputs are deleted. ``advice``: how boxes may have to be read instead.
         """
         # Where not one image is left, none of them was left out on purpose.
         images = self.images_in - (self._harmless["image"] if self.images_out else 0)
         regions = self.regions_in - self._harmless["region"]
         for what, came, left in (("image", images, self.images_out), ("region", regions, self.regions_out)):
             rejected = came - left
-            # A shard is a sample, so its share may lie above the source's by chance: by two standard
-            # deviations at most. Boxes that are lost image by image vary more than boxes that are lost
-            # one by one: `together` is the mean size of the groups in which they went.
             together = self._squares / rejected if what == "region" and rejected else 1.0
-            slack = 2 * math.sqrt(max_share * came * together) if sampled else 0.0
-            if rejected > max_share * came + slack:
+            if rejected > _limit(max_share, came, together, sampled):
                 break
         else:
             return
@@ -100,11 +107,36 @@ class Ledger:
             with open(rejects, encoding="utf-8") as file:
                 for line in file:
                     write_log(log, line.rstrip("\n"))
+        hint = f"{advice}. " if advice and what == "region" else ""
         raise GranvitError(
             f"{source}: {rejected} of {came} {what}s were rejected, a share of {rejected / came:.3f}; "
-            f"data.max_reject_share allows {max_share}. {causes}. Fix the raw data ({where}), or raise "
-            "data.max_reject_share in the configuration to go on without them"
+            f"data.max_reject_share allows {max_share}. {causes}. {hint}"
+            f"Fix the raw data ({where}), or raise data.max_reject_share in the configuration to go on "
+            "without them"
         )
+
+    def check_cuts(self, max_share: float, source: str, sampled: bool, advice: str) -> None:
+        """Raise GranvitError where more than ``max_share`` of the regions that went out were cut at their
+        image's border by more than a rounding error; ``sampled`` and ``advice`` as for ``check``."""
+        together = self._cut_squares / self._cuts if self._cuts else 1.0
+        if self._cuts > _limit(max_share, self.regions_out, together, sampled):
+            raise GranvitError(
+                f"{source}: {self._cuts} of {self.regions_out} boxes reach beyond their images and would be "
+                f"cut, such as in {', '.join(self._examples['region', CUT])}; data.max_cut_share allows "
+                f"{max_share}. {advice or 'No other way to read them fits better'}. Correct the row or the "
+                "raw data, or raise data.max_cut_share in the configuration to have them cut"
+            )
 
     def _largest_first(self) -> list[tuple[tuple[str, str], int]]:
         return sorted(self._causes.items(), key=lambda entry: (-entry[1], entry[0]))
+
+
+def _limit(max_share: float, came: int, together: float, sampled: bool) -> float:
+    """How many of ``came`` may be lost.
+
+    A shard is a sample, so its share may lie above the source's by chance: by two standard deviations at
+    most. Boxes that are lost image by image vary more than boxes that are lost one by one: ``together`` is
+    the mean size of the groups in which they went.
+    """
+    slack = 2 * math.sqrt(max_share * came * together) if sampled else 0.0
+    return max_share * came + slack

@@ -13,6 +13,7 @@ from pydantic.dataclasses import dataclass
 from granvit.config.reading import Count, Filled, Row, read_table
 from granvit.data.records.records import DATA_TYPES
 from granvit.data.sources.adapters import ADAPTERS
+from granvit.data.sources.box_formats import BOX_FORMATS
 from granvit.data.sources.turn_boxes import FRAMES
 from granvit.errors import GranvitError
 
@@ -26,7 +27,7 @@ _TEXTS_OF_BOXES = {
 _RESERVED = {"total", "all", "none"}  # rows and choices of reports and tables
 _MOST_SHARDS = 100_000  # their names have five digits
 # Options whose values are words of a list
-_WORDS = {"turn_boxes": FRAMES, "box_format": ("xyxy", "xywh"), "points": ("4", "2")}
+_WORDS = {"turn_boxes": FRAMES, "box_format": BOX_FORMATS, "points": ("4", "2")}
 _INSIDE = ("images", "files")  # options that name what has to lie below the row's path
 
 
@@ -71,6 +72,11 @@ class SourceSpec(Row):
     def settings(self) -> dict[str, str]:
         """``options`` by name."""
         return parse_options(self.options)
+
+    @property
+    def box_format(self) -> str:
+        """How the boxes of regions are written (``granvit.data.sources.box_formats``)."""
+        return self.settings.get("box_format", ADAPTERS[self.adapter].box_format)
 
     @property
     def turn_boxes(self) -> str:
@@ -168,7 +174,7 @@ def _mistakes(source: SourceSpec) -> Iterator[str]:
 
 
 def _option_mistakes(source: SourceSpec) -> Iterator[str]:
-    _, known, required = ADAPTERS[source.adapter]
+    known, required = ADAPTERS[source.adapter].options, ADAPTERS[source.adapter].required
     try:
         settings = source.settings
     except ValueError as error:

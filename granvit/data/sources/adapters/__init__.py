@@ -26,19 +26,20 @@ from granvit.data.sources.items import RawItem
 
 class Adapter(NamedTuple):
     """A reader; what a row's `options` may hold for it, each option with what it says (and its default); and
-    the options that a row cannot do without.
+    the options that a row cannot do without. ``box_format``: how its boxes are written, unless a row says.
     """
 
     read: Callable[[Path | str, dict[str, str]], Iterator[RawItem]]
     options: dict[str, str]
     required: tuple[str, ...] = ()
+    box_format: str = "xyxy"
 
 
 ADAPTERS = {
-    "coco": Adapter(coco.read_coco, coco.OPTIONS),
+    "coco": Adapter(coco.read_coco, coco.OPTIONS, box_format="xywh"),
     "folder": Adapter(folder.read_folder, folder.OPTIONS),
     "llava": Adapter(llava.read_llava, llava.OPTIONS),
-    "visual_genome": Adapter(visual_genome.read_visual_genome, visual_genome.OPTIONS),
+    "visual_genome": Adapter(visual_genome.read_visual_genome, visual_genome.OPTIONS, box_format="xywh"),
     "umg": Adapter(umg.read_umg, umg.OPTIONS),
     "line_boxes": Adapter(line_boxes.read_line_boxes, line_boxes.OPTIONS),
     "parquet": Adapter(parquet.read_parquet, parquet.OPTIONS),

@@ -7,12 +7,14 @@ from pathlib import Path
 
 from granvit.data.records.records import Region, Rejected, rejecting
 from granvit.data.sources.adapters.json_stream import read_arrays
+from granvit.data.sources.box_formats import LISTED
 from granvit.data.sources.items import Place, RawItem, add_regions, box, identifier, score, size, text
 from granvit.errors import GranvitError
 
 OPTIONS = {
     "annotations": "the JSON file (instances.json)",
     "images": "the folder of images (images)",
+    "box_format": f"{LISTED} (xywh)",
 }
 
 
@@ -23,7 +25,7 @@ def read_coco(root: Path, settings: dict[str, str]) -> Iterator[RawItem]:
     the global one. Crowd annotations (one box around many objects) are left out.
     """
     path = Path(root) / settings.get("annotations", "instances.json")
-    folder = settings.get("images", "images")
+    folder, form = settings.get("images", "images"), settings.get("box_format", "xywh")
     # COCO's own files name the categories last: they are read first, in a pass of their own.
     categories = {
         identifier(category.get("id")): category.get("name")
@@ -36,7 +38,7 @@ def read_coco(root: Path, settings: dict[str, str]) -> Iterator[RawItem]:
         if kind == "images":
             yield _image(entry if isinstance(entry, dict) else {}, folder, number)
         else:
-            yield _annotation(entry if isinstance(entry, dict) else {}, categories, number)
+            yield _annotation(entry if isinstance(entry, dict) else {}, categories, number, form)
     if "images" not in seen:
         raise GranvitError(f"{path}: key 'images' must hold a list of images; is this a COCO instances file?")
 
@@ -52,18 +54,18 @@ def _image(image: dict, folder: str, number: int) -> RawItem:
     return item
 
 
-def _annotation(annotation: dict, categories: dict, number: int) -> RawItem:
+def _annotation(annotation: dict, categories: dict, number: int, form: str) -> RawItem:
     image_id = identifier(annotation.get("image_id"))
     # Without an image's id it belongs nowhere, and ends as a rejected image that takes its region along.
     item = RawItem(f"annotation/{number}" if image_id is None else image_id, None, joins=True)
-    add_regions(item, [annotation], lambda one: _region(one, categories))
+    add_regions(item, [annotation], lambda one: _region(one, categories, form))
     return item
 
 
-def _region(annotation: dict, categories: dict[str | None, object]) -> Region:
+def _region(annotation: dict, categories: dict[str | None, object], form: str) -> Region:
     if annotation.get("iscrowd"):
         raise Rejected("crowd_annotation")
-    xyxy = box(annotation.get("bbox"), "xywh")
+    xyxy = box(annotation.get("bbox"), form)
     category = identifier(annotation.get("category_id"))
     name = None if category is None else categories.get(category)
     words = text(annotation.get("caption")) or text(name) or ""

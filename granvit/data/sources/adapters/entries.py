@@ -6,6 +6,7 @@ import json
 from contextlib import suppress
 
 from granvit.data.records.records import Conversation, Region, Rejected, rejecting
+from granvit.data.sources.box_formats import LISTED
 from granvit.data.sources.items import RawItem, add_regions, box, score, size, text, turns
 from granvit.data.sources.turn_boxes import OPTION as TURN_BOXES
 
@@ -13,10 +14,9 @@ OPTIONS = {
     "caption": "the field of the global caption (caption)",
     "regions": "the field of the list of regions; a dot goes into an object (regions)",
     "box": "the field of a region's box (box)",
-    "box_format": "xyxy or xywh, in pixels (xyxy)",
+    "box_format": f"{LISTED} (xyxy)",
     "text": "the field of a region's text (text)",
 } | TURN_BOXES
-BOX_FORMATS = ("xyxy", "xywh")
 LARGEST_ENTRY = 16 << 20  # bytes of one image's JSON: more is something else
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from granvit.data.records.records import Region, Reject, Rejected, rejecting
-from granvit.data.sources.adapters.entries import BOX_FORMATS
 from granvit.data.sources.adapters.folder import container_files
+from granvit.data.sources.box_formats import LISTED
 from granvit.data.sources.items import Place, RawItem, add_regions, box, identifier, size, text, turns
 from granvit.data.sources.turn_boxes import OPTION as TURN_BOXES
 from granvit.errors import GranvitError
@@ -26,9 +26,9 @@ OPTIONS = {
     "image": "the column of images or lists of images (the only one that holds images)",
     "id": "the column of ids that no two images share (file name and row)",
     "caption": "the column of global captions",
-    "boxes": "the column of lists of boxes, in pixels; a dot goes into an object",
+    "boxes": "the column of lists of boxes; a dot goes into an object",
     "texts": "the column of lists of the boxes' texts; a dot goes into an object",
-    "box_format": "xyxy or xywh (xyxy)",
+    "box_format": f"{LISTED} (xyxy)",
     "conversations": "the column of LLaVA's turns",
     "width": "the column of the width that boxes refer to",
     "height": "the column of the height that boxes refer to",
@@ -63,8 +63,6 @@ def read_parquet(root: Path | str, settings: dict[str, str]) -> Iterator[RawItem
     """
     import pyarrow as pa
 
-    if settings.get("box_format", "xyxy") not in BOX_FORMATS:
-        raise GranvitError(f"{root}: option box_format is {settings['box_format']!r}; expected xyxy or xywh")
     files, folder = open_folder(root)
     pattern = settings.get("files", "**/*.parquet")
     remote = "://" in str(root)
