@@ -131,3 +131,42 @@ def test_rejects_outside_a_steps_folder_are_refused(tmp_path):
     path = rejects(tmp_path, "elsewhere", "A", 0)
     with pytest.raises(GranvitError, match="expected ingested or annotated"):
         reject_report([path], tmp_path / "rejects.csv")
+
+
+def _ending_with_nothing(tmp_path):
+    return [
+        counts(tmp_path, "ingested", "Mine", 0, ("sequence", "ingest", 128, 127, 929, 920)),
+        counts(tmp_path, "filtered", "Mine", 0, ("alone", "box_area", 127, 127, 920, 0),
+               ("sequence", "image_side", 127, 126, 920, 900), ("sequence", "box_area", 126, 126, 900, 0),
+               ("sequence", "regions", 126, 0, 0, 0), ("sequence", "all", 127, 0, 920, 0)),
+    ]  # fmt: skip
+
+
+def test_a_source_that_ends_with_nothing_is_an_error_that_says_which_rule_took_how_many(tmp_path):
+    told = (
+        r"source 'Mine': nothing is left of 128 images and 929 regions; taken by ingest \(1 images, 9 regions\), "
+        r"image_side \(1 images, 20 regions\), box_area \(0 images, 900 regions\), regions \(126 images"
+    )
+    with pytest.raises(GranvitError, match=told):
+        filter_report(_ending_with_nothing(tmp_path), tmp_path / "report.csv")
+
+
+def test_three_lines_a_source_say_what_came_what_is_left_and_what_took_most(tmp_path, capsys):
+    with pytest.raises(GranvitError):
+        filter_report(_ending_with_nothing(tmp_path), tmp_path / "report.csv", tmp_path / "job.log")
+    assert (tmp_path / "job.log").read_text().splitlines() == [
+        "Mine | in: 128 images, 929 regions",
+        "Mine | out: 0 images, 0 regions",
+        "Mine | most taken by: regions (126 images, 0 regions), box_area (0 images, 900 regions)",
+    ]
+    assert "Mine | out" in capsys.readouterr().err
+
+
+def test_regions_that_an_annotator_found_came_in(two_sources, tmp_path, capsys):
+    assert two_sources
+    files = sorted(
+        tmp_path.rglob("Pages/*.counts.csv"), key=lambda f: "ingested annotated".find(f.parts[-3]) % 99
+    )
+    filter_report(files, tmp_path / "again.csv")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == ["Pages | in: 10 images, 50 regions", "Pages | out: 8 images, 36 regions"]

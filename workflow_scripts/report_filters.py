@@ -7,7 +7,7 @@ def main(job, log):
     from granvit.data.records.reports import filter_report
 
     files = job.input
-    filter_report([*files.ingested, *files.annotated, *files.filtered], job.output.report)
+    filter_report([*files.ingested, *files.annotated, *files.filtered], job.output.report, log)
 
 
 run(snakemake, main)

@@ -163,6 +163,7 @@ class Drawing:
         """Write the images that ``choose`` asks about (where it does not, it says why), and the summary:
         images, regions and questions, in all and by source, and how many images were left out, by reason.
         """
+        _refuse_empty_sources(self.indexes)
         images, regions, left_out = Counter(), Counter(), Counter()
         tasks = defaultdict(Counter)
 
@@ -197,6 +198,19 @@ class Drawing:
             },
         }
         write_json(self.out_summary, facts | summary)
+
+
+def _refuse_empty_sources(indexes: Sequence[str | Path]) -> None:
+    """Raise GranvitError for a source, a folder of packed shards, in which no image is left."""
+    rows: Counter[str] = Counter()
+    for index in map(Path, indexes):
+        rows[index.parent.name] += pq.read_metadata(index).num_rows
+    for source, number in rows.items():
+        if not number:
+            raise GranvitError(
+                f"source {source!r}: its packed shards hold no image; `snakemake shards` says which rule "
+                "took how many"
+            )
 
 
 def index_rows(index: str | Path, columns: list[str] | None = None) -> Iterator[Row]:
@@ -270,9 +284,12 @@ def write_sorted(rows: Iterable[dict], out_parquet: str | Path) -> None:
     images and their questions do not fit into memory.
     """
     remove_leftovers(out_parquet)
-    with replacing(out_parquet) as temporary, TemporaryDirectory(
-        prefix=f".{Path(out_parquet).name}.", suffix=".buckets.tmp", dir=temporary.parent
-    ) as folder:
+    with (
+        replacing(out_parquet) as temporary,
+        TemporaryDirectory(
+            prefix=f".{Path(out_parquet).name}.", suffix=".buckets.tmp", dir=temporary.parent
+        ) as folder,
+    ):
         paths = _write_buckets(rows, Path(folder))
         with pq.ParquetWriter(temporary, MIXTURE_SCHEMA) as writer:
             for path in paths:

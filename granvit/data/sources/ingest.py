@@ -67,7 +67,8 @@ def ingest_shard(
         where = f"source {source.name!r}, shard {name}" + (f" ({source.origin})" if source.origin else "")
         advice = reading.fits.advice("box_format" in ADAPTERS[source.adapter].options)
         ledger.check(max_reject_share, where, rejects, log, sampled=source.shards > 1, advice=advice)
-        ledger.check_cuts(max_cut_share, where, sampled=source.shards > 1, advice=advice)
+        if source.boxes == "given":  # others are replaced by an annotator's
+            ledger.check_cuts(max_cut_share, where, sampled=source.shards > 1, advice=advice)
         if doubt := reading.turn_boxes.check(max_cut_share, where):
             progress.say(f"{progress.label} | {doubt}")
         write_csv(out_counts, COUNT_COLUMNS, [[source.name, "sequence", "ingest", *ledger.counts()]])
