@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from granvit.boxes import format_box, parse_box
+from granvit.config.data import FilterRules
 from granvit.data.mixtures.budget import NO_LIMIT, Budget
 from granvit.data.mixtures.mixture import Drawing
 from granvit.data.records.records import hash_key
@@ -240,3 +241,12 @@ def test_unknown_task_and_empty_mixture_are_told(indexes, tmp_path):
     with pytest.raises(GranvitError, match=r"m\.parquet: no image"):
         _build(indexes, tmp_path, budget=1)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_source_of_which_nothing_was_packed_is_an_error(tmp_path):
+    whole = prepare(spec(write_coco(tmp_path / "a"), name="Whole"), tmp_path)
+    small = FilterRules(min_image_side=5000)
+    empty = prepare(spec(write_coco(tmp_path / "b"), name="Empty"), tmp_path, small)
+    drawing = Drawing([*whole, *empty], tmp_path / "m.parquet", tmp_path / "m.json", 0.0)
+    with pytest.raises(GranvitError, match="source 'Empty': its packed shards hold no image"):
+        drawing.regions(["bbox2caption"], None, 1.0)

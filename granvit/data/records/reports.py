@@ -74,8 +74,8 @@ class _Outcome:
     def nothing_left(self) -> str:
         return (
             f"source {self.source!r}: nothing is left of {self.images[0]} images and {self.regions[0]} "
-            f"regions; taken by {_listed(self.taken)}. If the images are small, or the boxes fractions or in another "
-            "layout, correct the row or its `options` (docs/data.md); otherwise change data.filters, or take "
+            f"regions; taken by {_listed(self.taken)}. If the images are small, or the boxes fractions or in "
+            "another layout, correct the row or its `options` (docs/data.md); otherwise change data.filters, or take "
             "the row out of the sources file"
         )
 
