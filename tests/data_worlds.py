@@ -67,7 +67,7 @@ def blocks_picture(seed: int, size=(640, 480)) -> Image.Image:
     return Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)
 
 
-FOUND = {"boxes": "detector", "text": "captioner"}  # of a source that brings images alone
+FOUND = {"boxes": "detector", "text": "captioner", "captions": "none"}  # of a source that brings images alone
 
 
 def spec(root: Path, **changes) -> SourceSpec:

@@ -14,5 +14,5 @@ from dirty_corpus import MAX_PIXELS
 if __name__ == "__main__":
     root, out, times = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     for number in range(times):
-        ingest(spec(root), out / str(number), max_pixels=MAX_PIXELS)
+        ingest(spec(root, captions="none"), out / str(number), max_pixels=MAX_PIXELS)
     print(sum(str(root) in str(link.resolve()) for link in Path("/proc/self/fd").iterdir()))

@@ -16,7 +16,12 @@ from granvit.cli import main
 def indexes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("world")
     chat = spec(
-        write_llava(folder / "c", images=5), name="Chat", adapter="llava", data_type="instruction", use="sft"
+        write_llava(folder / "c", images=5),
+        name="Chat",
+        adapter="llava",
+        data_type="instruction",
+        use="sft",
+        captions="none",
     )
     made = prepare(spec(write_coco(folder / "n"), shards=2), folder) + prepare(chat, folder)
     return [str(index) for index in made]

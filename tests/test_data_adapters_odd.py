@@ -59,7 +59,9 @@ def test_of_images_with_one_stem_the_first_by_name_is_taken_and_the_rest_counted
     monkeypatch.setattr(
         os, "walk", lambda *a, **k: ((p, d, sorted(n, reverse=turned)) for p, d, n in plain(*a, **k))
     )
-    kept, rejects = _ingested(spec(tmp_path / "raw", adapter=adapter, boxes="detector"), tmp_path)
+    kept, rejects = _ingested(
+        spec(tmp_path / "raw", adapter=adapter, boxes="detector", captions="none"), tmp_path
+    )
     assert kept == [folder.replace("__", "/") + "a.jpg"]
     assert rejects == [("image", "duplicate_id")]
 

@@ -81,18 +81,35 @@ def test_annotations_before_their_images_and_of_no_image(tmp_path):
     assert (rows["World__0"].place.file, rows["World__77"].place) == ("images/0.jpg", None)
 
 
-def test_an_id_that_comes_twice_is_a_duplicate_and_its_annotations_go_to_the_first(tmp_path):
+def test_of_two_images_with_one_id_neither_gets_the_boxes(tmp_path):
     root = write_coco(tmp_path / "raw", images=2, boxes=1)
     edit_coco(root, lambda content: content["images"].append({"id": 1, "file_name": "0.jpg"}))
     rows = [
-        (key, duplicate, len(item.regions), item.place.file)
+        (key, duplicate, len(item.regions), item.place.file, [reject.cause for reject in item.rejects])
         for key, item, duplicate in _all(spec(root), tmp_path)
     ]
     assert rows == [
-        ("World__0", False, 1, "images/0.jpg"),
-        ("World__1", False, 1, "images/1.jpg"),
-        ("World__1", True, 0, "images/0.jpg"),
+        ("World__0", False, 1, "images/0.jpg", []),
+        ("World__1", False, 0, "images/1.jpg", ["duplicate_id"]),
+        ("World__1", True, 0, "images/0.jpg", []),
     ]
+
+
+def test_an_image_that_is_listed_twice_keeps_its_boxes(tmp_path):
+    root = write_coco(tmp_path / "raw", images=2, boxes=1)
+    edit_coco(root, lambda content: content["images"].append(content["images"][1]))
+    rows = [(key, duplicate, len(item.regions)) for key, item, duplicate in _all(spec(root), tmp_path)]
+    assert rows == [("World__0", False, 1), ("World__1", False, 1), ("World__1", True, 0)]
+
+
+def test_captions_that_are_given_but_nowhere_found_stop_the_source(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        add_member(tar, "x.input.jpg", image_bytes("x"))
+        add_member(tar, "x.outputs.txt", b"a caption")
+    source = spec(tmp_path, adapter="tars", **(FOUND | {"captions": "given"}))
+    with pytest.raises(GranvitError, match="captions is 'given', but adapter 'tars' found no caption"):
+        catalogue_source(source, tmp_path / "c.sqlite")
+    assert not (tmp_path / "c.sqlite").exists()
 
 
 def test_all_entries_about_an_image_meet_in_one_item_in_their_order(tmp_path):
@@ -103,7 +120,7 @@ def test_all_entries_about_an_image_meet_in_one_item_in_their_order(tmp_path):
         "conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}],
     }
     (root / "conversations.json").write_text(json.dumps([*entries, again]))
-    rows = _all(spec(root, adapter="llava", data_type="instruction", use="sft"), tmp_path)
+    rows = _all(spec(root, adapter="llava", data_type="instruction", use="sft", captions="none"), tmp_path)
     assert [[turn.question for turn in item.conversations] for _, item, _ in rows] == [
         ["What is it?", "Sure?", "Q"],
         ["What is it?", "Sure?"],
@@ -169,7 +186,9 @@ def test_names_that_are_no_unicode_are_rejected_under_a_key_that_shows_their_byt
     (tmp_path / "raw/images").mkdir(parents=True)
     with open(os.fsencode(tmp_path / "raw/images") + b"/caf\xe9.jpg", "wb") as file:
         file.write(image_bytes("a"))
-    ((key, item, _),) = _all(spec(tmp_path / "raw", adapter="folder", text="none", boxes="none"), tmp_path)
+    ((key, item, _),) = _all(
+        spec(tmp_path / "raw", adapter="folder", text="none", boxes="none", captions="none"), tmp_path
+    )
     assert (key, item.place.problem) == ("World__caf=5Cudce9=2Ejpg", "broken_name")
 
 
@@ -231,7 +250,7 @@ def _peak_memory(source_root: Path, out: Path) -> int:
     code = (
         "import resource, sys; sys.path[:0] = sys.argv[3:]; from data_worlds import spec; "
         "from granvit.data.sources import catalogue; catalogue._CACHE = 'cache_size = -1024'; "
-        "catalogue.catalogue_source(spec(sys.argv[1], shards=8), sys.argv[2]); "
+        "catalogue.catalogue_source(spec(sys.argv[1], shards=8, captions='none'), sys.argv[2]); "
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
     here = Path(__file__).resolve().parent
@@ -259,7 +278,7 @@ def test_a_killed_catalogue_leaves_nothing_under_its_name_and_the_next_cleans_up
     code = (
         "import sys; sys.path[:0] = sys.argv[3:]; from data_worlds import spec; "
         "from granvit.data.sources.catalogue import catalogue_source; "
-        "catalogue_source(spec(sys.argv[1]), sys.argv[2])"
+        "catalogue_source(spec(sys.argv[1], captions='none'), sys.argv[2])"
     )
     here = Path(__file__).resolve().parent
     killed = subprocess.Popen([sys.executable, "-c", code, root, out, here, here.parent])
@@ -270,18 +289,18 @@ def test_a_killed_catalogue_leaves_nothing_under_its_name_and_the_next_cleans_up
     killed.wait()
     assert (out.exists(), bool(list(out.parent.iterdir()))) == (False, True)
     for path in (out, whole):
-        catalogue_source(spec(root), path)
+        catalogue_source(spec(root, captions="none"), path)
     assert out.read_bytes() == whole.read_bytes()
     assert [path.name for path in out.parent.iterdir()] == ["c.sqlite"]
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="no real data beside the checkout")
 def test_coco128_and_sroie_are_catalogued_as_they_are(tmp_path):
-    rows = _all(spec(REAL / "coco128", shards=3), tmp_path)
+    rows = _all(spec(REAL / "coco128", shards=3, captions="none"), tmp_path)
     content = json.loads((REAL / "coco128/instances.json").read_text())
     assert len(rows) == len(content["images"]) == 128
     assert sum(len(item.regions) for _, item, _ in rows) == len(content["annotations"]) == 929
-    rows = _all(spec(REAL / "sroie", adapter="line_boxes", data_type="ocr"), tmp_path)
+    rows = _all(spec(REAL / "sroie", adapter="line_boxes", data_type="ocr", captions="none"), tmp_path)
     lines = [
         line
         for path in (REAL / "sroie/box").iterdir()

@@ -160,7 +160,7 @@ def test_resized_copies_of_real_photographs_are_all_found_and_no_two_photographs
     from granvit.config.data import FilterRules
 
     rules = FilterRules(min_image_side=None, image_aspect=None, box_aspect=None, min_box_area=None)
-    indexes = prepare(spec(REAL / "coco128", name="coco128"), tmp_path, rules)
+    indexes = prepare(spec(REAL / "coco128", name="coco128", captions="none"), tmp_path, rules)
     files = sorted((REAL / "coco128/images").iterdir())
     copies = {file.stem: decode_rgb(file.read_bytes()).resize((224, 224)) for file in files}
     images = [("A", name, encode(copy, "JPEG", quality=50)) for name, copy in copies.items()]

@@ -100,7 +100,7 @@ def world(tmp_path_factory) -> DirtyWorld:
 @pytest.fixture(scope="module")
 def prepared(world, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("prepared")
-    source = spec(world.root, shards=3)
+    source = spec(world.root, shards=3, captions="none")
     for shard in range(3):
         ingest(source, out, shard, max_pixels=MAX_PIXELS)
     prepare(source, out, NO_RULES)

@@ -39,7 +39,9 @@ def regions(tmp_path_factory):
 def chats(tmp_path_factory):
     folder = tmp_path_factory.mktemp("chats")
     root = write_llava(folder / "raw")
-    return prepare(spec(root, adapter="llava", data_type="instruction", use="sft", name="Chat"), folder)
+    return prepare(
+        spec(root, adapter="llava", data_type="instruction", use="sft", name="Chat", captions="none"), folder
+    )
 
 
 def _rows(indexes):

@@ -151,7 +151,7 @@ def test_conversations_of_one_image_meet_in_one_record(tmp_path):
     text_only = {"id": "t", "conversations": entries[0]["conversations"]}
     broken = {"id": "b", "image": "1.png", "conversations": entries[0]["conversations"][:3]}
     (root / "conversations.json").write_text(json.dumps([*entries, again, text_only, broken]))
-    source = spec(root, adapter="llava", data_type="instruction", use="sft")
+    source = spec(root, adapter="llava", data_type="instruction", use="sft", captions="none")
     samples, rejects = _ingest(source, tmp_path / "out")
     turns = [(turn.question, turn.answer) for turn in samples[0].record.conversations]
     assert turns == [("What is it?", "Answer 0"), ("Sure?", "Yes"), ("Colour?", "Blue"), ("Select. \n", "A")]

@@ -220,7 +220,7 @@ def test_what_a_killed_drawing_left_behind_is_removed_by_the_next(indexes, tmp_p
 
 def test_conversations_become_one_question_a_turn(tmp_path):
     root = write_llava(tmp_path / "raw", images=30)
-    source = spec(root, adapter="llava", data_type="instruction", use="sft", name="Chat")
+    source = spec(root, adapter="llava", data_type="instruction", use="sft", name="Chat", captions="none")
     indexes = prepare(source, tmp_path)
     Drawing(indexes, tmp_path / "m.parquet", tmp_path / "m.json", 0.0).conversations()
     rows = pq.read_table(tmp_path / "m.parquet").to_pylist()

@@ -22,7 +22,7 @@ from granvit.errors import GranvitError
 
 @pytest.mark.skipif(not (REAL / "coco128").is_dir(), reason="../shared/real/coco128 is not there")
 def test_coco_photographs_go_from_folder_to_mixture(tmp_path):
-    (index,) = prepare(spec(REAL / "coco128", name="coco128"), tmp_path)
+    (index,) = prepare(spec(REAL / "coco128", name="coco128", captions="none"), tmp_path)
     rows = read_csv(tmp_path / "filtered/coco128/00000.counts.csv")
     counts = {(row["mode"], row["rule"]): row for row in rows}
     came_in = counts["sequence", "all"]

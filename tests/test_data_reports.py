@@ -145,7 +145,8 @@ def _ending_with_nothing(tmp_path):
 def test_a_source_that_ends_with_nothing_is_an_error_that_says_which_rule_took_how_many(tmp_path):
     told = (
         r"source 'Mine': nothing is left of 128 images and 929 regions; taken by "
-        r"ingest \(1 images, 9 regions\), image_side \(1 images, 20 regions\), box_area \(0 images, 900 regions\), regions \(126 images"
+        r"ingest \(1 images, 9 regions\), image_side \(1 images, 20 regions\), "
+        r"box_area \(0 images, 900 regions\), regions \(126 images"
     )
     with pytest.raises(GranvitError, match=told):
         filter_report(_ending_with_nothing(tmp_path), tmp_path / "report.csv")

@@ -75,8 +75,8 @@ class _Outcome:
         return (
             f"source {self.source!r}: nothing is left of {self.images[0]} images and {self.regions[0]} "
             f"regions; taken by {_listed(self.taken)}. If the images are small, or the boxes fractions or in "
-            "another layout, correct the row or its `options` (docs/data.md); otherwise change data.filters, or take "
-            "the row out of the sources file"
+            "another layout, correct the row or its `options` (docs/data.md); otherwise change "
+            "data.filters, or take the row out of the sources file"
         )
 
 

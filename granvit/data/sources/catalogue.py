@@ -72,6 +72,12 @@ def catalogue_source(source: SourceSpec, out_sqlite: str | Path, log: str | Path
                 f"{source.path}; correct the row's `options`, which name the fields, or its `boxes` "
                 "(layouts: docs/data.md)"
             )
+        if source.captions == "given" and not say.captions:
+            raise GranvitError(
+                f"source {source.name!r}: captions is 'given', but adapter {source.adapter!r} found no "
+                f"caption in {source.path}; correct the row's `options`, which name the field, lay texts "
+                "under their images' names (a.jpg, a.txt), or set `captions` to none or captioner"
+            )
 
 
 def read_catalogue(sqlite: str | Path, shard: int) -> Iterator[tuple[str, RawItem, bool]]:
@@ -135,6 +141,7 @@ def _rows(source: SourceSpec, pieces: Iterator[tuple[str, int, str]], say: _Coun
         for duplicate, (number, item) in enumerate(_joined((n, _from_json(text)) for _, n, text in group)):
             if source.text == "given":
                 _reject_textless(item)
+            say.captions += bool(item.caption) or any(r.what == "caption" for r in item.rejects)
             say.regions += len(item.regions) + sum(reject.regions for reject in item.rejects)
             inside = item.place is not None and item.place.in_container
             yield (
@@ -152,7 +159,8 @@ def _joined(pieces: Iterator[tuple[int, RawItem]]) -> list[tuple[int, RawItem]]:
     """The items of one key, each with its number.
 
     Some pieces only add to an image (its captions in one file, its boxes in another). They go into the first
-    item that is whole. Where none is, the first piece becomes the item.
+    item that is whole. Where none is, the first piece becomes the item. Where several whole items are about
+    different images, nothing tells whose the pieces are: what they say is rejected (``duplicate_id``).
     """
     items: list[tuple[int, RawItem]] = []
     joining: list[tuple[int, RawItem]] = []
@@ -160,8 +168,13 @@ def _joined(pieces: Iterator[tuple[int, RawItem]]) -> list[tuple[int, RawItem]]:
         (joining if piece.joins else items).append((number, piece))
     if joining and not items:
         items.append(joining.pop(0))
+    first = items[0][1]
+    # a.jpg and a.png are one picture
+    ambiguous = len({os.path.splitext(item.place.file)[0] for _, item in items if item.place}) > 1
     for _, piece in joining:
-        first = items[0][1]
+        if ambiguous:
+            first.rejects += _all_of(piece, "duplicate_id")
+            continue
         first.place = first.place or piece.place
         first.stated_size = first.stated_size or piece.stated_size
         first.caption = first.caption or piece.caption
@@ -169,6 +182,13 @@ def _joined(pieces: Iterator[tuple[int, RawItem]]) -> list[tuple[int, RawItem]]:
         first.conversations += piece.conversations
         first.rejects += piece.rejects
     return items
+
+
+def _all_of(piece: RawItem, cause: str) -> list[Reject]:
+    """All that a piece says about an image, as rejects."""
+    lost = ["caption"] * (piece.caption is not None) + ["conversation"] * len(piece.conversations)
+    regions = [Reject("region", cause, 1)] * len(piece.regions)
+    return [*piece.rejects, *regions, *(Reject(what, cause) for what in lost)]
 
 
 def _reject_textless(item: RawItem) -> None:
@@ -240,7 +260,7 @@ class _Counter:
 
     def __init__(self, label: str, log: str | Path | None):
         self.progress = Progress(0, label, log=log)
-        self.items = self.regions = 0
+        self.items = self.regions = self.captions = 0
 
     def counted(self, items: Iterator, what: str) -> Iterator:
         began = said = time.monotonic()
