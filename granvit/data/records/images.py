@@ -13,7 +13,7 @@ import threading
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,9 +22,11 @@ from PIL import Image, PngImagePlugin
 from granvit.data.records.records import Rejected
 
 EXTENSIONS = {
-    "JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp", "BMP": "bmp", "TIFF": "tiff", "GIF": "gif",
+    "JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp", "BMP": "bmp", "DIB": "bmp", "TIFF": "tiff",
+    "GIF": "gif", "AVIF": "avif", "PPM": "ppm",
 }  # fmt: skip
-FORMATS = ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"]  # MPO, a phone's JPEG of two pictures, opens as JPEG
+# MPO, a phone's JPEG of two pictures, opens as JPEG
+FORMATS = ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "PPM"]
 _ORIENTATION = 0x0112
 _BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # two tags of TIFF, and a value of the second
 _JPEG_SEGMENT = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")  # all markers but those without a length after them
@@ -53,7 +55,8 @@ class UnreadableImage(Rejected):
 class ImageFacts:
     """``width`` and ``height`` as shown; ``stored_size`` before the EXIF orientation (1-8) is applied.
 
-    ``several``: the file holds more pictures than the first, which is the one that is shown.
+    ``several``: the file holds more pictures than the first, which is the one that is shown; ``later_pages``:
+    how many of them are pages of a document (TIFF).
     """
 
     extension: str
@@ -62,6 +65,7 @@ class ImageFacts:
     stored_size: tuple[int, int]
     orientation: int
     several: bool = False
+    later_pages: int = 0
 
 
 def inspect_image(data: bytes, max_pixels: int | None = None) -> tuple[ImageFacts, Image.Image]:
@@ -86,6 +90,7 @@ def inspect_image(data: bytes, max_pixels: int | None = None) -> tuple[ImageFact
             orientation = read_orientation(image)  # before decoding: Pillow turns a TIFF itself, then forgets
             shown = as_shown(image)
             several = bool(getattr(image, "is_animated", False))
+            later_pages = _later_pages(data) if several and image.format == "TIFF" else 0
     except (UnreadableImage, MemoryError):
         raise
     except Image.UnidentifiedImageError as error:
@@ -93,7 +98,7 @@ def inspect_image(data: bytes, max_pixels: int | None = None) -> tuple[ImageFact
     except Exception as error:  # damaged bytes make Pillow raise OSError, SyntaxError, struct.error and more
         raise UnreadableImage("corrupt_image") from error
     stored = shown.size if orientation < 5 else shown.size[::-1]
-    return ImageFacts(extension, *shown.size, stored, orientation, several), shown
+    return ImageFacts(extension, *shown.size, stored, orientation, several, later_pages), shown
 
 
 @contextmanager
@@ -131,6 +136,13 @@ def as_shown(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _later_pages(tiff: bytes) -> int:
+    """How many pages lie behind the first, as far as their headers can be read."""
+    with suppress(Exception), open_image(tiff) as image:  # damage there is no fault of the first page
+        return image.n_frames - 1
+    return 0
 
 
 def _has_end(jpeg: bytes) -> bool:

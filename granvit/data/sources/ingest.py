@@ -115,6 +115,7 @@ class _Reading:
         provenance = {"adapter": source.adapter, "id": item.original_id, "file": item.place.file}
         if facts.several:
             provenance["picture"] = "first of several"
+        item.rejects += [Reject("page", "later_page")] * facts.later_pages
         record = Record(
             key,
             source.name,

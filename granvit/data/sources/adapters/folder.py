@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
+from granvit.data.sources.adapters.file_kinds import JUNK_FOLDER, look_through
 from granvit.data.sources.items import Place, RawItem
 from granvit.errors import GranvitError
 
 OPTIONS = {"images": "the folder of images (images where there is one, otherwise the source's folder itself)"}
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 
 
 def read_folder(root: Path, settings: dict[str, str]) -> Iterator[RawItem]:
@@ -19,8 +19,8 @@ def read_folder(root: Path, settings: dict[str, str]) -> Iterator[RawItem]:
     come from the annotators."""
     default = "images" if (Path(root) / "images").is_dir() else "."
     images = Path(root) / settings.get("images", default)
-    for name in image_files(images):
-        yield RawItem(name, Place((images / name).relative_to(root).as_posix()))
+    for name, problem in image_files(images):
+        yield RawItem(name, Place((images / name).relative_to(root).as_posix(), problem=problem))
 
 
 def walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
@@ -32,7 +32,7 @@ def walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
     above = {os.fspath(folder): {os.path.realpath(folder)}}  # where a folder to visit and its parents lie
     for place, folders, names in os.walk(folder, onerror=_unlisted, followlinks=True):
         here = above.pop(place)
-        folders.sort()
+        folders[:] = sorted(name for name in folders if name != JUNK_FOLDER)
         for name in list(folders):
             real = os.path.realpath(os.path.join(place, name))
             if real in here:
@@ -54,16 +54,12 @@ def below(folder: str, name: str) -> str:
     return os.path.normpath(f"{folder}/{name}")
 
 
-def image_files(folder: Path) -> Iterator[str]:
-    """Image files at any depth below ``folder``, relative to it: of two with one stem, which are duplicates,
-    the first is taken."""
+def image_files(folder: Path) -> Iterator[tuple[str, str | None]]:
+    """``(name, problem)`` of the image files at any depth below ``folder``, relative to it, as
+    ``look_through`` finds them: of two with one stem, which are duplicates, the first is taken."""
     for place, names in walk(folder):
-        yield from (below(place, name) for name in names if is_image(name))
-
-
-def is_image(name: str) -> bool:
-    """Whether a file's name ends as an image's does."""
-    return Path(name).suffix.lower() in IMAGE_SUFFIXES
+        for name, problem in look_through(folder / place, names):
+            yield below(place, name), problem
 
 
 def container_files(root: Path, pattern: str, suffix: str) -> list[str]:

@@ -35,8 +35,10 @@ def read_line_boxes(root: Path, settings: dict[str, str]) -> Iterator[RawItem]:
         raise GranvitError(
             f"{root / boxes}: no such folder; name the folder of box files in the option `boxes`"
         )
-    for name in image_files(root / images):
-        yield RawItem(os.path.splitext(name)[0], Place(os.path.normpath(f"{images}/{name}")))
+    for name, problem in image_files(root / images):
+        # What cannot be read keeps its suffix: it is not the picture that the box file is about.
+        stem = name if problem else os.path.splitext(name)[0]
+        yield RawItem(stem, Place(os.path.normpath(f"{images}/{name}"), problem=problem))
     for name, path in _box_files(root / boxes):
         item = RawItem(name, None, joins=True)
         with open_text(path) as file:

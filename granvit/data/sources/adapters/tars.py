@@ -11,7 +11,8 @@ from pathlib import Path
 from granvit.data.records.records import Rejected, rejecting
 from granvit.data.sources.adapters.entries import LARGEST_ENTRY, describe, parse_entry
 from granvit.data.sources.adapters.entries import OPTIONS as ENTRY_OPTIONS
-from granvit.data.sources.adapters.folder import container_files, is_image, walk
+from granvit.data.sources.adapters.file_kinds import is_image, is_junk
+from granvit.data.sources.adapters.folder import container_files, walk
 from granvit.data.sources.items import Place, RawItem, text
 from granvit.errors import GranvitError
 
@@ -92,7 +93,7 @@ class _Samples:
             if problem:
                 yield RawItem(f"{self.prefix}/{member.name}", Place(self.file, problem=problem))
                 continue
-            if not member.isfile():
+            if not member.isfile() or is_junk(member.name):
                 continue
             folder, _, name = member.name.rpartition("/")
             name, _, extension = name.partition(".")

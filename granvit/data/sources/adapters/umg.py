@@ -13,7 +13,8 @@ from pathlib import Path
 from granvit.data.records.records import Rejected
 from granvit.data.sources.adapters.entries import LARGEST_ENTRY, describe, parse_entry
 from granvit.data.sources.adapters.entries import OPTIONS as ENTRY_OPTIONS
-from granvit.data.sources.adapters.folder import below, is_image, walk
+from granvit.data.sources.adapters.file_kinds import is_junk, look_through
+from granvit.data.sources.adapters.folder import below, walk
 from granvit.data.sources.adapters.json_stream import open_text
 from granvit.data.sources.items import Place, RawItem
 
@@ -39,11 +40,17 @@ def _files(root: Path, settings: dict[str, str]) -> Iterator[RawItem]:
     for place, names in walk(root / start):
         folder = below(start, place)
         images: dict[str, list[str]] = {}
-        for name in filter(is_image, names):
-            images.setdefault(Path(name).stem, []).append(name)
-        texts = {Path(name).stem: name for name in names if name.endswith(".json")}
+        texts = {Path(name).stem: name for name in names if name.endswith(".json") and not is_junk(name)}
+        unread: dict[str, Place] = {}
+        for name, problem in look_through(root / folder, names):
+            if not problem:
+                images.setdefault(Path(name).stem, []).append(name)
+            elif Path(name).stem in texts:
+                unread[Path(name).stem] = Place(below(folder, name), problem=problem)
+            else:
+                yield RawItem(below(folder, name), Place(below(folder, name), problem=problem))
         for stem in sorted(images.keys() | texts.keys()):
-            item = RawItem(below(folder, stem), None)
+            item = RawItem(below(folder, stem), unread.get(stem))
             places = [Place(below(folder, name)) for name in images.get(stem, ())]
             if places:
                 item.place = places[0]
