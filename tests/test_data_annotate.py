@@ -87,7 +87,7 @@ def test_a_source_that_brings_everything_passes_through_as_it_is(tmp_path):
     records = list(read_records(tmp_path / "a.jsonl"))
     assert [record.key for record in records] == ["k0", "k1", "k2", "k3"]
     assert all(record.regions == given for record in records)
-    assert (tmp_path / "rejects.csv").read_text() == "key,what,cause,regions\n"
+    assert (tmp_path / "rejects.csv").read_text() == "key,what,cause,regions,path\n"
     assert "World,sequence,annotate,4,4,8,8\n" in (tmp_path / "counts.csv").read_text()
 
 

@@ -146,7 +146,7 @@ def test_a_server_that_answers_nothing_but_a_plain_question_costs_no_captions(se
         asker = captioner(tmp_path, url=server.url, max_reject_share=0.1)
         annotate_shard(in_tar, *out, [asker], tmp_path / "journal")
 
-    message = r"answers a plain question, but left 18 of 18 unanswered \(HTTP 400: 18\), such as about S__0,"
+    message = r"answers a plain question, but left 18 of 18 unanswered \(HTTP 400: 18\), such as about S/0,"
     with pytest.raises(GranvitError, match=message):
         annotate()
     assert not out[0].exists()

@@ -12,7 +12,15 @@ from granvit.data.records.prompts import (
     bbox2caption_question,
     caption2bbox_question,
 )
-from granvit.data.records.records import Record, Region, hash_share, make_key, read_records, write_records
+from granvit.data.records.records import (
+    Record,
+    Region,
+    hash_share,
+    make_key,
+    read_records,
+    readable_key,
+    write_records,
+)
 from granvit.data.records.shards import Sample, ShardWriter, read_image_bytes, read_shard
 from granvit.errors import GranvitError
 
@@ -131,3 +139,8 @@ def test_questions_are_the_papers_word_for_word():
         "Please provide the bounding box coordinate of the region this sentence describes: "
         "flowers on the table"
     )
+
+
+@pytest.mark.parametrize("name", ["a/b.jpg", "a__b", "é ü.png", "a_/_b", "100%=x"])
+def test_a_key_can_be_read_again(name):
+    assert readable_key(make_key("World", name)) == f"World/{name}"

@@ -7,11 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from data_worlds import FOUND, MAX_PIXELS, encode, ingest, spec, write_coco
+from data_worlds import FOUND, MAX_PIXELS, add_member, encode, ingest, read_csv, spec, write_coco
 from PIL import Image
 
 from granvit.errors import GranvitError
@@ -25,14 +28,15 @@ def test_shard_that_loses_too_much_stops_with_the_report_and_the_whole_list_in_i
     log = tmp_path / "job.log"
     expected = (
         r"'World', shard World/00000: 7 of 20 images.* 0.350.*data.max_reject_share allows 0.3.*"
-        r"missing_image: 6, such as World__0, World__1, World__2.*empty_image: 1, such as World__7.*"
+        r"missing_image: 6, such as images/0.jpg, images/1.jpg, images/2.jpg.*empty_image: 1, "
+        r"such as images/7.jpg \(below .*raw\).*"
         r"job.log.*raise data.max_reject_share"
     )
     with pytest.raises(GranvitError, match=expected):
         ingest(spec(root), tmp_path / "out", max_reject_share=0.3, log=log)
     listed = [line for line in log.read_text().splitlines() if line.startswith("World__")]
-    assert listed == [f"World__{n},image,missing_image,3" for n in range(6)] + [
-        "World__7,image,empty_image,3"
+    assert listed == [f"World__{n},image,missing_image,3,images/{n}.jpg" for n in range(6)] + [
+        "World__7,image,empty_image,3,images/7.jpg"
     ]
     assert list(tmp_path.glob("out/ingested/World/*")) == []
     ingest(spec(root), tmp_path / "out", max_reject_share=0.35)
@@ -141,3 +145,37 @@ def test_boxes_that_are_lost_one_by_one_are_no_chance_of_a_few_images(tmp_path):
     with pytest.raises(GranvitError, match="regions were rejected"):
         for shard in range(2):  # with so many boxes lost by image, chance would be an explanation
             ingest(spec(root, shards=2), tmp_path / "out", shard, max_reject_share=0.08)
+
+
+def test_rejects_are_listed_by_the_path_that_people_can_look_at(tmp_path):
+    with tarfile.open(tmp_path / "t.tar", "w") as tar:
+        add_member(tar, "sub/a b.jpg", b"no image")
+    table = pa.table({"image": [{"bytes": b"no image", "path": "x.jpg"}]})
+    pq.write_table(table, tmp_path / "p.parquet")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "c (1).jpg").write_bytes(b"no image")
+    paths = {}
+    for adapter in ("tars", "parquet", "folder"):
+        tar = ingest(spec(tmp_path, adapter=adapter, **FOUND), tmp_path / adapter)
+        (row,) = read_csv(tar.with_suffix(".rejects.csv"))
+        assert row["cause"] == "not_an_image"
+        paths[adapter] = row["path"]
+    assert paths == {
+        "tars": "t.tar: sub/a b",
+        "parquet": "p.parquet: row 0 of image",
+        "folder": "images/c (1).jpg",
+    }
+
+
+def test_why_an_image_of_instruction_data_cannot_be_had_is_its_cause(tmp_path):
+    with tarfile.open(tmp_path / "t.tar", "w") as tar:
+        add_member(tar, "a.jpg", b"x")
+        add_member(tar, "a.json", b"{'box'")
+        add_member(tar, "b.jpg", b"x" * 2000)
+    whole = (tmp_path / "t.tar").read_bytes()
+    (tmp_path / "t.tar").write_bytes(whole[: whole.rindex(b"x" * 2000) + 100])
+    instruction = {"data_type": "instruction", "use": "sft", "boxes": "none", "text": "none"}
+    source = spec(tmp_path, adapter="tars", captions="none", **instruction)
+    tar = ingest(source, tmp_path / "out")
+    causes = [row["cause"] for row in read_csv(tar.with_suffix(".rejects.csv"))]
+    assert causes == ["broken_annotations", "truncated_tar"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from data_worlds import read_csv
 
-from granvit.data.records.records import COUNT_COLUMNS
+from granvit.data.records.records import COUNT_COLUMNS, REJECT_COLUMNS
 from granvit.data.records.reports import filter_report, reject_report
 from granvit.errors import GranvitError
 from granvit.files import write_csv
@@ -20,7 +20,7 @@ def counts(root, step, source, shard, *rules):
 
 def rejects(root, step, source, shard, *rows):
     path = root / step / source / f"{shard:05d}.rejects.csv"
-    write_csv(path, ["key", "what", "cause", "regions"], rows)
+    write_csv(path, REJECT_COLUMNS, ([*row, f"images/{row[0]}"] for row in rows))
     return path
 
 
@@ -96,11 +96,18 @@ def test_rejects_are_counted_by_cause_with_the_boxes_they_took_along(tmp_path):
     ]  # fmt: skip
     reject_report(files, tmp_path / "rejects.csv")
     assert (tmp_path / "rejects.csv").read_text().splitlines() == [
-        "source,step,what,cause,count,regions",
-        "A,ingest,image,corrupt_image,2,7",
-        "A,ingest,region,empty_box,2,2",
-        "A,annotate,caption,refusal,1,0",
+        "source,step,what,cause,count,regions,example",
+        "A,ingest,image,corrupt_image,2,7,images/k1",
+        "A,ingest,region,empty_box,2,2,images/k2",
+        "A,annotate,caption,refusal,1,0,images/k5",
     ]
+
+
+def test_lists_of_shards_that_were_ingested_before_paths_were_listed_are_still_summed(tmp_path):
+    path = tmp_path / "ingested" / "A" / "00000.rejects.csv"
+    write_csv(path, REJECT_COLUMNS[:-1], [("k", "region", "empty_box", 1)])
+    reject_report([path], tmp_path / "rejects.csv")
+    assert (tmp_path / "rejects.csv").read_text().splitlines()[1] == "A,ingest,region,empty_box,1,1,"
 
 
 def test_the_order_of_the_shards_changes_no_byte(tmp_path):

@@ -87,7 +87,8 @@ def annotate_shard(
         table.writerow(REJECT_COLUMNS)
         for result in map(without_empty_texts, _annotated(read_shard(in_tar), annotators, done, progress)):
             records.write(result.record.to_json() + "\n")
-            table.writerows([result.record.key, r.what, r.cause, r.regions] for r in result.rejects)
+            path = result.record.provenance.get("file", "")
+            table.writerows([result.record.key, r.what, r.cause, r.regions, path] for r in result.rejects)
             tally.add(result)
         write_csv(out_counts, COUNT_COLUMNS, tally.rows())
     if journal:

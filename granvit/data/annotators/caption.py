@@ -23,7 +23,7 @@ from granvit.data.annotators.caption_backends import Backend, Question, ServerBa
 from granvit.data.annotators.caption_pictures import Picture, stated_box, too_long, window_of
 from granvit.data.records.filters import what_passes
 from granvit.data.records.prompts import GLOBAL_CAPTION_QUESTION
-from granvit.data.records.records import Record, Region, Rejected, rejecting
+from granvit.data.records.records import Record, Region, Rejected, readable_key, rejecting
 from granvit.data.records.shards import Sample
 from granvit.errors import GranvitError
 from granvit.servers.endpoint import NotAsked, Refused, Unanswered
@@ -246,7 +246,7 @@ class FailureLimit:
         self._failed += len(failed)
         self._reasons.update(failed)
         if failed and len(self._examples) < _EXAMPLES:
-            self._examples.append(key)
+            self._examples.append(readable_key(key))
 
     def check(self) -> None:
         """Raise GranvitError where too many failed; two standard deviations of chance are allowed for, since

@@ -15,7 +15,7 @@ from granvit.files import replacing
 
 DATA_TYPES = ("natural", "ocr", "instruction")
 # What went into a step and what came out of it: the columns of the shards' lists and counts.
-REJECT_COLUMNS = ["key", "what", "cause", "regions"]
+REJECT_COLUMNS = ["key", "what", "cause", "regions", "path"]
 COUNT_COLUMNS = ["source", "mode", "rule", "images_in", "images_out", "regions_in", "regions_out"]
 # A region without a text, about which nothing could be asked.
 NO_TEXT = "no_region_text"
@@ -126,6 +126,15 @@ def make_key(source: str, original_id: str) -> str:
     name = re.sub(r"(?<=[_/])_|_(?=[_/])", "=5F", name.replace("=", "=3D"))
     name = re.sub(r"[^A-Za-z0-9_=/-]", lambda match: "".join(f"={b:02X}" for b in match[0].encode()), name)
     return name.replace("/", "__")
+
+
+def readable_key(key: str) -> str:
+    """A key as people read it: the source and the id as they were."""
+    escaped = re.compile("(?:=[0-9A-F]{2})+")
+    return escaped.sub(
+        lambda match: bytes.fromhex(match[0].replace("=", "")).decode("utf-8", "replace"),
+        key.replace("__", "/"),
+    )
 
 
 def hash_key(key: str, purpose: str = "") -> int:

@@ -19,7 +19,7 @@ from granvit.files import write_csv
 from granvit.progress import say
 
 TOTAL = "TOTAL"
-REPORT_COLUMNS = ["source", "step", "what", "cause", "count", "regions"]
+REPORT_COLUMNS = ["source", "step", "what", "cause", "count", "regions", "example"]
 STEPS = {"ingested": "ingest", "annotated": "annotate"}  # a step by the folder that it writes
 
 _OUTCOME = "all"  # what a shard's filters did together: it stands behind the rules
@@ -109,7 +109,8 @@ def reject_report(rejects: Iterable[str | Path], out_csv: str | Path) -> None:
     """Count what was left out by source, step, what it was (image, region, caption, conversation) and cause.
 
     ``rejects``: the files ``{ingested|annotated}/{source}/{shard}.rejects.csv`` (columns ``key, what, cause,
-    regions``). ``regions`` sums the boxes that went with it. A source that lost nothing has no row.
+    regions, path``). ``regions`` sums the boxes that went with it, ``example`` is the first path by name. A
+    source that lost nothing has no row.
     """
     found = []
     for path in map(Path, rejects):
@@ -119,10 +120,13 @@ def reject_report(rejects: Iterable[str | Path], out_csv: str | Path) -> None:
                 f"{path}: is not in a folder of a step that rejects; expected {' or '.join(STEPS)}"
                 "/{source}/{shard}.rejects.csv"
             )
-        of_shard = _read(path, REJECT_COLUMNS, ["regions"]).groupby(["what", "cause"])["regions"]
-        counted = of_shard.agg(["size", "sum"]).reset_index()  # at once: a shard may list millions
+        of_shard = _read(path, REJECT_COLUMNS, ["regions"]).groupby(["what", "cause"])
+        # At once: a shard may list millions
+        counted = of_shard.agg(size=("regions", "size"), sum=("regions", "sum"), example=("path", "min"))
+        counted = counted.reset_index()
         found.append(counted.assign(source=source, step=list(STEPS).index(folder)))
-    sums = pd.concat(found).groupby(["source", "step", "what", "cause"]).sum().reset_index()
+    sums = pd.concat(found).groupby(["source", "step", "what", "cause"])
+    sums = sums.agg({"size": "sum", "sum": "sum", "example": "min"}).reset_index()
     rows = sums.replace({"step": dict(enumerate(STEPS.values()))})
     write_csv(out_csv, REPORT_COLUMNS, rows.itertuples(index=False))
 
@@ -133,6 +137,8 @@ def _read(path: Path, columns: Sequence[str], numbers: Sequence[str]) -> pd.Data
         raise GranvitError(f"{path}: no such file; make it with `snakemake {path}`")
     with open(path, encoding="utf-8", newline="") as file:
         header = next(csv.reader(file), [])
+    if columns == REJECT_COLUMNS and header == REJECT_COLUMNS[:-1]:
+        columns = header  # of shards ingested before paths were listed
     if header != list(columns):
         raise GranvitError(
             f"{path}: columns are {', '.join(header) or 'missing'}; expected {', '.join(columns)}. Delete "
@@ -144,6 +150,8 @@ def _read(path: Path, columns: Sequence[str], numbers: Sequence[str]) -> pd.Data
             raise GranvitError(
                 f"{path}: {column} is {value!r}; expected a whole number. Delete the file and make it again"
             )
+    if columns == REJECT_COLUMNS[:-1]:
+        table = table.assign(path="")
     return table.astype(dict.fromkeys(numbers, int))
 
 

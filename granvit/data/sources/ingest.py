@@ -55,7 +55,7 @@ def ingest_shard(
     # The tar is renamed last: where it lies, the lists lie too.
     with replacing(out_tar) as tar, replacing(out_rejects) as rejects:
         with ShardWriter(tar) as writer, open(rejects, "w", encoding="utf-8", newline="") as file:
-            ledger, several = Ledger(file), 0
+            ledger, several = Ledger(file, source.path), 0
             reading = _Reading(source, max_pixels)
             for sample in reading.samples(shard, catalogue, ledger):
                 writer.write(sample)
@@ -90,9 +90,10 @@ class _Reading:
                         raise Rejected("duplicate_id")
                     sample = self._sample(key, item, places)
                 except Rejected as cause:
-                    ledger.add(key, None, [*item.rejects, Reject("image", str(cause), len(item.regions))])
+                    rejects = [*item.rejects, Reject("image", str(cause), len(item.regions))]
+                    ledger.add(key, None, rejects, item.path)
                 else:
-                    ledger.add(key, len(sample.record.regions), item.rejects)
+                    ledger.add(key, len(sample.record.regions), item.rejects, item.path)
                     yield sample
 
     def _sample(self, key: str, item: RawItem, places: ImagePlaces) -> Sample:

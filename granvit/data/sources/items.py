@@ -69,6 +69,21 @@ class RawItem:
     rejects: list[Reject] = field(default_factory=list)
     joins: bool = False
 
+    @property
+    def path(self) -> str:
+        """Where its image lies, for people: a file, a tar and the name in it, a Parquet file and the row; the
+        id where the source names no image."""
+        place = self.place
+        if place is None or not place.file:
+            return self.original_id
+        if place.row is not None:
+            part = "" if place.part is None else f", image {place.part}"
+            return f"{place.file}: row {place.row} of {place.column}{part}"
+        if place.offset is not None or place.file.endswith(".tar"):
+            inside = self.original_id.removeprefix(place.file.removesuffix(".tar") + "/")
+            return f"{place.file}: {inside}"
+        return place.file
+
 
 def text(value: object) -> str | None:
     """A string without surrounding white space, or None for an empty or absent one.

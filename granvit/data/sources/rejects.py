@@ -23,10 +23,12 @@ class Ledger:
     """Images and regions of one shard: how many came in, how many went out, and what became of the rest.
 
     ``file``: the open rejects file, which gets a row (REJECT_COLUMNS) the moment something is rejected, so
-    that memory does not grow with a source's faults. Always, for images and for regions: in = out + rejected.
+    that memory does not grow with a source's faults; ``folder``: where the source lies, for messages. Always,
+    for images and for regions: in = out + rejected.
     """
 
-    def __init__(self, file: TextIO):
+    def __init__(self, file: TextIO, folder: str = ""):
+        self.folder = folder
         self._rows = csv.writer(file, lineterminator="\n")
         self._rows.writerow(REJECT_COLUMNS)
         self.images_in = self.images_out = self.regions_in = self.regions_out = 0
@@ -36,20 +38,20 @@ class Ledger:
         self._cuts = self._cut_squares = 0
         self._squares = 0  # of how many regions each image lost, over all images
 
-    def add(self, key: str, regions: int | None, rejects: list[Reject]) -> None:
-        """Enter an image that came in: ``regions`` that went out with it (None: it was rejected itself), and
-        everything it lost."""
+    def add(self, key: str, regions: int | None, rejects: list[Reject], path: str) -> None:
+        """Enter an image that came in: ``regions`` that went out with it (None: it was rejected itself),
+        everything it lost, and its ``path`` below the folder, for people."""
         self.images_in += 1
         self.images_out += regions is not None
         self.regions_out += regions or 0
         self.regions_in += (regions or 0) + sum(reject.regions for reject in rejects)
         lost = 0
         for reject in rejects:
-            self._rows.writerow([key, reject.what, reject.cause, reject.regions])
+            self._rows.writerow([key, reject.what, reject.cause, reject.regions, path])
             self._causes[reject.what, reject.cause] += 1
             examples = self._examples.setdefault((reject.what, reject.cause), [])
             if len(examples) < _EXAMPLES:
-                examples.append(key)
+                examples.append(path)
             # An image that is not named, but has boxes, was lost: its annotations belong to something.
             if reject.cause in _NO_DAMAGE and (reject.what == "region" or not reject.regions):
                 self._harmless[reject.what] += 1
@@ -110,7 +112,7 @@ class Ledger:
         hint = f"{advice}. " if advice and what == "region" else ""
         raise GranvitError(
             f"{source}: {rejected} of {came} {what}s were rejected, a share of {rejected / came:.3f}; "
-            f"data.max_reject_share allows {max_share}. {causes}. {hint}"
+            f"data.max_reject_share allows {max_share}. {causes} (below {self.folder}). {hint}"
             f"Fix the raw data ({where}), or raise data.max_reject_share in the configuration to go on "
             "without them"
         )
