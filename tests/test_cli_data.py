@@ -7,7 +7,8 @@ import subprocess
 import sys
 
 import pytest
-from data_worlds import prepare, spec, write_coco, write_llava
+from data_worlds import prepare, spec, write_coco, write_file, write_llava
+from PIL import Image
 
 from granvit.cli import main
 
@@ -61,3 +62,56 @@ def test_mistake_is_one_line_and_status_1(indexes, tmp_path, capsys):
 def test_summary_needs_no_torch(indexes):
     code = "import sys; from granvit.cli import main; main(sys.argv[1:]); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code, "data", "summary", *indexes]).returncode == 0
+
+
+def _sources_file(folder, *rows):
+    columns = [
+        "name",
+        "data_type",
+        "group",
+        "use",
+        "adapter",
+        "path",
+        "boxes",
+        "captions",
+        "text",
+        "shards",
+        "options",
+    ]
+    lines = ["\t".join(columns), *("\t".join(row) for row in rows)]
+    (folder / "sources.tsv").write_text("\n".join(lines) + "\n")
+    return str(folder / "sources.tsv")
+
+
+def test_boxes_are_drawn_in_both_frames_where_they_are(tmp_path, capsys):
+    chat = tmp_path / "chat"
+    (chat / "images").mkdir(parents=True)
+    Image.new("RGB", (512, 256), "white").save(chat / "images" / "a.png")
+    turns = [{"from": "human", "value": "Where?"}, {"from": "gpt", "value": "[0.25, 0.375, 0.75, 0.625]"}]
+    write_file(chat / "conversations.json", [{"image": "a.png", "conversations": turns}])
+    row = ["Chat", "instruction", "I", "sft", "llava", str(chat), "none", "none", "none", "1", ""]
+    sources = _sources_file(tmp_path, row)
+    assert main(["data", "boxes", "Chat", "-n", "3", "--sources", sources, "--out", str(tmp_path / "o")]) == 0
+    told = capsys.readouterr().out
+    assert "of 1 boxes in turns about images that are not square, 0 would lie in the padding" in told
+    with Image.open(tmp_path / "o" / "001.png") as page:
+        assert page.size == (1024, 272)
+        edges = {(x, y): page.getpixel((x, y)) != (255, 255, 255) for x in (300, 812) for y in (112, 80)}
+    # 16 rows of title; the box's upper edge in rows 96 of the original's frame, and 64 of the padded square's
+    assert edges == {(300, 112): True, (300, 80): False, (812, 112): False, (812, 80): True}
+
+
+def test_regions_are_drawn_and_counted_by_format(tmp_path, capsys):
+    root = write_coco(tmp_path / "raw", images=3)
+    row = ["Mine", "natural", "Mine", "pretrain", "coco", str(root), "given", "given", "given", "2", ""]
+    sources = _sources_file(tmp_path, row)
+    assert main(["data", "boxes", "Mine", "-n", "2", "--sources", sources, "--out", str(tmp_path / "o")]) == 0
+    assert "xywh 9, " in capsys.readouterr().out
+    assert sorted(path.name for path in (tmp_path / "o").iterdir()) == ["001.png", "002.png"]
+
+
+def test_boxes_of_a_source_that_is_not_there_is_one_line(tmp_path, capsys):
+    row = ["Mine", "natural", "Mine", "pretrain", "coco", "x", "given", "given", "given", "2", ""]
+    sources = _sources_file(tmp_path, row)
+    assert main(["data", "boxes", "Nope", "--sources", sources]) == 1
+    assert "no source 'Nope'" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""``granvit data export | summary``."""
+"""``granvit data export | summary | boxes``."""
 
 from __future__ import annotations
 
@@ -29,6 +29,13 @@ def add_commands(groups: Any) -> None:
     summary.add_argument("--json", action="store_true", help="print JSON instead of a table")
     summary.set_defaults(run=run_summary)
 
+    boxes = commands.add_parser("boxes", help="draw a source's boxes in every frame that they may stand in")
+    boxes.add_argument("source", metavar="SOURCE", help="the name of a row of the sources file")
+    boxes.add_argument("-n", type=int, default=20, metavar="NUMBER", help="images to draw (20)")
+    boxes.add_argument("--sources", default="config/sources.tsv", metavar="TSV", help="the sources file")
+    boxes.add_argument("--out", metavar="FOLDER", help="folder of the pictures (boxes-SOURCE)")
+    boxes.set_defaults(run=run_boxes)
+
 
 def run_export(arguments: argparse.Namespace) -> int:
     """Write the folder and say what is in it."""
@@ -53,6 +60,26 @@ def run_summary(arguments: argparse.Namespace) -> int:
     print(f"{'source':{width}}" + "".join(f"{name:>12}" for name in _COUNTS))
     for source, of_source in [*counts.items(), ("all", sum(counts.values(), Counter()))]:
         print(f"{source:{width}}" + "".join(f"{of_source[name]:12d}" for name in _COUNTS))
+    return 0
+
+
+def run_boxes(arguments: argparse.Namespace) -> int:
+    """Draw, and print what speaks for which frame."""
+    from dataclasses import replace
+
+    from granvit.data.sources.draw_boxes import draw_boxes
+    from granvit.data.sources.table import read_sources
+
+    sources = read_sources(arguments.sources)
+    if arguments.source not in sources:
+        known = ", ".join(sources)
+        raise GranvitError(f"{arguments.sources}: no source {arguments.source!r}; its sources are {known}")
+    if arguments.n < 1:
+        raise GranvitError(f"-n is {arguments.n}; give a number of images of at least 1")
+    source = sources[arguments.source]
+    source = replace(source, path=source.path.replace("{scale}", "mini"))  # rendered ones
+    for line in draw_boxes(source, arguments.out or f"boxes-{source.name}", arguments.n):
+        print(line)
     return 0
 
 
