@@ -283,3 +283,36 @@ def test_entries_of_a_llava_file_join_by_their_image(tmp_path):
     ]
     assert [(turn.question, turn.answer) for turn in items[0].conversations] == [("What? ", "This")]
     assert _causes(items) == [("conversation", "bad_conversation", 0), ("conversation", "broken_text", 0)]
+
+
+def test_line_boxes_of_icdar_are_read_with_their_names_quotes_scripts_and_illegible_lines(tmp_path):
+    write_file(tmp_path / "img" / "img_1.jpg", "")
+    lines = [
+        '1,2,30,2,30,40,1,40,Latin,"say ""hi"", now"',
+        "1,2,30,2,30,40,1,40,Latin,###",
+        "1,2,30,2,30,40,1,40,Arabic,a, b",
+    ]
+    write_file(tmp_path / "box" / "gt_img_1.txt", "\ufeff" + "\n".join(lines))
+    items = read_source("line_boxes", tmp_path, box_names="gt_*", between="1")
+    assert [item.original_id for item in items] == ["img_1", "img_1"]
+    assert [(region.box, region.text) for region in items[1].regions] == [
+        ([1, 2, 30, 40], 'say "hi", now'),
+        ([1, 2, 30, 40], "a, b"),
+    ]
+    assert [(reject.what, reject.cause) for reject in items[1].rejects] == [("region", "illegible_text")]
+    with pytest.raises(GranvitError, match="box_names is 'gt'"):
+        read_source("line_boxes", tmp_path, box_names="gt")
+
+
+def test_llavas_entries_may_stand_one_a_line(tmp_path):
+    turns = [{"from": "human", "value": "Q?"}, {"from": "gpt", "value": "A"}]
+    entries = [{"image": f"{n}.jpg", "conversations": turns} for n in range(3)]
+    write_file(tmp_path / "l.jsonl", "\n".join(json.dumps(entry) for entry in entries) + "\n\n")
+    items = read_source("llava", tmp_path, annotations="l.jsonl")
+    assert [item.original_id for item in items] == ["0.jpg", "1.jpg", "2.jpg"]
+    assert [len(item.conversations) for item in items] == [1, 1, 1]
+    write_file(tmp_path / "one.json", json.dumps(entries[0], indent=1))
+    assert len(read_source("llava", tmp_path, annotations="one.json")) == 1
+    write_file(tmp_path / "cut.jsonl", json.dumps(entries[0]) + '\n{"image": "1')
+    with pytest.raises(GranvitError, match="cut.jsonl: not JSON as expected"):
+        read_source("llava", tmp_path, annotations="cut.jsonl")

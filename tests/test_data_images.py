@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
 import threading
 import zlib
 
+import numpy as np
 import pytest
 from data_worlds import encode
 from dirty_corpus import MARK, MAX_PIXELS, SIZE, dirty_images, picture
@@ -14,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageStat
 from PIL.PngImagePlugin import PngInfo
 
-from granvit.data.records.images import UnreadableImage, decode_rgb, inspect_image
+from granvit.data.records.images import UnreadableImage, as_shown, decode_rgb, inspect_image
 
 # pytest sets aside the filter that the package installs; test_data_dirty.py shows it at work.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -120,3 +123,27 @@ def test_image_damaged_anywhere_is_shown_or_refused_and_nothing_else_happens(dat
         assert str(refused) in ("not_an_image", "corrupt_image", "too_large", "unsupported_pixels")
     else:
         assert (facts.width, facts.height, "RGB") == (*shown.size, shown.mode)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "PA"])
+def test_transparency_over_white_is_the_same_strip_by_strip(mode):
+    pixels = np.random.default_rng(0).integers(0, 256, (700, 31, 4), dtype=np.uint8)
+    image = Image.fromarray(pixels, "RGBA")
+    image = (
+        image.quantize(50) if mode == "P" else image.convert("LA").convert(mode) if mode != "RGBA" else image
+    )
+    whole = image.convert("RGBA")
+    expected = Image.alpha_composite(Image.new("RGBA", whole.size, "white"), whole).convert("RGB")
+    assert as_shown(image).tobytes() == expected.tobytes()
+
+
+def test_a_transparent_giant_needs_little_more_than_itself_and_what_is_shown():
+    code = (
+        "import io, resource; from PIL import Image; from granvit.data.records.images import inspect_image\n"
+        "buffer = io.BytesIO(); Image.new('RGBA', (4000, 4000), (9, 9, 9, 99)).save(buffer, 'PNG')\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "inspect_image(buffer.getvalue())\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 100_000  # KiB: beyond one copy of 62,500, which the image itself took before

@@ -28,6 +28,7 @@ EXTENSIONS = {
 # MPO, a phone's JPEG of two pictures, opens as JPEG
 FORMATS = ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "PPM"]
 _ORIENTATION = 0x0112
+_STRIP = 256  # rows
 _BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # two tags of TIFF, and a value of the second
 _JPEG_SEGMENT = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")  # all markers but those without a length after them
 _JPEG_END = b"\xff\xd9"
@@ -132,10 +133,19 @@ def as_shown(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
         return _shrink_to_8_bits(image).convert("RGB")
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
+        return _over_white(image)
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    """A transparent image on white paper, strip by strip: whole copies of it would be several
+    times as large."""
+    paper = Image.new("RGB", image.size)
+    for top in range(0, image.height, _STRIP):
+        strip = image.crop((0, top, image.width, min(top + _STRIP, image.height))).convert("RGBA")
+        white = Image.new("RGBA", strip.size, "white")
+        paper.paste(Image.alpha_composite(white, strip).convert("RGB"), (0, top))
+    return paper
 
 
 def _later_pages(tiff: bytes) -> int:

@@ -43,6 +43,20 @@ def read_array(path: Path) -> Iterator[object]:
         reader.end()
 
 
+def read_entries(path: Path) -> Iterator[object]:
+    """Elements of a file that holds one JSON array, or JSON objects one after the other (JSON lines). Raises
+    GranvitError for anything else."""
+    with open_text(path) as file:
+        first = _Reader(path, file).next_character()
+    if first != "{":
+        yield from read_array(path)
+        return
+    with open_text(path) as file:
+        reader = _Reader(path, file)
+        while reader.next_character():
+            yield reader.value()
+
+
 def read_arrays(path: Path, names: Container[str]) -> Iterator[tuple[str, object]]:
     """``(name, element)`` of the arrays under ``names`` in a file that holds one JSON object, in file order.
 
