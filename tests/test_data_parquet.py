@@ -152,9 +152,6 @@ def test_a_file_without_rows_is_passed_over(tmp_path):
     assert (item.place.file, item.caption) == ("a.parquet", "A")
 
 
-BOXED = [[{"bbox": [1.0, 2, 3, 4]}]]
-
-
 @pytest.mark.parametrize(
     ("option", "column", "values", "message"),
     [
@@ -162,7 +159,12 @@ BOXED = [[{"bbox": [1.0, 2, 3, 4]}]]
         ("id", "x", [True], "is of type bool, expected text or numbers"),
         ("width", "x.w", [{"w": "600"}], r"column 'x.w' \(option `width`\) is of type string, expected numb"),
         ("boxes", "x", ["[1, 2, 3, 4]"], "is of type string, expected lists of boxes"),
-        ("boxes", "x.bbox", BOXED, r"no column 'x.bbox' \(option `boxes`\); 'x' has no object, but list<"),
+        (
+            "boxes",
+            "x.bbox",
+            [[[1, 2, 3, 4]]],
+            r"no column 'x.bbox' \(option `boxes`\); 'x' has no object, but list<",
+        ),
         ("boxes", "x.box", [{"bbox": [], "label": []}], "no column 'x.box'.*; 'x' has bbox, label"),
         ("conversations", "x", [{"from": ["human"]}], "is of type struct<.*expected lists of turns"),
         ("image", "x", ["1.jpg"], "is of type string, expected bytes, objects with `bytes`, or lists"),
@@ -193,3 +195,54 @@ def test_lists_that_are_all_empty_have_no_type_to_be_wrong(tmp_path):
     _write(tmp_path / "a.parquet", {"images": [[]], "boxes": [[]]})
     (item,) = read_source("parquet", tmp_path, image="images", boxes="boxes", texts="boxes")
     assert (item.place, item.regions, item.rejects) == (None, [], [])
+
+
+def _features(category):
+    """What `datasets` writes for a list of objects, as of three of its versions."""
+    box = {"feature": {"dtype": "float32", "_type": "Value"}, "length": 4, "_type": "Sequence"}
+    one = {"bbox": box, "category": category}
+    return [one], {"feature": one, "_type": "List"}, {"feature": one, "_type": "Sequence"}
+
+
+def _objects(path, category, values, number=0, as_lists=False):
+    found = [{"bbox": [1, 2, 3, 4], "category": values[0]}, {"bbox": [5, 6, 7, 8], "category": values[1]}]
+    if as_lists:
+        found = {name: [one[name] for one in found] for name in found[0]}
+    table = pa.table({"image": pa.array([{"bytes": b"x", "path": "x"}], IMAGE), "objects": [found]})
+    info = {"info": {"features": {"objects": _features(category)[number]}}}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table.replace_schema_metadata({"huggingface": json.dumps(info)}), path)
+
+
+OBJECTS = {"boxes": "objects.bbox", "texts": "objects.category", "box_format": "xywh"}
+
+
+def _described(root):
+    (item,) = read_source("parquet", root, **OBJECTS)
+    return [(region.box, region.text) for region in item.regions]
+
+
+@pytest.mark.parametrize("as_lists", [False, True])
+def test_a_list_of_objects_is_read_as_an_object_of_lists_is(tmp_path, as_lists):
+    _objects(tmp_path / "a.parquet", {"dtype": "string", "_type": "Value"}, ["cat", "dog"], as_lists=as_lists)
+    assert _described(tmp_path) == [([1, 2, 4, 6], "cat"), ([5, 6, 12, 14], "dog")]
+
+
+@pytest.mark.parametrize("as_lists", [False, True])
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_numbers_of_categories_become_the_names_in_the_files_metadata(tmp_path, number, as_lists):
+    label = {"names": ["bird", "cat"], "_type": "ClassLabel"}
+    _objects(tmp_path / "a.parquet", label, [1, 7], number, as_lists)
+    assert [words for _, words in _described(tmp_path)] == ["cat", ""]
+
+
+def test_numbers_of_categories_without_names_are_an_error_and_no_empty_texts(tmp_path):
+    _objects(tmp_path / "a.parquet", {"dtype": "int64", "_type": "Value"}, [1, 7])
+    with pytest.raises(GranvitError, match=r"'objects.category' \(option `texts`\) holds whole numbers"):
+        _described(tmp_path)
+
+
+def test_a_column_inside_a_list_of_objects_that_is_not_there_is_named(tmp_path):
+    _objects(tmp_path / "a.parquet", {"dtype": "string", "_type": "Value"}, ["cat", "dog"])
+    with pytest.raises(GranvitError, match="no column 'objects.box'.*'objects' has bbox, category"):
+        read_source("parquet", tmp_path, boxes="objects.box")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from itertools import repeat
 from pathlib import Path
@@ -10,6 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from granvit.data.records.records import Region, Reject, Rejected, rejecting
 from granvit.data.sources.adapters.folder import container_files
+from granvit.data.sources.adapters.parquet_columns import (
+    EXPECTED,
+    LISTS,
+    category_names,
+    image_column,
+    is_kind,
+    kind_of,
+    named_category,
+    outside_lists,
+    steps_to,
+)
 from granvit.data.sources.box_formats import LISTED
 from granvit.data.sources.items import Place, RawItem, add_regions, box, identifier, size, text, turns
 from granvit.data.sources.turn_boxes import OPTION as TURN_BOXES
@@ -26,8 +36,8 @@ OPTIONS = {
     "image": "the column of images or lists of images (the only one that holds images)",
     "id": "the column of ids that no two images share (file name and row)",
     "caption": "the column of global captions",
-    "boxes": "the column of lists of boxes; a dot goes into an object",
-    "texts": "the column of lists of the boxes' texts; a dot goes into an object",
+    "boxes": "the column of lists of boxes; a dot goes into an object, or the objects of a list",
+    "texts": "the column of lists of the boxes' texts, or of numbers that the file names; a dot as for boxes",
     "box_format": f"{LISTED} (xyxy)",
     "conversations": "the column of LLaVA's turns",
     "width": "the column of the width that boxes refer to",
@@ -36,22 +46,6 @@ OPTIONS = {
 IMAGE_ROWS = 8  # at a time where images are read: they are in memory together
 _ROWS = 1000  # at a time otherwise
 
-# Families of types, by the names that pyarrow.types has for them.
-_BYTES = ("binary", "large_binary", "binary_view")
-_TEXT = ("string", "large_string", "string_view")
-_NUMBERS = ("integer", "floating")
-_LISTS = ("list", "large_list", "fixed_size_list", "list_view", "large_list_view")
-# What the columns that options name have to hold; values of other types would be passed over in silence.
-_EXPECTED = {
-    "image": ("bytes, objects with `bytes`, or lists of these", _BYTES),
-    "id": ("text or numbers", _TEXT + _NUMBERS),
-    "caption": ("text", _TEXT),
-    "boxes": ("lists of boxes", _LISTS),
-    "texts": ("lists of texts", _LISTS),
-    "conversations": ("lists of turns", _LISTS),
-    "width": ("numbers", _NUMBERS),
-    "height": ("numbers", _NUMBERS),
-}
 _BROKEN = "\udc80"  # stands for a string that is no UTF-8, and is judged where it is used
 
 
@@ -117,51 +111,33 @@ def _rows(parquet: pq.ParquetFile, file: str, settings: dict[str, str]) -> Itera
     if not parquet.metadata.num_rows:
         return  # writers guess types from values, so here they say nothing
     schema = parquet.schema_arrow
-    columns = {option: settings[option] for option in _EXPECTED if option in settings}
-    image = columns["image"] = settings.get("image") or _image_column(schema, file)
-    kinds = {option: _kind(schema, file, option, column) for option, column in columns.items()}
-    one = not _is(kinds["image"], *_LISTS, "null")  # image a row: nothing of its column is read
-    unread = [option for option, kind in kinds.items() if _is(kind, "null")] + ["image"] * one
+    columns = {option: settings[option] for option in EXPECTED if option in settings}
+    image = columns["image"] = settings.get("image") or image_column(schema, file)
+    kinds = {option: kind_of(schema, file, option, column) for option, column in columns.items()}
+    one = not is_kind(kinds["image"], *LISTS, "null")  # image a row: nothing of its column is read
+    unread = [option for option, kind in kinds.items() if is_kind(kind, "null")] + ["image"] * one
     read = {option: column for option, column in columns.items() if option not in unread}
+    names = category_names(schema, file, columns["texts"]) if "texts" in read else None
     for row, values in enumerate(_values(parquet, read)):
+        if names is not None and isinstance(values["texts"], list):
+            values["texts"] = [named_category(names, value) for value in values["texts"]]
         yield from _items(file, row, image, None if one else values.get("image", 0), values, settings)
 
 
-def _kind(schema: pa.Schema, file: str, option: str, column: str) -> pa.DataType:
-    """The type of the column that ``option`` names; null also where an object around it is null throughout.
-
-    Raises GranvitError where there is no such column, or where its type can never be what the option expects.
-    """
-    import pyarrow as pa
-
-    kind, around = pa.struct(list(schema)), "the file"
-    for name in _steps(schema, column):
-        if _is(kind, "null"):
-            return kind
-        if not _is(kind, "struct") or kind.get_field_index(name) < 0:
-            held = ", ".join(f.name for f in kind) if _is(kind, "struct") else f"no object, but {kind}"
-            raise GranvitError(f"{file}: no column {column!r} (option `{option}`); {around} has {held}")
-        kind, around = kind.field(name).type, repr(name)
-    expected, family = _EXPECTED[option]
-    judged = _innermost(kind) if option == "image" else kind
-    if not (_is(judged, *family, "null", "dictionary") or isinstance(judged, pa.BaseExtensionType)):
-        raise GranvitError(
-            f"{file}: column {column!r} (option `{option}`) is of type {kind}, expected {expected}; name "
-            "another column or leave the option out"
-        )
-    return kind
-
-
-def _steps(schema: pa.Schema, column: str) -> list[str]:
-    """A dot goes into an object, unless a column is itself called so."""
-    return [column] if column in schema.names else column.split(".")
-
-
 def column_of(batch: pa.RecordBatch, column: str) -> pa.Array:
-    """The values of a column by the name that an option gives it."""
+    """The values of a column by the name that an option gives it; where that goes on into the objects of a
+    list, the list."""
     import pyarrow.compute as pc
 
-    return pc.struct_field(batch.to_struct_array(), _steps(batch.schema, column))
+    return pc.struct_field(batch.to_struct_array(), outside_lists(batch.schema, column))
+
+
+def _inside(value: Any, steps: list[str]) -> Any:
+    """The values at ``steps`` inside the objects of a list."""
+    for name in steps:
+        if isinstance(value, list):
+            value = [part.get(name) if isinstance(part, dict) else None for part in value]
+    return value
 
 
 def _values(parquet: pq.ParquetFile, columns: dict[str, str]) -> Iterator[dict[str, Any]]:
@@ -173,11 +149,16 @@ def _values(parquet: pq.ParquetFile, columns: dict[str, str]) -> Iterator[dict[s
     if "image" in columns:
         leaf = _lengths_leaf(parquet, columns["image"])
         leaves["image"], rows = leaf.path, IMAGE_ROWS if _is_bytes(leaf) else _ROWS
+    for option, column in columns.items():
+        if option != "image":
+            leaves[option] = ".".join(outside_lists(parquet.schema_arrow, column))
     for batch in parquet.iter_batches(rows, columns=list(dict.fromkeys(leaves.values()))):
-        found = [
-            (_lengths if option == "image" else _python_values)(column_of(batch, column))
-            for option, column in columns.items()
-        ]
+        found = []
+        for option, column in columns.items():
+            values = (_lengths if option == "image" else _python_values)(column_of(batch, column))
+            if steps := steps_to(batch.schema, column)[len(outside_lists(batch.schema, column)) :]:
+                values = [_inside(value, steps) for value in values]
+            found.append(values)
         for row in zip(*found, strict=True):
             yield dict(zip(columns, row, strict=True))
 
@@ -251,43 +232,6 @@ def _describe(item: RawItem, values: dict[str, Any], settings: dict[str, str]) -
     if "conversations" in settings:
         with rejecting(item.rejects, "conversation"):
             item.conversations = turns(values.get("conversations"))
-
-
-def _image_column(schema: pa.Schema, file: str) -> str:
-    """The column that the files' Hugging Face features, or else its type, say holds images."""
-    features = (
-        json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
-    )
-    named = [name for name in schema.names if _is_image_feature(features.get(name))]
-    found = named or [name for name in schema.names if _is(_innermost(schema.field(name).type), *_BYTES)]
-    if len(found) != 1:
-        what = f"several columns hold images ({', '.join(found)})" if found else "no column holds image bytes"
-        listed = ", ".join(schema.names)
-        raise GranvitError(f"{file}: {what}; name it in the option `image` (columns: {listed})")
-    return found[0]
-
-
-def _is_image_feature(feature: Any) -> bool:
-    if isinstance(feature, list):
-        return len(feature) == 1 and _is_image_feature(feature[0])
-    if isinstance(feature, dict):
-        return feature.get("_type") == "Image" or _is_image_feature(feature.get("feature"))
-    return False
-
-
-def _is(kind: pa.DataType, *names: str) -> bool:
-    from pyarrow import types
-
-    return any(getattr(types, f"is_{name}")(kind) for name in names)
-
-
-def _innermost(kind: pa.DataType) -> pa.DataType:
-    """The type of an image in a column of type ``kind``: inside lists, and ``bytes`` of objects."""
-    if _is(kind, *_LISTS, "dictionary"):
-        return _innermost(kind.value_type)
-    if _is(kind, "struct") and kind.get_field_index("bytes") >= 0:
-        return _innermost(kind.field("bytes").type)
-    return kind
 
 
 def _lengths_leaf(parquet: pq.ParquetFile, image: str) -> pq.ColumnSchema:
