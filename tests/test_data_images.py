@@ -147,3 +147,14 @@ def test_a_transparent_giant_needs_little_more_than_itself_and_what_is_shown():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 100_000  # KiB: beyond one copy of 62,500, which the image itself took before
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_whose_middle_was_zeroed_lacks_restart_markers(progressive):
+    noise = Image.effect_noise((400, 300), 80)
+    data = encode(noise, "JPEG", restart_marker_blocks=3, progressive=progressive)
+    assert data.count(b"\xff\xd5") and inspect_image(data)[1].size == (400, 300)
+    middle = len(data) // 2
+    zeroed = data[: middle - 300] + bytes(600) + data[middle + 300 :]
+    with pytest.raises(UnreadableImage, match="corrupt_image"):
+        inspect_image(zeroed)

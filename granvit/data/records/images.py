@@ -31,7 +31,7 @@ _ORIENTATION = 0x0112
 _STRIP = 256  # rows
 _BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # two tags of TIFF, and a value of the second
 _JPEG_SEGMENT = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")  # all markers but those without a length after them
-_JPEG_END = b"\xff\xd9"
+_JPEG_END, _JPEG_SCAN, _JPEG_RESTART = b"\xff\xd9", b"\xff\xda", re.compile(rb"\xff[\xd0-\xd7]")
 _WIDENED = {"L;2": 85, "L;4": 17}  # what Pillow multiplies a PNG's grey of 2 and 4 bits by
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -85,7 +85,7 @@ def inspect_image(data: bytes, max_pixels: int | None = None) -> tuple[ImageFact
             if max_pixels is not None and image.width * image.height > max_pixels:
                 raise UnreadableImage("too_large")
             extension = EXTENSIONS[image.format]
-            if (extension == "jpg" and not _has_end(data)) or (extension == "png" and not _sums_hold(data)):
+            if (extension == "jpg" and not _is_whole(data)) or (extension == "png" and not _sums_hold(data)):
                 raise UnreadableImage("corrupt_image")
             _widen_transparent_grey(image)
             orientation = read_orientation(image)  # before decoding: Pillow turns a TIFF itself, then forgets
@@ -155,20 +155,31 @@ def _later_pages(tiff: bytes) -> int:
     return 0
 
 
-def _has_end(jpeg: bytes) -> bool:
-    """Whether the first picture comes to its end marker.
+def _is_whole(jpeg: bytes) -> bool:
+    """Whether the first picture comes to its end marker, and its restart markers, where it has any, count on.
+
+    Cameras write such a marker every few blocks, numbered 0-7; where one is missing, so are the blocks before
+    it, which decode as something.
 
     Where a download stopped, a file may go on in zeros, which decode as pixels. Zeros alone prove nothing (a
     blank page can be all zeros), so the segments are walked: that passes by previews, which have an end of
     their own, and stops before whatever lies behind the picture. A whole picture that lacks only the marker
     is refused as well, since nothing tells it from one that lacks its last rows.
     """
-    position = 0
+    position = scan = 0
     while found := _JPEG_SEGMENT.search(jpeg, position):
+        if scan and not _counts_on(jpeg[scan : found.start()]):
+            return False
         if found[0] == _JPEG_END:
             return True
+        scan = found.end() if found[0] == _JPEG_SCAN else 0
         position = found.end() + int.from_bytes(jpeg[found.end() : found.end() + 2], "big")
     return False
+
+
+def _counts_on(scan: bytes) -> bool:
+    """Whether the restart markers of a JPEG's scan are numbered 0, 1, ... 7, 0, ..."""
+    return all(int(mark[1]) - 0xD0 == number % 8 for number, mark in enumerate(_JPEG_RESTART.findall(scan)))
 
 
 def _sums_hold(png: bytes) -> bool:
