@@ -8,7 +8,7 @@ import pytest
 from data_worlds import read_csv, spec
 
 from granvit.data.sources.adapters import ADAPTERS
-from granvit.data.sources.table import read_sources
+from granvit.data.sources.table import _option_mistakes, read_sources
 from granvit.errors import GranvitError
 
 CONFIG = Path(__file__).resolve().parent.parent / "config"
@@ -182,3 +182,27 @@ def test_wrong_columns_are_named(tmp_path):
         read_sources(tmp_path / "absent.tsv")
     with pytest.raises(GranvitError, match="no rows"):
         read_sources(_write(tmp_path, HEADER))
+
+
+def test_the_papers_sft_row_says_the_frame_of_its_boxes_and_the_docs_say_why():
+    sources = read_sources(CONFIG / "sources.tsv")
+    assert sources["Open-LLaVA-NeXT-1M"].turn_boxes == "padded_square"
+    docs = (CONFIG.parent / "docs" / "data.md").read_text()
+    assert all(f"issue {number}" in docs for number in (606, 623, 822, 1833))
+
+
+@pytest.mark.parametrize(
+    ("adapter", "options", "told"),
+    [
+        ("llava", "turn_boxes=square", "turn_boxes is 'square'; expected one of original, padded_square"),
+        (
+            "coco",
+            "box_format=xyhw",
+            "box_format is 'xyhw'; expected one of xyxy, xywh, cxcywh, xyxy_relative",
+        ),
+        ("umg", "box_format=x", "box_format is 'x'"),
+    ],
+)
+def test_a_word_that_an_option_does_not_know_is_told_with_those_it_does(adapter, options, told):
+    source = spec(Path("raw"), adapter=adapter, options=options)
+    assert any(told in mistake for mistake in _option_mistakes(source))
