@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 from factories import SPECIAL, make_encoder, make_llm, make_tokenizer
+from tokenizers.processors import TemplateProcessing
 from transformers import AddedToken
 
 from granvit.errors import GranvitError
 from granvit.models.encoders import load_encoder
 from granvit.models.llms import load_llm, load_tokenizer
 from granvit.models.mllm import MLLM, PARTS
-from granvit.models.packing import ChatFormat, pack
+from granvit.models.packing import ChatFormat, image_length, pack, row_length
 from granvit.models.projector import Projector
 
 PAIRS = [
@@ -130,9 +131,23 @@ def test_control_token_written_in_a_question_is_asked_as_text(model):
     assert asked.count(end) == template.count(end)
 
 
-def test_template_that_changes_the_question_is_refused():
+TURNS = "{% for m in messages %}{{ m['role'] }} {{ m['content'] }}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for m in messages %}{{ m['content'] | lower }}{% endfor %}",
+        TURNS + "<|im_end|>{% if add_generation_prompt %} {% endif %}",
+        TURNS + "{% if add_generation_prompt %}assistant {% endif %}",
+        TURNS + "<|im_end|>",
+        "{% for m in messages %}{{ m['content'] }}{% endfor %}<|im_end|>",
+    ],
+    ids=["changes words", "another prompt", "answer without end", "no prompt", "no turn between"],
+)
+def test_template_that_cannot_be_cut_into_pieces_is_refused(template):
     tokenizer = make_tokenizer()
-    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] | lower }}{% endfor %}"
+    tokenizer.chat_template = template
     with pytest.raises(GranvitError, match="chat template"):
         ChatFormat(tokenizer)
 
@@ -207,3 +222,43 @@ def test_damaged_file_of_a_model_names_its_part_and_path(tmp_path, file, left):
     part, text = file.split("/")[0], str(raised.value)
     assert text.startswith(f"{part}: ") and str(damaged.parent) in text and "\n" not in text
     assert "again" in text
+
+
+def test_images_joined_in_one_row_stand_one_behind_the_other(model):
+    chat, tokens = model.chat, model.image_tokens
+    images = [[chat.segment(*pair) for pair in pairs] for pairs in PAIRS]
+    packed, apart = pack(images, chat, tokens, joined=True), pack(images, chat, tokens)
+    lengths = [image_length(image, chat, tokens) for image in images]
+    total = sum(lengths)
+    assert packed.ids.shape == (1, -(-total // 128) * 128) and packed.ids.shape[1] > total
+    assert packed.padding == pytest.approx(1 - total / packed.ids.shape[1])
+    begin = seen = 0
+    for number, length in enumerate(lengths):
+        for name in ("ids", "position_ids"):
+            row = getattr(packed, name)[0, begin : begin + length]
+            assert row.equal(getattr(apart, name)[number, :length]), name
+        segments, prefixes = (part[0, begin : begin + length] for part in (packed.segments, packed.prefixes))
+        assert (segments - seen).equal(apart.segments[number, :length])
+        assert prefixes.unique().tolist() == [seen] == segments[:tokens].unique().tolist()
+        begin, seen = begin + length, int(segments.max()) + 1
+    assert packed.targets.equal(apart.targets) and packed.segment_index.equal(apart.segment_index)
+    assert packed.ids.flatten()[packed.predictors + 1].equal(packed.targets)
+
+
+def test_a_row_of_its_own_is_as_long_as_its_image_up_to_the_kernels_multiple(model):
+    for pairs in PAIRS:
+        image = [model.chat.segment(*pair) for pair in pairs]
+        length = row_length(image, model.chat, model.image_tokens)
+        assert length == pack([image], model.chat, model.image_tokens).ids.shape[1]
+        assert 0 <= length - image_length(image, model.chat, model.image_tokens) < 8
+
+
+def test_pieces_of_the_template_hold_no_token_that_the_tokenizer_would_add():
+    plain, adding = make_tokenizer(), make_tokenizer()
+    bos = ("<|im_start|>", adding.convert_tokens_to_ids("<|im_start|>"))
+    adding.backend_tokenizer.post_processor = TemplateProcessing(single=f"{bos[0]} $A", special_tokens=[bos])
+    assert len(adding("a")["input_ids"]) == len(plain("a")["input_ids"]) + 1
+    first, second = ChatFormat(plain), ChatFormat(adding)
+    for piece in ("before_image", "after_image", "before_answer", "end"):
+        assert getattr(first, piece) == getattr(second, piece), piece
+    assert first.segment("Where?", "red") == second.segment("Where?", "red")
