@@ -194,7 +194,10 @@ def form(prompt: str) -> str:
 
 @pytest.mark.parametrize("benchmark", BENCHMARKS, ids=lambda benchmark: benchmark.slug)
 def test_prompts_are_made_of_known_chunks_and_words(benchmark, folder):
-    prompts = [model_text(question.cells, benchmark.prompt) for question in read_questions(benchmark, folder)]
+    prompts = [
+        model_text(question.cells, benchmark.prompt, len(question.images))
+        for question in read_questions(benchmark, folder)
+    ]
     assert len(prompts) >= QUESTIONS and all(prompts)
     assert set().union(*map(leftover_words, prompts)) == set()
 
