@@ -76,6 +76,13 @@ def test_gradients_flow_only_to_the_region():
     assert float(gradient.sum()) == pytest.approx(4) and not gradient[5:].any() and not gradient[:, 5:].any()
 
 
+def test_an_empty_box_gives_zeros_and_one_below_a_cell_does_not():
+    features, on_first = torch.ones(1, 2, 4, 4), torch.zeros(1, dtype=torch.long)
+    for box in ([1.0, 1, 1, 1], [1.0, 0, 1, 3], [0.0, 2, 3, 2]):
+        assert not roi_align(features, torch.tensor([box]), on_first, (3, 3)).any(), box
+    assert roi_align(features, torch.tensor([[1.0, 1, 1.1, 1.1]]), on_first, (3, 3)).eq(1).all()
+
+
 def test_no_region_gives_an_empty_result():
     assert roi_align(
         torch.randn(1, 2, 4, 4), torch.zeros(0, 4), torch.zeros(0, dtype=torch.long), (3, 3)
