@@ -22,20 +22,17 @@ repository's root.
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import os
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 
 import torch
 from stage_model import SIZES, Size, build_model, make_samples
-from stage_work import make_trainer, write_mixture
+from stage_work import GIB, Clock, make_trainer, write_mixture
 
 from granvit.config.compute import RunCompute
 from granvit.config.loading import load_config
@@ -48,7 +45,7 @@ from granvit.training.cost import Work, training_cost, training_memory
 from granvit.training.loop import Trainer
 from granvit.training.stages import learning_parts
 
-TERA, GIB = 1e12, 1 << 30
+TERA = 1e12
 PEAK_TFLOPS = {"cuda": 989, "npu": 354}  # bf16, as stated: of an H100 or H200; of an Ascend 910B
 ROUND = 2  # steps that the mixture lasts for
 REPEATS = 3  # of the parts; the fastest counts
@@ -78,36 +75,6 @@ def cases(size: Size) -> list[Case]:
         Case("stage2", "stage2-granvit", "caption2bbox", (0, 1, 1, 1, 1)),
         Case("sft", "sft-granvit", "instruction", (4, 5)),
     ]
-
-
-class Clock:
-    """Wall time of work on ``device``, waited for."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.backend = None if device.type == "cpu" else getattr(torch, device.type)
-
-    def __call__(self, work: Callable) -> tuple[float, object]:
-        self.wait()
-        begin = time.perf_counter()
-        result = work()
-        self.wait()
-        return time.perf_counter() - begin, result
-
-    def wait(self) -> None:
-        if self.backend:
-            self.backend.synchronize()
-
-    def forget_peak(self) -> None:
-        """Give memory back and measure the peak from here on."""
-        gc.collect()
-        if hasattr(self.backend, "reset_peak_memory_stats"):
-            self.backend.empty_cache()
-            self.backend.reset_peak_memory_stats()
-
-    def peak(self) -> float | None:
-        """GiB that tensors took at most; None where nobody counts them (a CPU)."""
-        counts = hasattr(self.backend, "max_memory_allocated")
-        return self.backend.max_memory_allocated() / GIB if counts else None
 
 
 def split(trainer: Trainer, clock: Clock) -> dict[str, float]:

@@ -13,8 +13,9 @@ import accelerate
 import device_checks
 import torch
 import transformers
-from bench_stage import PEAK_TFLOPS, Clock, cases, measure, rounded, start
+from bench_stage import PEAK_TFLOPS, cases, measure, rounded, start
 from stage_model import SIZES, build_model, make_samples
+from stage_work import Clock
 from torch.profiler import ProfilerActivity, profile
 
 from granvit.device import autocast, describe_device, is_accelerator, seed_everything

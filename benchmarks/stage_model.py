@@ -39,23 +39,21 @@ class Size:
         return {name: tuple(round(n / self.shorter) for n in pair) for name, pair in lengths.items()}
 
 
+# google/siglip2-so400m-patch16-512 and Qwen/Qwen2.5-1.5B-Instruct, as published.
+ENCODER = dict(
+    hidden_size=1152, intermediate_size=4304, num_hidden_layers=27, num_attention_heads=16,
+    image_size=512, patch_size=16,
+)  # fmt: skip
+LLM = dict(
+    hidden_size=1536, intermediate_size=8960, num_hidden_layers=28, num_attention_heads=12,
+    num_key_value_heads=2, vocab_size=151936, max_position_embeddings=32768, tie_word_embeddings=True,
+)  # fmt: skip
 SIZES = {
-    # google/siglip2-so400m-patch16-512 and Qwen/Qwen2.5-1.5B-Instruct, as published.
-    "real": Size(
-        dict(hidden_size=1152, intermediate_size=4304, num_hidden_layers=27, num_attention_heads=16,
-             image_size=512, patch_size=16),
-        dict(hidden_size=1536, intermediate_size=8960, num_hidden_layers=28, num_attention_heads=12,
-             num_key_value_heads=2, vocab_size=151936, max_position_embeddings=32768,
-             tie_word_embeddings=True),
-        crops=(512, 224),
-    ),
-    # The widths of the real ones, few layers: what a CPU can check.
+    "real": Size(ENCODER, LLM, crops=(512, 224)),
+    # Their widths, few layers and words: what a CPU can check.
     "slice": Size(
-        dict(hidden_size=1152, intermediate_size=4304, num_hidden_layers=3, num_attention_heads=16,
-             image_size=256, patch_size=16),
-        dict(hidden_size=1536, intermediate_size=8960, num_hidden_layers=2, num_attention_heads=12,
-             num_key_value_heads=2, vocab_size=8192, max_position_embeddings=32768,
-             tie_word_embeddings=True),
+        ENCODER | dict(num_hidden_layers=3, image_size=256),
+        LLM | dict(num_hidden_layers=2, vocab_size=8192),
         crops=(256, 112),
     ),
     "tiny": Size(

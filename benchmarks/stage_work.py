@@ -1,10 +1,13 @@
-"""What the benchmarks of training share: a mixture of real JPEG images, the order of its rows, the trainer
-that a run would have, and one sample a question-answer pair to compare packing with."""
+"""What the benchmarks of training share: a clock that waits for the device, a mixture of real JPEG images,
+the order of its rows, the trainer that a run would have, and one sample a question-answer pair to compare
+packing with."""
 
 from __future__ import annotations
 
+import gc
 import io
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -26,6 +29,38 @@ from granvit.training.images import ImageStore
 from granvit.training.loop import Trainer
 from granvit.training.speed import prepare_model
 from granvit.training.stages import STAGES
+
+GIB = 1 << 30
+
+
+class Clock:
+    """Wall time of work on ``device``, waited for."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.backend = None if device.type == "cpu" else getattr(torch, device.type)
+
+    def __call__(self, work: Callable) -> tuple[float, object]:
+        self.wait()
+        begin = time.perf_counter()
+        result = work()
+        self.wait()
+        return time.perf_counter() - begin, result
+
+    def wait(self) -> None:
+        if self.backend:
+            self.backend.synchronize()
+
+    def forget_peak(self) -> None:
+        """Give memory back and measure the peak from here on."""
+        gc.collect()
+        if hasattr(self.backend, "reset_peak_memory_stats"):
+            self.backend.empty_cache()
+            self.backend.reset_peak_memory_stats()
+
+    def peak(self) -> float | None:
+        """GiB that tensors took at most; None where nobody counts them (a CPU)."""
+        counts = hasattr(self.backend, "max_memory_allocated")
+        return self.backend.max_memory_allocated() / GIB if counts else None
 
 
 def write_mixture(folder: Path, samples: Iterable[tuple[Image.Image, list[dict]]]) -> Mixture:
