@@ -27,6 +27,9 @@ from granvit.data.sources.table import SourceSpec
 
 MAX_PIXELS = 100_000_000
 REAL = Path(__file__).resolve().parent.parent.parent / "shared" / "real"
+SOURCE_COLUMNS = (
+    "name", "data_type", "group", "use", "adapter", "path", "boxes", "captions", "text", "shards", "options",
+)  # fmt: skip
 needs_ocr = pytest.mark.skipif(
     not (importlib.util.find_spec("paddleocr") and importlib.util.find_spec("rapidocr")),
     reason="paddleocr or the rapidocr model carrier is not installed",

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from data_worlds import prepare, spec, write_coco, write_file, write_llava
+from data_worlds import SOURCE_COLUMNS, prepare, spec, write_coco, write_file, write_llava
 from PIL import Image
 
 from granvit.cli import main
@@ -65,20 +65,7 @@ def test_summary_needs_no_torch(indexes):
 
 
 def _sources_file(folder, *rows):
-    columns = [
-        "name",
-        "data_type",
-        "group",
-        "use",
-        "adapter",
-        "path",
-        "boxes",
-        "captions",
-        "text",
-        "shards",
-        "options",
-    ]
-    lines = ["\t".join(columns), *("\t".join(row) for row in rows)]
+    lines = ["\t".join(SOURCE_COLUMNS), *("\t".join(row) for row in rows)]
     (folder / "sources.tsv").write_text("\n".join(lines) + "\n")
     return str(folder / "sources.tsv")
 

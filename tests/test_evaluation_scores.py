@@ -12,7 +12,7 @@ from granvit.config import steps
 from granvit.config.tables import load_tables
 from granvit.errors import GranvitError
 from granvit.evaluation.benchmarks import Benchmark, find_benchmark, load_benchmarks
-from granvit.evaluation.score import evaluate, score
+from granvit.evaluation.score import mark, score
 from granvit.evaluation.tsv_files import file_md5
 from granvit.evaluation.uncertainty import mean_score
 
@@ -30,7 +30,7 @@ def world(tmp_path_factory):
 @pytest.mark.parametrize("benchmark", BENCHMARKS, ids=lambda benchmark: benchmark.slug)
 def test_a_score_is_what_its_points_say_and_lies_in_its_interval(benchmark, world):
     data, answers = world
-    scored, _ = evaluate(answers / f"{benchmark.slug}.jsonl", benchmark, data)
+    scored = mark(answers / f"{benchmark.slug}.jsonl", benchmark, data).scored
     assert scored.score == pytest.approx(scored.full * mean_score(scored.points))
     low, high = score(answers / f"{benchmark.slug}.jsonl", benchmark, data)["interval"]
     assert low <= scored.score <= high and low < high
@@ -117,7 +117,7 @@ def test_a_pair_of_mmvp_counts_twice_in_the_score_and_is_drawn_as_one(tmp_path):
     answers(tmp_path, ["A", "B", "A", "A", "A", "B", "A", "A"])
     found = score(tmp_path / "Toy.jsonl", toy("mmvp_pair"), tmp_path)
     assert (found["score"], found["n"], found["details"]) == (75.0, 8, {"pair_accuracy": 50.0})
-    scored, _ = evaluate(tmp_path / "Toy.jsonl", toy("mmvp_pair"), tmp_path)
+    scored = mark(tmp_path / "Toy.jsonl", toy("mmvp_pair"), tmp_path).scored
     assert [point.unit for point in scored.points] == ["0", "0", "1", "1", "2", "2", "3", "3"]
 
 
@@ -227,7 +227,7 @@ def test_questions_on_one_image_are_drawn_together(tmp_path):
     rows = [{"answer": "x", "image": picture(1 if i < 4 else i)} for i in range(6)]
     questions(tmp_path, rows)
     answers(tmp_path, ["x"] * 6)
-    scored, _ = evaluate(tmp_path / "Toy.jsonl", toy("anls"), tmp_path)
+    scored = mark(tmp_path / "Toy.jsonl", toy("anls"), tmp_path).scored
     assert len({point.unit for point in scored.points}) == 3
 
 

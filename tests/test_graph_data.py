@@ -11,24 +11,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from conftest import call, copy_repository
-from data_worlds import REAL, needs_ocr, read_csv
+from data_worlds import REAL, SOURCE_COLUMNS, needs_ocr, read_csv
 from PIL import Image
 
 pytestmark = pytest.mark.graph
 
-COLUMNS = [
-    "name",
-    "data_type",
-    "group",
-    "use",
-    "adapter",
-    "path",
-    "boxes",
-    "captions",
-    "text",
-    "shards",
-    "options",
-]
 needs = {
     name: pytest.mark.skipif(not (REAL / name).is_dir(), reason=f"../shared/real/{name} is not there")
     for name in ("coco128", "sroie")
@@ -41,7 +28,7 @@ def build(folder: Path, **row: str) -> dict[str, list[dict]]:
         copy_repository(folder)
     defaults = {"name": "Mine", "group": "Mine", "use": "pretrain", "captions": "none", "shards": "2"}
     row = {**defaults, **row}
-    lines = ["\t".join(COLUMNS), "\t".join(row.get(column, "") for column in COLUMNS)]
+    lines = ["\t".join(SOURCE_COLUMNS), "\t".join(row.get(column, "") for column in SOURCE_COLUMNS)]
     (folder / "mine.tsv").write_text("\n".join(lines) + "\n")
     call(folder, "snakemake", "shards", "--config", "data={sources: mine.tsv}")
     made = folder / "results/mini/data"

@@ -160,7 +160,7 @@ def run_compare(arguments: argparse.Namespace) -> int:
     """Print a minus b per benchmark, with the paired bootstrap's 95 % interval, and who read the answers.
     Raises GranvitError where the folders have no benchmark in common.
     """
-    from granvit.evaluation.score import evaluate
+    from granvit.evaluation.score import mark
     from granvit.evaluation.uncertainty import paired_difference
 
     (settings, benchmarks, data), rows = asked(arguments), []
@@ -170,10 +170,11 @@ def run_compare(arguments: argparse.Namespace) -> int:
         _answers(arguments, arguments.b, benchmarks, data) as (b_place, in_b),
     ):
         for benchmark in (one for one in in_a if one in in_b):
-            (a, a_facts), (b, b_facts) = (
-                evaluate(place / f"{benchmark.slug}.jsonl", benchmark, data, judge, say, arguments.limit)
+            in_both = (
+                mark(place / f"{benchmark.slug}.jsonl", benchmark, data, judge, say, arguments.limit)
                 for place in (a_place, b_place)
             )
+            (a, a_facts), (b, b_facts) = ((one.scored, one.facts) for one in in_both)
             found = paired_difference(a.points, b.points)
             rows.append({
                 "benchmark": benchmark.name, "a": a.score, "b": b.score, "difference": a.full * found.mean,

@@ -81,22 +81,6 @@ def score(
     }
 
 
-def evaluate(
-    predictions: str | Path,
-    benchmark: Benchmark,
-    data_dir: str | Path,
-    judge: Judge | None = None,
-    say: Say = print,
-    limit: int | None = None,
-) -> tuple[Scored, dict[str, Any]]:
-    """The score of a benchmark with the points it is made of, and the facts that its score file adds.
-
-    Raises GranvitError as `score` does.
-    """
-    marked = mark(predictions, benchmark, data_dir, judge, say, limit)
-    return marked.scored, marked.facts
-
-
 def mark(
     predictions: str | Path,
     benchmark: Benchmark,
