@@ -133,7 +133,7 @@ class Steps:
         return argparse.Namespace(
             device=self.device, size=self.size, images=images, steps=steps, warm_up=warm_up,
             attention=variant["attention"], compile=variant["compile"], frozen_bf16=variant["frozen_bf16"],
-            peak_tflops=PEAK_TFLOPS.get(self.device.type), workers=6 if self.fast else 0,
+            peak_tflops=PEAK_TFLOPS.get(self.device.type), workers=6 if self.fast else 1,
             precision="bf16" if self.fast else "fp32",
         )  # fmt: skip
 

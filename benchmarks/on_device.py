@@ -96,10 +96,13 @@ def work(pipe, settings: dict) -> None:
     """The worker: does steps as they are named, until it is told None."""
     sys.path[:0] = [str(HERE), str(HERE.parent)]
     import device_steps
+    from accelerate.state import AcceleratorState
 
     steps = device_steps.Steps(**settings)
     while (step := pipe.recv()) is not None:
         function, arguments = step
+        # Accelerate keeps the first device of a process, and some steps compare the accelerator with the CPU.
+        AcceleratorState._reset_state(reset_partial_state=True)
         try:
             pipe.send(getattr(steps, function)(**arguments))
         except Exception as error:  # the next step may well work

@@ -103,6 +103,9 @@ class InOrder:
     def epoch(self, step: int) -> int:
         return step * self.batch_size // self.images
 
+    def draw_all(self) -> None:
+        """Nothing is drawn."""
+
 
 @dataclass(frozen=True)
 class PairRow:
