@@ -2,7 +2,7 @@
 
 ABLATIONS = ["table3", "table4", "table5", "table9", "table10"]
 DATA_TABLES = ["table6", "table7"]
-FIGURES = ["figure1a", "figure2", "figure4a", *data.SAMPLE_FIGURES]
+DRAWN = ["figure1a", "figure2", "figure4a", *data.SAMPLE_FIGURES]
 # Every run behind Table 1
 RUNS = reported(runs.with_ancestors)(AT[SCALE], required_leaves(TABLES["table1"]))
 MANIFESTS = [(run.stage, fill(run_file("manifest", run), scale=SCALE)) for run in RUNS]
@@ -25,7 +25,7 @@ rule all:
     input:
         rules.data_reports.input,
         results_of([*TABLES, *DATA_TABLES]),
-        expand("results/{figure}.png", figure=FIGURES),
+        expand("results/{figure}.png", figure=DRAWN),
 
 
 rule tables:
@@ -40,7 +40,7 @@ rule ablations:
 
 rule figures:
     input:
-        expand("results/{figure}.png", figure=FIGURES),
+        expand("results/{figure}.png", figure=DRAWN),
 
 
 # The two rows whose difference is the paper's point, over several seeds.

@@ -12,11 +12,13 @@ from snakemake.io import strip_wildcard_constraints
 sys.path.insert(0, workflow.basedir)
 
 from granvit.config import steps
+from granvit.config.figures import load_figures
 from granvit.config.loading import SCALES, merge, read_words
 from granvit.config.tables import load_tables, required_forward_runs, required_leaves
 from granvit.errors import GranvitError
 from granvit.evaluation.benchmarks import load_benchmarks
 from granvit.graph import data, runs
+from granvit.graph.figures import shown_runs
 from granvit.graph.scale import Scale
 from granvit.miniature.standins import SMALLEST_LLM
 
@@ -49,6 +51,7 @@ AT = {scale: Scale(scale, OVERRIDES) for scale in [*SCALES, SCALE]}
 # The scale in force comes first: every mistake in its files is reported before the first job.
 reported(lambda scale: (scale.config, scale.recipes, scale.sources))(AT[SCALE])
 TABLES = reported(load_tables)()
+FIGURES = reported(load_figures)()
 BENCHMARKS = {benchmark.slug: benchmark.tsv for benchmark in reported(load_benchmarks)()}
 # Settings that only name a value, for `lookup`: it walks through all that it is given, so these are no more than needed
 LOOKED_UP = {
@@ -67,8 +70,6 @@ TRAINING = {
 }
 # The two rows that are compared over several seeds
 COMPARED = ["sft-siglip2", "sft-granvit"]
-# Stage 1 and stage 2 with both region tasks (Fig. 4)
-BOTH_TASKS = ["stage1-8m-both", "stage2-8m-both"]
 
 
 wildcard_constraints:
@@ -113,6 +114,17 @@ def in_report(file, caption, category, **label):
     return report(file, caption=f"report/{caption}.rst", category=category, labels=label | {"scale": "{scale}"})
 
 
+def figure_files(figure):
+    """A figure as PNG, PDF and sidecar (recipes or keys shown, settings), all written by `save_figure`."""
+    png = in_report(f"<figures>/{figure}.png", "figure", "Figures", figure=figure)
+    return {"figure": png, "pdf": f"<figures>/{figure}.pdf", "sidecar": f"<figures>/{figure}.json"}
+
+
+def facts(recipes):
+    """A params function: what a figure of the named recipes says in its sidecar."""
+    return reported(lambda wildcards: shown_runs(AT[wildcards.scale], recipes, {"seed": SEED}))
+
+
 def of_shards(file, sources):
     """A rule's output file for each shard of each of the sources."""
     return [fill(file, source=source.name, shard=shard) for source in sources for shard in source.shard_names()]
@@ -155,8 +167,8 @@ def run_file(kind, recipe, seed=SEED):
 
 @reported
 def curve_logs(wildcards):
-    """Logs of the two runs that Fig. 4a shows, in the order of their stages."""
-    return [run_file("training_log", AT[wildcards.scale].recipe(name)) for name in BOTH_TASKS]
+    """Logs of the runs that Fig. 4a shows, in their order."""
+    return [run_file("training_log", AT[wildcards.scale].recipe(name)) for name in FIGURES.figure4a.runs]
 
 
 @reported

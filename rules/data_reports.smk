@@ -80,8 +80,7 @@ rule draw_annotation:
         indexes=shards(rules.pack_shard.output.index, of=data.figure2_sources),
         tars=shards(rules.pack_shard.output.tar, of=data.figure2_sources),
     output:
-        figure=in_report("<figures>/figure2.png", "data_figure", "Figures", figure="figure2"),
-        pdf="<figures>/figure2.pdf",
+        **figure_files("figure2"),
     log:
         "<logs>/draw_annotation/figure2.log",
     benchmark:
@@ -103,8 +102,7 @@ rule draw_samples:
         indexes=shards(rules.pack_shard.output.index, of=data.sampled_sources),
         tars=shards(rules.pack_shard.output.tar, of=data.sampled_sources),
     output:
-        figure=in_report("<figures>/{figure}.png", "data_figure", "Figures", figure="{figure}"),
-        pdf="<figures>/{figure}.pdf",
+        **figure_files("{figure}"),
     wildcard_constraints:
         figure="|".join(data.SAMPLE_FIGURES),
     log:

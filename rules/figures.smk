@@ -8,7 +8,7 @@ rule draw_radar:
     input:
         table=fill(rules.make_table.output.csv, table="table1"),
     output:
-        figure=in_report("<figures>/figure1a.png", "figure", "Figures", figure="figure1a"),
+        **figure_files("figure1a"),
     log:
         "<logs>/draw_radar/figure1a.log",
     benchmark:
@@ -17,6 +17,7 @@ rule draw_radar:
     resources:
         mem_mb=1000,
     params:
+        facts=facts(TABLES["table1"].layout.models.values()),
         version=steps.version("figure"),
     message:
         "Drawing Figure 1a at {wildcards.scale} scale"
@@ -28,7 +29,7 @@ rule draw_curves:
     input:
         logs=curve_logs,
     output:
-        figure=in_report("<figures>/figure4a.png", "figure", "Figures", figure="figure4a"),
+        **figure_files("figure4a"),
     log:
         "<logs>/draw_curves/figure4a.log",
     benchmark:
@@ -37,6 +38,7 @@ rule draw_curves:
     resources:
         mem_mb=1000,
     params:
+        facts=facts(FIGURES.figure4a.runs),
         version=steps.version("curves"),
     message:
         "Drawing Figure 4a at {wildcards.scale} scale"
@@ -46,9 +48,9 @@ rule draw_curves:
 
 use rule copy_table as copy_figure with:
     input:
-        figure="<figures>/{figure}.png",
+        multiext("<figures>/{figure}", ".png", ".pdf", ".json"),
     output:
-        figure="results/{figure}.png",
+        multiext("results/{figure}", ".png", ".pdf", ".json"),
     wildcard_constraints:
         figure=r"figure\d+[a-z]?",
     log:

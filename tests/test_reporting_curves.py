@@ -23,9 +23,9 @@ def logs(tmp_path):
 
 def test_curves_are_the_same_bytes_for_the_same_logs_and_others_for_others(logs, tmp_path):
     for name in ("one.png", "two.png"):
-        heldout_curves(logs, tmp_path / name, "mini")
+        heldout_curves(logs, tmp_path / name, "mini", {})
     write_log(logs[1], "0,0,,0.5,0.13", "8,64,0.9,0.53,0.2")
-    heldout_curves(logs, tmp_path / "other.png", "mini")
+    heldout_curves(logs, tmp_path / "other.png", "mini", {})
     one, two, other = ((tmp_path / name).read_bytes() for name in ("one.png", "two.png", "other.png"))
     assert one == two != other
 
@@ -33,6 +33,6 @@ def test_curves_are_the_same_bytes_for_the_same_logs_and_others_for_others(logs,
 def test_log_without_heldout_evaluation_is_refused_with_the_remedy(logs, tmp_path):
     write_log(logs[1], "4,32,1.5,,")
     with pytest.raises(GranvitError, match=r"stage2\.csv: holds no held-out evaluation; set eval_every"):
-        heldout_curves(logs, tmp_path / "figure.png", "mini")
+        heldout_curves(logs, tmp_path / "figure.png", "mini", {})
     with pytest.raises(GranvitError, match=r"nowhere\.csv: no such training log"):
-        heldout_curves([tmp_path / "nowhere.csv"], tmp_path / "figure.png", "mini")
+        heldout_curves([tmp_path / "nowhere.csv"], tmp_path / "figure.png", "mini", {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import warnings
 
 import numpy as np
@@ -83,7 +84,7 @@ def test_samples_of_any_number_of_sources_are_legible_and_all_there(tmp_path, so
         for record in records:
             record.regions[0].text = long
         indexes.append(pack(tmp_path, name, records))
-    page = samples_page(indexes, "Figure 6. Natural images of Gran-29M", "mini")
+    page, _ = samples_page(indexes, "Figure 6. Natural images of Gran-29M", "mini")
     assert_legible(page)
     words = words_of(page)
     assert {name for name in names if name in words} == set(names)
@@ -95,7 +96,7 @@ def test_samples_of_any_number_of_sources_are_legible_and_all_there(tmp_path, so
 
 def test_a_dense_page_lists_a_dozen_lines_and_says_how_many_there_are(tmp_path):
     index = pack(tmp_path, "Pages", [page_record("Pages", i, lines=120) for i in range(8)])
-    page = samples_page([index], "Figure 7. OCR images of Gran-29M", "mini")
+    page, _ = samples_page([index], "Figure 7. OCR images of Gran-29M", "mini")
     assert_legible(page)
     words = words_of(page)
     assert sum("120 lines, 12 listed" in text for text in words) == 8
@@ -103,12 +104,12 @@ def test_a_dense_page_lists_a_dozen_lines_and_says_how_many_there_are(tmp_path):
 
 
 def test_a_scale_without_such_sources_still_has_its_figure(tmp_path):
-    page = samples_page([], "Figure 7. OCR images of Gran-29M", "mini")
-    save_figure(page, tmp_path / "f.png", tmp_path / "f.pdf")
+    page, _ = samples_page([], "Figure 7. OCR images of Gran-29M", "mini")
+    save_figure(page, tmp_path / "f.png", {})
     assert any("This scale has no such source" in text for text in words_of(page))
     assert Image.open(tmp_path / "f.png").size[0] > 300
     empty = pack(tmp_path, "Nothing", [])
-    page = samples_page([empty, pack(tmp_path, "A", [natural_record("A", 1)])], "Figure 6", "mini")
+    page, _ = samples_page([empty, pack(tmp_path, "A", [natural_record("A", 1)])], "Figure 6", "mini")
     assert any("Nothing" in text for text in words_of(page))
 
 
@@ -119,8 +120,8 @@ def test_boxes_lie_on_what_they_name_also_where_exif_turns_the_image(tmp_path, o
     shown = exif_to_display(patch, *stored, orientation)
     record = Record("A__1", "A", "natural", width, height, None, [Region(shown, "red")])
     index = pack(tmp_path, "A", [record], image=picture(stored, patch, orientation))
-    page = samples_page([index], "Figure 6", "mini")
-    save_figure(page, tmp_path / "f.png", tmp_path / "f.pdf")
+    page, _ = samples_page([index], "Figure 6", "mini")
+    save_figure(page, tmp_path / "f.png", {})
     pixels = np.asarray(Image.open(tmp_path / "f.png").convert("RGB")).astype(int)
     rows, columns = np.nonzero((pixels[..., 0] > 240) & (pixels[..., 1:].max(axis=-1) < 25))
     found = (columns.min(), rows.min(), columns.max(), rows.max())
@@ -143,8 +144,8 @@ def on_page(page, box, width):
 def test_equal_data_give_equal_bytes_without_a_date(tmp_path):
     index = pack(tmp_path, "A", [natural_record("A", i) for i in range(20)])
     for name in ("a", "b"):
-        page = samples_page([index], "Figure 6", "mini")
-        save_figure(page, tmp_path / f"{name}.png", tmp_path / f"{name}.pdf")
+        page, _ = samples_page([index], "Figure 6", "mini")
+        save_figure(page, tmp_path / f"{name}.png", {})
     for suffix in ("png", "pdf"):
         assert (tmp_path / f"a.{suffix}").read_bytes() == (tmp_path / f"b.{suffix}").read_bytes()
     assert b"CreationDate" not in (tmp_path / "a.pdf").read_bytes()
@@ -222,9 +223,9 @@ def test_figure_2_of_a_dense_page_without_a_caption_is_legible(tmp_path):
     annotated = tmp_path / "annotated" / "Pages" / "00000.jsonl"
     made_by = {"boxes": "ocr", "captions": "none", "text": "ocr"}
     page = annotation_page(choose_annotation(annotated, index, rules), rules, made_by, "mini")
-    out = (tmp_path / "f.png", tmp_path / "f.pdf")
-    save_figure(page, *out)
-    assert all(path.stat().st_size for path in out)
+    save_figure(page, tmp_path / "f.png", {"keys": ["A__1"]})
+    assert (tmp_path / "f.png").stat().st_size and (tmp_path / "f.pdf").stat().st_size
+    assert json.loads((tmp_path / "f.json").read_text()) == {"figure": "f", "keys": ["A__1"]}
     assert_legible(page)
     assert any("82 boxes more" in text for text in words_of(page))
 
@@ -241,14 +242,14 @@ def test_figures_are_legible_whatever_the_texts_hold(tmp_path, text):
     chosen = choose_annotation(tmp_path / "annotated" / "A" / "00000.jsonl", index, FilterRules())
     for page in (
         annotation_page(chosen, FilterRules(), GIVEN, "mini"),
-        samples_page([index], "Figure 6", "mini"),
+        samples_page([index], "Figure 6", "mini")[0],
     ):
         assert_legible(page)
 
 
 def test_every_listed_box_has_its_number_and_its_colour_also_among_tiny_boxes(tmp_path):
     record = boxed("A__1", [(i % 6 * 9, i // 6 * 9, i % 6 * 9 + 8, i // 6 * 9 + 8) for i in range(60)])
-    page = samples_page([pack(tmp_path, "A", [record])], "Figure 6", "mini")
+    page, _ = samples_page([pack(tmp_path, "A", [record])], "Figure 6", "mini")
     words = words_of(page)
     assert [words.count(str(number)) for number in range(1, 10)] == [2] * 8 + [
         0

@@ -169,7 +169,7 @@ def test_the_radar_is_the_same_bytes_for_the_same_table(results, tmp_path):
     table(results, "table1")
     pictures = []
     for name in ("a.png", "b.png"):
-        radar(results / "tables" / "table1.csv", tmp_path / name)
+        radar(results / "tables" / "table1.csv", tmp_path / name, {})
         pictures.append((tmp_path / name).read_bytes())
     assert pictures[0] == pictures[1] and pictures[0].startswith(b"\x89PNG")
 

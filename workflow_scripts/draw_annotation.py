@@ -14,7 +14,8 @@ def main(job, log):
     rules = FilterRules(**job.params.drawn["rules"])
     chosen = choose_annotation(shards[index], index, rules)
     page = annotation_page(chosen, rules, job.params.drawn["made_by"], job.wildcards.scale)
-    save_figure(page, job.output.figure, job.output.pdf)
+    facts = {"scale": job.wildcards.scale, "keys": [chosen.record.key], "settings": job.params.drawn}
+    save_figure(page, job.output.figure, facts)
 
 
 run(snakemake, main)

@@ -6,7 +6,7 @@ from _script import run
 def main(job, log):
     from granvit.reporting.curves import heldout_curves
 
-    heldout_curves(job.input.logs, job.output.figure, job.wildcards.scale)
+    heldout_curves(job.input.logs, job.output.figure, job.wildcards.scale, dict(job.params.facts))
 
 
 run(snakemake, main)

@@ -13,8 +13,13 @@ def main(job, log):
 
     by_source = groupby(job.input.indexes, key=lambda index: Path(index).parent)
     shown = [first_with_images(shards) for _, shards in by_source]
-    page = samples_page(shown, job.params.title, job.wildcards.scale, log)
-    save_figure(page, job.output.figure, job.output.pdf)
+    page, keys = samples_page(shown, job.params.title, job.wildcards.scale, log)
+    facts = {
+        "scale": job.wildcards.scale,
+        "keys": keys,
+        "settings": {"shards": [str(path) for path in shown]},
+    }
+    save_figure(page, job.output.figure, facts)
 
 
 run(snakemake, main)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -17,9 +18,12 @@ CURVES = {
 }
 
 
-def heldout_curves(logs: Sequence[str | Path], out_png: str | Path, scale: str) -> None:
+def heldout_curves(
+    logs: Sequence[str | Path], out_png: str | Path, scale: str, facts: dict[str, Any]
+) -> None:
     """Draw the held-out columns (0-1, shown in %) of ``logs``, training_log.csv of stage 1 and of stage 2,
-    one behind the other over the images seen; equal logs give equal bytes.
+    one behind the other over the images seen; equal logs give equal bytes. ``facts``: for the sidecar
+    (``save_figure``).
 
     Raises GranvitError for a log that is missing or holds no such evaluation.
     """
@@ -40,7 +44,7 @@ def heldout_curves(logs: Sequence[str | Path], out_png: str | Path, scale: str) 
     axes.set(xlabel="images seen", ylabel="held-out score (%)", ylim=(0, 100))
     axes.legend(frameon=False)
     axes.set_title(f"Both tasks in each stage ({scale} scale)", pad=22)
-    save_figure(figure, out_png)
+    save_figure(figure, out_png, facts)
 
 
 def _read(path: Path) -> pd.DataFrame:

@@ -26,18 +26,20 @@ _LISTED = {"natural": 8, "ocr": 12}
 
 def samples_page(
     indexes: Sequence[str | Path], title: str, scale: str, log: str | Path | None = None
-) -> Figure:
-    """Figures 6 and 7: samples of each shard in ``indexes``, one shard a source; equal data give equal pages.
+) -> tuple[Figure, list[str]]:
+    """Figures 6 and 7: samples of each shard in ``indexes``, one shard a source, and the keys of the images
+    shown; equal data give equal pages.
 
     The fewer sources, the more samples of each. Without sources the figure says so. Raises GranvitError for a
     shard that is missing or damaged.
     """
     number, columns = layout(len(indexes))
     progress = Progress(len(indexes), "drawing samples", "sources", log)
-    cells, empty = [], []
+    cells, empty, keys = [], [], []
     for done, index in enumerate(map(Path, indexes), 1):
         shown = choose_samples(index, number)
         cells += [_cell(sample) for sample in shown]
+        keys += [sample.record.key for sample in shown]
         if not shown:
             empty.append(index.parent.name)
         progress.update(done)
@@ -53,7 +55,7 @@ def samples_page(
         notes.append("This scale has no such source.")
     head = [paragraph(f"{title} ({scale} scale)", width, 2, size=13, weight="bold")]
     head += [paragraph(note, width, 4, size=8, colour=GREY) for note in notes]
-    return grid(head, cells, columns, _CELL)
+    return grid(head, cells, columns, _CELL), keys
 
 
 def layout(sources: int) -> tuple[int, int]:

@@ -4,9 +4,11 @@ off, and nothing lies on something else. Lengths are in points.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -93,15 +95,21 @@ def grid(
     return figure
 
 
-def save_figure(figure: Figure, out_png: str | Path, out_pdf: str | Path | None = None) -> None:
-    """Write all files or none, without the time or the software that made them: equal figures are equal
-    bytes.
+def save_figure(figure: Figure, out_png: str | Path, facts: dict[str, Any]) -> None:
+    """Write the figure as ``out_png``, as a PDF beside it, and ``facts`` as a JSON file beside it: what was
+    shown (recipes with their hashes, keys of records or questions) and the settings that chose it.
+
+    All files or none, without the time or the software that made them: equal figures are equal bytes.
     """
+    out = Path(out_png)
+    nothing = {"CreationDate": None, "Creator": None, "Producer": None}
     with ExitStack() as stack:
-        png = stack.enter_context(replacing(out_png))
+        png, pdf, sidecar = (
+            stack.enter_context(replacing(out.with_suffix(end))) for end in (".png", ".pdf", ".json")
+        )
         figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
-        if out_pdf:
-            pdf = stack.enter_context(replacing(out_pdf))
-            stack.enter_context(rc_context({"pdf.fonttype": 42}))  # text stays text
-            nothing = {"CreationDate": None, "Creator": None, "Producer": None}
-            figure.savefig(pdf, format="pdf", dpi=DPI, metadata=nothing)
+        stack.enter_context(rc_context({"pdf.fonttype": 42}))  # text stays text
+        figure.savefig(pdf, format="pdf", dpi=DPI, metadata=nothing)
+        Path(sidecar).write_text(
+            json.dumps({"figure": out.stem} | facts, indent=1, ensure_ascii=False) + "\n", "utf-8"
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib import rc_context
@@ -22,7 +23,7 @@ ACCENT = "#c8102e"  # of the last model
 CAPABILITIES = {"Fine-Grained": "#1f4e5f", "VQA": "#8a5a2b", "Reasoning": "#6b6f80", "OCR": "#55702f"}
 
 
-def radar(table1_csv: str | Path, out_png: str | Path) -> None:
+def radar(table1_csv: str | Path, out_png: str | Path, facts: dict[str, Any]) -> None:
     """Fig. 1a: one axis a benchmark, one polygon a model, from a Table 1 CSV; equal tables give equal bytes.
 
     An axis runs from its lowest model (inner ring) to its highest (rim); both values stand at its end. Raises
@@ -43,7 +44,7 @@ def radar(table1_csv: str | Path, out_png: str | Path) -> None:
         _draw_models(axes, values, angles)
         _draw_labels(axes, values, angles)
         _draw_legends(figure, list(values), table["scale"][0])
-        save_figure(figure, out_png)
+        save_figure(figure, out_png, facts)
 
 
 def _draw_grid(axes: Axes, values: pd.DataFrame, angles: list[float]) -> None:
