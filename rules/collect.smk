@@ -25,6 +25,7 @@ rule all:
     input:
         rules.data_reports.input,
         results_of([*TABLES, *DATA_TABLES]),
+        rules.audit_paper.output,
         expand("results/{figure}.png", figure=DRAWN),
 
 

@@ -58,6 +58,7 @@ ROOTS: dict[str, tuple[str, ...]] = {
     "predict": ("predict_benchmarks",),
     "score": ("score_benchmarks",),
     "table": ("make_table", "compare_seeds"),
+    "audit": ("audit_paper",),
     "figure": ("draw_radar",),
     "curves": ("draw_curves",),
 }
