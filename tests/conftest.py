@@ -14,6 +14,20 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For two workers (`-n 2 --dist loadgroup --no-loadscope-reorder`): the longest first, the workflow's
+    tests by one worker and those of several ranks by another; a file's tests by one, so that what they share
+    is made once."""
+
+    def group(item: pytest.Item) -> str:
+        marks = (mark for mark in ("graph", "ranks") if item.get_closest_marker(mark))
+        return next(marks, item.path.name)
+
+    items.sort(key=lambda item: ("graph", "ranks", group(item)).index(group(item)))  # stable
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group(item)))
+
+
 def copy_repository(target: Path) -> Path:
     """What a clone of the working tree would hold: tracked files, and new ones that git does not ignore."""
     listed = subprocess.run(
@@ -76,15 +90,33 @@ def checkout(tmp_path) -> Path:
     return tmp_path
 
 
+def commit(folder: Path, message: str) -> None:
+    """Everything in a git clone."""
+    call(folder, "git", "add", "--all")
+    author = ("-c", "user.name=test", "-c", "user.email=test@example.org")
+    call(folder, "git", *author, "commit", "--quiet", "--message", message)
+
+
 @pytest.fixture(scope="session")
 def smoke_run(tmp_path_factory) -> Path:
-    """A copy in which `smoke` has been made, without interruption; only for commands that change nothing."""
+    """A git clone set to smoke scale, in which `dvc repro` has made Table 1 without interruption; only for
+    commands that change no result."""
     folder = copy_repository(tmp_path_factory.mktemp("smoke"))
-    call(folder, "workflow_scripts/run_graph.sh", "smoke")
+    config = folder / "config/config.yaml"
+    config.write_text(config.read_text().replace("scale: mini", "scale: smoke", 1))
+    call(folder, "git", "init", "--quiet")
+    commit(folder, "clone")
+    call(folder, "dvc", "repro")
+    commit(folder, "reproduced")
     return folder
+
+
+def copy_of_run(run: Path, target: Path) -> Path:
+    """A run with all it made; the copy is no clone."""
+    return shutil.copytree(run, target, symlinks=True, ignore=shutil.ignore_patterns(".git", ".dvc"))
 
 
 @pytest.fixture
 def made(smoke_run, tmp_path) -> Path:
-    """A copy of the smoke run, with all it made, that a test may change."""
-    return shutil.copytree(smoke_run, tmp_path / "made", symlinks=True)
+    """A copy of the smoke run that a test may change."""
+    return copy_of_run(smoke_run, tmp_path / "made")

@@ -7,13 +7,12 @@ All rules run at smoke scale, and every job writes down what it and the processe
 from __future__ import annotations
 
 import re
-import shutil
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, call
+from conftest import ROOT, call, copy_of_run
 from test_data_detect import tiny_detr
 from tiny_vlm import make_qwen
 
@@ -42,8 +41,8 @@ TARGETS = [
 @pytest.fixture(scope="module")
 def everything(smoke_run, tmp_path_factory) -> Path:
     """A copy of the smoke run in which the jobs of every other rule have run too."""
-    folder = shutil.copytree(smoke_run, tmp_path_factory.mktemp("steps") / "everything", symlinks=True)
-    call(folder, "snakemake", *TARGETS, "--config", "scale=smoke", "comparison_seeds=[0]")
+    folder = copy_of_run(smoke_run, tmp_path_factory.mktemp("steps") / "everything")
+    call(folder, "snakemake", *TARGETS, "--config", "comparison_seeds=[0]")
     annotate_with_models(folder)
     build_standins(folder)
     return folder

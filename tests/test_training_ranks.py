@@ -113,7 +113,7 @@ def test_stage_killed_at_any_step_resumes_to_the_same_bits(world, tmp_path, stag
 
 @needs_compiler
 @pytest.mark.ranks
-@pytest.mark.parametrize("stage", STAGE_TASKS)
+@pytest.mark.parametrize("stage", ["stage1", "sft"])  # with a teacher beside a frozen LLM; everything learns
 def test_two_zero2_ranks_killed_at_any_step_resume_to_the_same_bits_and_learn_as_one(world, tmp_path, stage):
     one = make_job(world, stage, tmp_path / "one")
     whole = make_job(world, stage, tmp_path / "whole", "zero2")
