@@ -3,8 +3,7 @@
 import inspect
 import shutil
 import sys
-from functools import wraps
-from pathlib import Path
+from functools import cache, wraps
 
 from snakemake.exceptions import WorkflowError
 from snakemake.io import strip_wildcard_constraints
@@ -104,9 +103,19 @@ def for_job(function):
     return answer
 
 
+@cache
+def pattern(file):
+    """A rule's output file without the constraints of its wildcards."""
+    return strip_wildcard_constraints(file)
+
+
 def fill(file, **wildcards):
-    """A rule's output file with some of its wildcards given; the others stay open."""
-    return expand(strip_wildcard_constraints(str(file)), allow_missing=True, **wildcards)[0]
+    """A rule's output file with some of its wildcards given; the others stay open. The paper's graph asks this 240,000
+    times, of which `expand` would make minutes."""
+    path = pattern(str(file))
+    for name, value in wildcards.items():
+        path = path.replace(f"{{{name}}}", str(value))
+    return path
 
 
 def in_report(file, caption, category, **label):
@@ -142,10 +151,10 @@ def unfiltered(sources):
     made = {True: rules.annotate_regions.output.records, False: rules.ingest_source.output.tar}
     found = for_job(sources)
     return lambda wildcards: [
-        file
+        fill(made[source.is_annotated], source=source.name, shard=shard)
         for source in found(wildcards)
-        for file in of_shards(made[source.is_annotated], [source])
-        if wildcards.get("shard") in (None, Path(file).stem)
+        for shard in source.shard_names()
+        if wildcards.get("shard") in (None, shard)
     ]
 
 
