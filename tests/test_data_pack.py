@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from data_worlds import image_bytes, ingest, prepare, spec, write_coco
+from data_worlds import edit_coco, image_bytes, ingest, prepare, spec, write_coco, write_llava
 
 from granvit.data.records.pack import pack_shard
 from granvit.data.records.records import Record, Region, read_records, write_records
@@ -53,13 +53,35 @@ def test_webdataset_and_pyarrow_alone_read_shard_and_index(tmp_path):
     assert all(line[1:] == ["600", "3", "True"] for line in lines)
 
 
-def test_the_documentation_shows_the_code_that_is_tried():
-    snippet = (TESTS / "read_shards_snippet.py").read_text()
-    code = snippet.partition('"""\n\n')[2].rstrip("\n")
-    assert "webdataset.WebDataset(" in code  # the split above found the code
+@pytest.mark.parametrize("name", ["read_shards_snippet.py", "load_dataset_snippet.py"])
+def test_the_documentation_shows_the_code_that_is_tried(name):
+    code = (TESTS / name).read_text().partition('"""\n\n')[2].rstrip("\n")
+    assert "sys.argv[1:]" in code  # the split above found the code
     documentation = (TESTS.parent / "docs/data.md").read_text()
     shown = documentation.partition("\n## Using the shards elsewhere\n")[2].partition("\n## ")[0]
     assert f"```python\n{code}\n```\n" in shown
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_datasets_reads_all_tars_together_whatever_the_first_ones_lack(tmp_path, backwards):
+    """Captions that begin late, no regions before or behind others, one record's JPEG and another's PNG."""
+    pytest.importorskip("datasets", reason="datasets is not installed")
+    root = write_coco(tmp_path / "raw", images=9)
+    edit_coco(root, lambda content: [content["images"][number].pop("caption") for number in range(6)])
+    (root / "images/7.jpg").write_bytes(image_bytes("a PNG by its bytes", form="PNG"))
+    chat = {"adapter": "llava", "data_type": "instruction", "use": "sft", "name": "Chat", "captions": "none"}
+    chats = prepare(spec(write_llava(tmp_path / "chat"), **chat), tmp_path / "out")
+    tars = [index.with_suffix(".tar") for index in chats + prepare(spec(root), tmp_path / "out")]
+    tars = tars[::-1] if backwards else tars
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment |= {"HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, str(TESTS / "load_dataset_snippet.py"), *map(str, tars)]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    captions = [f"view {number}" if number > 5 else None for number in range(9)]
+    world = [f"World__{number} (600, 500) {caption} 3" for number, caption in enumerate(captions)]
+    chat = [f"Chat__{number}=2Epng (600, 500) None 0" for number in range(6)]
+    assert sorted(done.stdout.splitlines()) == sorted(world + chat)
 
 
 def test_datasets_alone_reads_the_index(tmp_path):
