@@ -36,6 +36,15 @@ def test_export_makes_the_folder_and_says_how_many_images(indexes, tmp_path, cap
         assert len(list((tmp_path / form / "images").iterdir())) == 12
 
 
+def test_export_takes_the_folder_by_its_name_and_sources(indexes, tmp_path, capsys):
+    out = str(tmp_path / "o")
+    call = ["data", "export", "--format", "llava", "--source", "Chat", "--out", out, *indexes]
+    assert main(call) == 0
+    assert capsys.readouterr().out.endswith(f"{out}: 5 images\n")
+    assert main(["data", "export", "--format", "coco", indexes[0]]) == 1
+    assert "give shards or mixtures, and the folder in --out" in capsys.readouterr().err
+
+
 def test_summary_counts_what_each_source_holds(indexes, capsys):
     assert main(["data", "summary", "--json", *indexes]) == 0
     assert json.loads(capsys.readouterr().out) == {

@@ -119,7 +119,7 @@ def test_a_question_that_is_refused_costs_itself_alone(server, tmp_path):
         [("region", "caption_http_400", 1)]
     ] * 4
     assert all(len(result.record.regions) == 1 and result.record.caption for result in results)
-    assert "S__3: a question had no answer (HTTP 400: image too large)" in log.read_text()
+    assert "S/3: a question had no answer (HTTP 400: image too large)" in log.read_text()
 
 
 def test_a_server_that_takes_one_image_at_a_time_does_not_cost_every_region(server, tmp_path):

@@ -10,7 +10,7 @@ from collections import defaultdict
 
 import pyarrow.parquet as pq
 import pytest
-from data_worlds import prepare, spec, write_coco, write_llava
+from data_worlds import edit_coco, prepare, spec, write_coco, write_llava
 from PIL import Image
 
 from granvit.boxes import parse_box
@@ -149,6 +149,52 @@ def test_coco_export_made_into_shards_again_gives_the_same_regions(regions, tmp_
         assert all(other[name] == row[name] for name in ("width", "height", "caption", "regions"))
 
 
+def _labelled(folder, texts):
+    """A shard of six images with three boxes each, whose texts are the given ones in turn."""
+    root = write_coco(folder / "raw", images=6)
+    edit_coco(
+        root,
+        lambda c: [a.update(caption=texts[n % len(texts)]) for n, a in enumerate(c["annotations"])],
+    )
+    return prepare(spec(root), folder)
+
+
+def _categories(folder):
+    """Names by id, and each annotation's category beside its caption."""
+    content = json.loads((folder / "instances.json").read_text())
+    names = {category["id"]: category["name"] for category in content["categories"]}
+    return names, [(names[a["category_id"]], a["caption"]) for a in content["annotations"]]
+
+
+def test_coco_export_of_few_texts_has_them_as_categories(tmp_path):
+    texts = ["dog", 'a "quoted" cat, "category_id": 7', "Äpfel\n\u2028"]
+    export(_labelled(tmp_path, texts), tmp_path / "out", "coco")
+    names, pairs = _categories(tmp_path / "out")
+    assert names == dict(enumerate(sorted(text.strip() for text in texts), 1))
+    assert len(pairs) == 18 and all(name == caption for name, caption in pairs)
+
+
+@pytest.mark.parametrize(("most", "texts"), [(2000, 18), (2, 3), (2, 18)])
+def test_coco_export_of_many_texts_has_one_category(tmp_path, monkeypatch, most, texts):
+    """Where each comes once, or there are more than may be categories."""
+    monkeypatch.setattr("granvit.data.mixtures.export._MOST_CATEGORIES", most)
+    export(_labelled(tmp_path, [f"text {number}" for number in range(texts)]), tmp_path / "out", "coco")
+    names, pairs = _categories(tmp_path / "out")
+    assert names == {1: "region"}
+    assert len({caption for _, caption in pairs}) == texts
+
+
+def test_export_of_one_source_takes_its_images_alone(regions, chats, tmp_path):
+    Drawing(regions, tmp_path / "m.parquet", tmp_path / "m.json", 0.0).regions(TASKS, None, 1.0)
+    for name, inputs in (("shards", [*regions, *chats]), ("mixture", [tmp_path / "m.parquet", *chats])):
+        assert export(inputs, tmp_path / name, "llava", sources=["World"]) == 12
+        entries = json.loads((tmp_path / name / "conversations.json").read_text())
+        assert all(entry["id"].startswith("World__") for entry in entries)
+    assert export([*regions, *chats], tmp_path / "both", "llava", sources=["World", "Chat"]) == 18
+    with pytest.raises(GranvitError, match="no image of source 'Wrold'; they hold those of Chat, World"):
+        export([*regions, *chats], tmp_path / "none", "llava", sources=["World", "Wrold"])
+
+
 @pytest.mark.parametrize("tasks", [["bbox2caption"], ["caption2bbox"], list(TASKS)])
 def test_coco_export_of_a_mixture_names_each_region_once_whatever_the_task(regions, tmp_path, tasks):
     Drawing(regions, tmp_path / "m.parquet", tmp_path / "m.json", 0.0).regions(tasks, None, 1.0)
@@ -188,7 +234,7 @@ def test_tar_and_index_are_the_same_input_and_equal_inputs_give_equal_bytes(regi
 
 
 def test_export_that_fails_leaves_nothing_and_says_why(regions, tmp_path):
-    with pytest.raises(GranvitError, match="comes twice"):
+    with pytest.raises(GranvitError, match="image 'World/.' comes twice"):
         export([regions[0], regions[0]], tmp_path / "out", "coco")
     with pytest.raises(GranvitError, match=r"none\.parquet: no such file"):
         export([tmp_path / "none.tar"], tmp_path / "out", "llava")

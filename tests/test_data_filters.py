@@ -171,7 +171,7 @@ def test_counts_are_sorted_by_source_and_mode_with_the_rules_in_their_order(tmp_
 
 
 def test_a_region_that_passes_without_having_been_described_is_an_error(tmp_path):
-    record = _record("a")
+    record = _record("S__a=20b")
     record.regions[0].text = None
-    with pytest.raises(GranvitError, match=r"in\.jsonl: a: the region .* has no text.*stricter"):
+    with pytest.raises(GranvitError, match=r"in\.jsonl: S/a b: the region .* has no text.*stricter"):
         _filter(tmp_path, [record], FilterRules())

@@ -20,8 +20,11 @@ def add_commands(groups: Any) -> None:
 
     export = commands.add_parser("export", help="images and annotations for another framework")
     export.add_argument("inputs", nargs="+", metavar="SHARD", help="packed .tar or .parquet, or a mixture")
-    export.add_argument("out", metavar="OUT", help="folder to make: images/ and one JSON file")
+    export.add_argument("--out", metavar="OUT", help="folder to make (the last SHARD otherwise)")
     export.add_argument("--format", choices=["llava", "coco"], required=True)
+    export.add_argument(
+        "--source", action="append", default=[], metavar="NAME", help="images of this source alone; repeat it"
+    )
     export.set_defaults(run=run_export)
 
     summary = commands.add_parser("summary", help="images, captions, regions and turns by source")
@@ -41,8 +44,13 @@ def run_export(arguments: argparse.Namespace) -> int:
     """Write the folder and say what is in it."""
     from granvit.data.mixtures.export import export
 
-    number = export(arguments.inputs, arguments.out, arguments.format)
-    print(f"{arguments.out}: {number} images")
+    inputs, out = arguments.inputs, arguments.out
+    if out is None:
+        *inputs, out = inputs
+    if not inputs:
+        raise GranvitError(f"export: one path alone, {out}; give shards or mixtures, and the folder in --out")
+    number = export(inputs, out, arguments.format, sources=arguments.source)
+    print(f"{out}: {number} images")
     return 0
 
 

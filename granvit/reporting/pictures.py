@@ -18,7 +18,7 @@ from PIL import Image
 
 from granvit.boxes import Box
 from granvit.data.records.images import decode_rgb
-from granvit.data.records.records import Record
+from granvit.data.records.records import Record, readable_key
 from granvit.errors import GranvitError
 from granvit.reporting.drawing import DPI, GREY, PALE, add_tag, colour_of, tag_size
 
@@ -29,8 +29,8 @@ def decoded(image: bytes, key: str) -> Image.Image:
         return decode_rgb(image)
     except (OSError, ValueError) as error:
         raise GranvitError(
-            f"{key}: its image cannot be decoded ({error}); the packed shard is damaged: delete it and make "
-            "it again"
+            f"{readable_key(key)}: its image cannot be decoded ({error}); the packed shard is damaged: delete "
+            "it and make it again"
         ) from error
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from granvit.config.data import CaptionerSettings
 from granvit.data.annotators.caption_pictures import Picture, Window
-from granvit.data.records.records import Record
+from granvit.data.records.records import Record, readable_key
 from granvit.data.records.shards import Sample
 from granvit.errors import GranvitError
 from granvit.progress import write_log
@@ -89,7 +89,8 @@ class ServerBackend(Backend):
         except NotAsked as error:
             return error  # asked later, unless the job stops
         except Unanswered as error:
-            write_log(self.log, f"{picture.record.key}: a question had no answer ({_reason(error)})")
+            name = readable_key(picture.record.key)
+            write_log(self.log, f"{name}: a question had no answer ({_reason(error)})")
             return error
 
     def check(self) -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,6 +21,7 @@ from granvit.boxes import area, to_xywh
 from granvit.data.mixtures.mixture import TASKS, Row, conversation_questions, index_rows, region_questions
 from granvit.data.records.images import EXTENSIONS, open_image
 from granvit.data.records.prompts import caption2bbox_question
+from granvit.data.records.records import readable_key
 from granvit.data.records.shards import read_image_bytes
 from granvit.errors import GranvitError
 from granvit.files import whole_folder
@@ -28,24 +30,35 @@ from granvit.progress import Progress
 FORMATS = ("llava", "coco")
 _MARK = "<image>"
 _LONGEST_NAME = 200  # file systems end at 255 bytes
+# Texts of regions are names of categories where they are few and come again (LVIS has 1,203 categories).
+_MOST_CATEGORIES = 2000
+_BOXES_A_CATEGORY = 2
+_REGION = "region"  # the category of all boxes elsewhere
 
 
-def export(inputs: Sequence[str | Path], out: str | Path, form: str, log: str | Path | None = None) -> int:
+def export(
+    inputs: Sequence[str | Path],
+    out: str | Path,
+    form: str,
+    log: str | Path | None = None,
+    sources: Collection[str] = (),
+) -> int:
     """Write the images of shards (``.tar`` or the index beside it) or mixtures; how many were written.
 
     ``form``: ``llava``, ``conversations.json``, a list with one conversation an image, and one more where it
     has Caption2Bbox questions; ``coco``, ``instances.json``, boxes as x, y, width, height with their texts as
-    ``caption``. Boxes are pixels of the image as shown: a reader that ignores EXIF's orientation has to apply
-    it first. Raises GranvitError where ``out`` exists or cannot be made, an input is none of ours, an image
-    comes twice, or its bytes are not those of the index.
+    ``caption``, and as categories where they are few. ``sources``: those whose images are wanted, where not
+    all are. Boxes are pixels of the image as shown: a reader that ignores EXIF's orientation has to apply
+    it first. Raises GranvitError where ``out`` exists or cannot be made, an input is none of ours or has
+    no image of a source that is wanted, an image comes twice, or its bytes are not those of the index.
     """
     writers = {"llava": _write_llava, "coco": _write_coco}
     if form not in writers:
         raise GranvitError(f"export: format is {form!r}; expected {' or '.join(FORMATS)}")
-    progress = Progress(_count(inputs), f"export {form}", "images", log)
+    progress = Progress(_count(inputs, sources), f"export {form}", "images", log)
     with _new_folder(Path(out)) as folder:
         (folder / "images").mkdir()
-        return writers[form](_with_files(_rows(inputs), folder / "images", progress), folder)
+        return writers[form](_with_files(_rows(inputs, sources), folder / "images", progress), folder)
 
 
 @contextmanager
@@ -69,20 +82,37 @@ def index_file(path: str | Path) -> Path:
     return index
 
 
-def _count(inputs: Sequence[str | Path]) -> int:
-    try:
-        return sum(pq.read_metadata(index_file(path)).num_rows for path in inputs)
-    except pa.ArrowInvalid as error:
-        raise GranvitError(f"{', '.join(map(str, inputs))}: not Parquet ({error})") from None
+def _count(inputs: Sequence[str | Path], sources: Collection[str]) -> int:
+    """How many images will be written. Raises GranvitError where one of ``sources`` has none."""
+    found: Counter[str] = Counter()
+    total = 0
+    for path in map(index_file, inputs):
+        try:
+            total += pq.read_metadata(path).num_rows
+            if sources:
+                found.update(_source(row["key"]) for row in index_rows(path, ["key"]))
+        except pa.ArrowInvalid as error:
+            raise GranvitError(f"{path}: not Parquet ({error}); give a packed shard or a mixture") from None
+    for source in (source for source in sources if not found[source]):
+        raise GranvitError(
+            f"{', '.join(map(str, inputs))}: no image of source {source!r}; they hold those of "
+            f"{', '.join(sorted(+found)) or 'none'}"
+        )
+    return sum(found[source] for source in set(sources)) if sources else total
 
 
-def _rows(inputs: Sequence[str | Path]) -> Iterator[Row]:
+def _source(key: str) -> str:
+    """The source that a key begins with; a mixture has no other word of it."""
+    return readable_key(key.partition("__")[0])
+
+
+def _rows(inputs: Sequence[str | Path], sources: Collection[str]) -> Iterator[Row]:
     """Rows of indexes, with the ``shard`` they belong to, and of mixtures, with their ``qa``."""
     for path in map(index_file, inputs):
         names = set(pq.read_schema(path).names)
         if not ({"key", "offset", "size"} <= names and names & {"qa", "regions"}):
             raise GranvitError(f"{path}: neither a packed shard's index nor a mixture")
-        yield from index_rows(path)
+        yield from (row for row in index_rows(path) if not sources or _source(row["key"]) in sources)
 
 
 def _with_files(rows: Iterable[Row], images: Path, progress: Progress) -> Iterator[Row]:
@@ -96,7 +126,8 @@ def _with_files(rows: Iterable[Row], images: Path, progress: Progress) -> Iterat
                 file.write(data)
         except FileExistsError:
             raise GranvitError(
-                f"image {row['key']!r} comes twice; export mixtures and shards apart, each input once"
+                f"image {readable_key(row['key'])!r} comes twice; export mixtures and shards apart, each "
+                "input once"
             ) from None
         yield row | {"file": name}
         progress.update(number)
@@ -113,8 +144,8 @@ def _image_of(row: Row) -> bytes:
         ) from error
     if hashlib.sha256(data).hexdigest() != row["image_sha256"]:
         raise GranvitError(
-            f"{row['shard']}: image {row['key']!r} has other bytes than its index says; the two are of "
-            "different builds: delete both and make them again"
+            f"{row['shard']}: image {readable_key(row['key'])!r} has other bytes than its index says; the "
+            "two are of different builds: delete both and make them again"
         )
     return data
 
@@ -169,14 +200,16 @@ def _turns(qa: list[Row]) -> list[dict[str, str]]:
 
 
 def _write_coco(rows: Iterable[Row], folder: Path) -> int:
-    """``images`` and ``annotations`` are written side by side and joined: COCO has two long lists."""
-    annotations = folder / ".annotations"
+    """``images`` and ``annotations`` are written side by side and joined: COCO has two long lists, and only
+    behind the last box is it known whether texts are categories.
+    """
+    annotations, categories = folder / ".annotations", _Categories()
     image_id = annotation_id = 0
     with (
         open(folder / "instances.json", "w", encoding="utf-8", newline="\n") as file,
         open(annotations, "w+", encoding="utf-8", newline="\n") as others,
     ):
-        file.write('{"categories": [{"id": 1, "name": "region", "supercategory": ""}],\n"images": [')
+        file.write('{"images": [')
         for image_id, row in enumerate(rows, 1):
             image = {"id": image_id, "file_name": row["file"], "width": row["width"]}
             image |= {"height": row["height"], "key": row["key"]}
@@ -186,20 +219,47 @@ def _write_coco(rows: Iterable[Row], folder: Path) -> int:
             for region in regions:
                 annotation_id += 1
                 annotation = {"id": annotation_id, "image_id": image_id} | _annotation(region)
-                others.write(("," if annotation_id > 1 else "") + "\n")
-                others.write(json.dumps(annotation, ensure_ascii=False))
+                text = json.dumps(annotation, ensure_ascii=False)
+                others.write(f"{categories.number(region['text'])} {text}\n")
         file.write('\n],\n"annotations": [')
         others.seek(0)
-        shutil.copyfileobj(others, file)
-        file.write("\n]}\n")
+        names = categories.write(others, file)
+        entries = [{"id": number, "name": name, "supercategory": ""} for number, name in enumerate(names, 1)]
+        file.write('\n],\n"categories": ' + json.dumps(entries, ensure_ascii=False) + "}\n")
     annotations.unlink()
     return image_id
+
+
+class _Categories:
+    """The texts of regions, as far as they may be the names of categories."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+        self._boxes = 0
+
+    def number(self, text: str) -> int:
+        """That of a text, in the order in which they came; 0 beyond the most categories that there may be."""
+        self._boxes += 1
+        if text not in self._numbers and len(self._numbers) > _MOST_CATEGORIES:
+            return 0
+        return self._numbers.setdefault(text, len(self._numbers) + 1)
+
+    def write(self, lines: TextIO, file: TextIO) -> list[str]:
+        """Put the annotations, each behind its text's number in ``lines``, into ``file`` with the category of
+        each; the names of categories, by which they are in order, the first one's id is 1."""
+        few = len(self._numbers) <= min(_MOST_CATEGORIES, self._boxes // _BOXES_A_CATEGORY)
+        names = sorted(self._numbers) if few and self._numbers else [_REGION]
+        ids = {self._numbers.get(name): number for number, name in enumerate(names, 1)}
+        for position, line in enumerate(lines):
+            number, _, annotation = line.rstrip("\n").partition(" ")
+            file.write(("," if position else "") + "\n" + annotation[:-1])
+            file.write(f', "category_id": {ids.get(int(number), 1)}}}')
+        return names
 
 
 def _annotation(region: Row) -> Row:
     score = {} if region.get("score") is None else {"score": region["score"]}
     return {
-        "category_id": 1,
         "bbox": to_xywh(region["box"]),
         "area": area(region["box"]),
         "iscrowd": 0,

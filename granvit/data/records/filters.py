@@ -14,7 +14,7 @@ from pathlib import Path
 from granvit.boxes import Box
 from granvit.boxes import area as area_of
 from granvit.config.data import FilterRules
-from granvit.data.records.records import COUNT_COLUMNS, NO_TEXT, Count, Record, write_records
+from granvit.data.records.records import COUNT_COLUMNS, NO_TEXT, Count, Record, readable_key, write_records
 from granvit.data.records.shards import shard_records
 from granvit.errors import GranvitError
 from granvit.files import remove_leftovers, write_csv
@@ -145,7 +145,7 @@ def _described(record: Record, path: str | Path) -> Record:
     for region in record.regions:
         if region.text is None:
             raise GranvitError(
-                f"{path}: {record.key}: the region {region.box} passes the filters, but has no text: it was "
-                "annotated under stricter ones (data.filters); delete the file and run again"
+                f"{path}: {readable_key(record.key)}: the region {region.box} passes the filters, but has no "
+                "text: it was annotated under stricter ones (data.filters); delete the file and run again"
             )
     return record

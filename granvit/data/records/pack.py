@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from granvit.data.records.records import Record, read_records
+from granvit.data.records.records import Record, read_records, readable_key
 from granvit.data.records.shards import RawSample, ShardWriter, read_raw_shard
 from granvit.errors import GranvitError
 from granvit.files import remove_leftovers, replacing
@@ -76,8 +76,8 @@ def _matched(in_tar: Path, in_jsonl: Path) -> Iterator[tuple[Record, RawSample]]
                     break
             else:
                 raise GranvitError(
-                    f"{in_jsonl}: record {record.key!r} has no image in {in_tar}, or not in this order; "
-                    "delete the file and make it again"
+                    f"{in_jsonl}: record {readable_key(record.key)!r} has no image in {in_tar}, or not in "
+                    "this order; delete the file and make it again"
                 )
 
 
