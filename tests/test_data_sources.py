@@ -107,6 +107,7 @@ def test_every_adapter_says_what_options_it_takes():
     assert all(adapter.options for adapter in ADAPTERS.values())
     assert set(ADAPTERS) == {
         "coco", "folder", "llava", "visual_genome", "umg", "line_boxes", "parquet", "tars", "urls",
+        "yolo", "voc", "paddle_labels", "metadata_jsonl",
     }  # fmt: skip
 
 
@@ -114,8 +115,8 @@ def test_every_adapter_says_what_options_it_takes():
     ("wrong", "told"),
     [
         (
-            ROW.replace("coco", "voc"),
-            ["line 2: adapter: 'voc'", "'coco', 'folder', 'llava'", "'parquet', 'tars' or 'urls'"],
+            ROW.replace("coco", "vok"),
+            ["line 2: adapter: 'vok'", "'coco', 'folder', 'llava'", "'parquet', 'tars' or 'urls'"],
         ),
         (ROW.replace("natural", "photo"), ["data_type", "'photo'"]),
         (ROW.replace("\t2", "\tmany"), ["shards", "'many'"]),
@@ -201,6 +202,8 @@ def test_the_papers_sft_row_says_the_frame_of_its_boxes_and_the_docs_say_why():
             "box_format is 'xyhw'; expected one of xyxy, xywh, cxcywh, xyxy_relative",
         ),
         ("umg", "box_format=x", "box_format is 'x'"),
+        ("voc", "first_pixel=2", "first_pixel is '2'; expected one of 1, 0"),
+        ("voc", "difficult=1", "difficult is '1'; expected one of leave_out, keep"),
     ],
 )
 def test_a_word_that_an_option_does_not_know_is_told_with_those_it_does(adapter, options, told):

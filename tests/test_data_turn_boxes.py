@@ -92,7 +92,7 @@ def test_boxes_of_the_original_that_never_reach_where_padding_would_be_are_doubt
 
 
 def test_every_adapter_that_passes_turns_takes_the_frame():
-    passing = {"llava", "parquet", "tars", "umg"}
+    passing = {"llava", "metadata_jsonl", "parquet", "tars", "umg"}
     assert {name for name, adapter in ADAPTERS.items() if "turn_boxes" in adapter.options} == passing
 
 

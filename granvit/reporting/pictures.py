@@ -29,8 +29,8 @@ def decoded(image: bytes, key: str) -> Image.Image:
         return decode_rgb(image)
     except (OSError, ValueError) as error:
         raise GranvitError(
-            f"{readable_key(key)}: its image cannot be decoded ({error}); the packed shard is damaged: delete "
-            "it and make it again"
+            f"{readable_key(key)}: its image cannot be decoded ({error}); the packed shard is damaged: "
+            "delete it and make it again"
         ) from error
 
 

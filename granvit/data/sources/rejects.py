@@ -12,9 +12,9 @@ from granvit.data.records.records import REJECT_COLUMNS, Reject
 from granvit.errors import GranvitError
 from granvit.progress import write_log
 
-# Published files hold these on purpose: LLaVA's questions without an image, COCO's boxes around crowds. They
-# are counted, but say nothing about damage, which is what the limit is for.
-_NO_DAMAGE = {"no_image", "crowd_annotation"}
+# Published files hold these on purpose: LLaVA's questions without an image, COCO's boxes around crowds, VOC's
+# difficult objects. They are counted, but say nothing about damage, which is what the limit is for.
+_NO_DAMAGE = {"no_image", "crowd_annotation", "difficult_object"}
 _EXAMPLES = 3
 CUT = "box_cut"  # a cause that costs no region, but the part of its box that is not on the image
 

@@ -16,10 +16,14 @@ from granvit.data.sources.adapters import (
     folder,
     line_boxes,
     llava,
+    metadata_jsonl,
+    paddle_labels,
     parquet,
     tars,
     umg,
     visual_genome,
+    voc,
+    yolo,
 )
 from granvit.data.sources.items import RawItem
 
@@ -42,6 +46,10 @@ ADAPTERS = {
     "visual_genome": Adapter(visual_genome.read_visual_genome, visual_genome.OPTIONS, box_format="xywh"),
     "umg": Adapter(umg.read_umg, umg.OPTIONS),
     "line_boxes": Adapter(line_boxes.read_line_boxes, line_boxes.OPTIONS),
+    "paddle_labels": Adapter(paddle_labels.read_paddle_labels, paddle_labels.OPTIONS),
+    "yolo": Adapter(yolo.read_yolo, yolo.OPTIONS, box_format="cxcywh_relative"),
+    "voc": Adapter(voc.read_voc, voc.OPTIONS),
+    "metadata_jsonl": Adapter(metadata_jsonl.read_metadata_jsonl, metadata_jsonl.OPTIONS, box_format="xywh"),
     "parquet": Adapter(parquet.read_parquet, parquet.OPTIONS),
     "tars": Adapter(tars.read_tars, tars.OPTIONS),
     "urls": Adapter(tars.read_urls, tars.URL_OPTIONS, required=("list",)),

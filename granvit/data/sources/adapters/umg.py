@@ -6,13 +6,12 @@ and masks of image and regions), but not under which names; so the names are opt
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from granvit.data.records.records import Rejected
-from granvit.data.sources.adapters.entries import LARGEST_ENTRY, describe, parse_entry
 from granvit.data.sources.adapters.entries import OPTIONS as ENTRY_OPTIONS
+from granvit.data.sources.adapters.entries import describe, parse_entry, read_small
 from granvit.data.sources.adapters.file_kinds import is_junk, look_through
 from granvit.data.sources.adapters.folder import below, walk
 from granvit.data.sources.adapters.json_stream import open_text
@@ -56,18 +55,11 @@ def _files(root: Path, settings: dict[str, str]) -> Iterator[RawItem]:
                 item.place = places[0]
             try:
                 if stem in texts:
-                    describe(item, parse_entry(_read(root / folder / texts[stem])), settings)
+                    describe(item, parse_entry(read_small(root / folder / texts[stem])), settings)
             except (Rejected, OSError):
                 item.place = Place(below(folder, texts[stem]), problem="broken_annotations")
             yield item
             yield from (RawItem(item.original_id, extra) for extra in places[1:])
-
-
-def _read(path: Path) -> bytes:
-    facts = path.stat()
-    if not stat.S_ISREG(facts.st_mode) or facts.st_size > LARGEST_ENTRY:  # a pipe would be waited for
-        raise Rejected("broken_annotations")
-    return path.read_bytes()
 
 
 def _lines(path: Path, settings: dict[str, str]) -> Iterator[RawItem]:
