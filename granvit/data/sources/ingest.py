@@ -11,15 +11,18 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from PIL import Image
+
 from granvit.boxes import Box, clip_box, exif_to_display
 from granvit.data.records.fingerprints import perceptual_hash
 from granvit.data.records.images import ImageFacts, inspect_image
 from granvit.data.records.records import COUNT_COLUMNS, Record, Reject, Rejected, rejecting
 from granvit.data.records.shards import Sample, ShardWriter
 from granvit.data.sources.adapters import ADAPTERS
+from granvit.data.sources.adapters.file_kinds import LOOKED_AT, is_image, judge
 from granvit.data.sources.box_formats import BoxFits, in_pixels, is_cut, is_speck
 from granvit.data.sources.catalogue import count_items, read_catalogue
-from granvit.data.sources.items import RawItem
+from granvit.data.sources.items import Place, RawItem
 from granvit.data.sources.places import ImagePlaces
 from granvit.data.sources.rejects import CUT, Ledger
 from granvit.data.sources.table import SourceSpec
@@ -102,7 +105,7 @@ class _Reading:
         if item.place is None:
             raise Rejected("no_image")
         image = places.read(item.place)
-        facts, shown = inspect_image(image, self.max_pixels)
+        facts, shown = _inspected(image, item.place, self.max_pixels)
         turned = _annotated_as_stored(item, facts)
         regions = []
         for region in item.regions:
@@ -158,6 +161,19 @@ class _Reading:
         if is_cut(box, facts.width, facts.height):
             rejects.append(Reject("region", CUT))
         return cut
+
+
+def _inspected(data: bytes, place: Place, max_pixels: int) -> tuple[ImageFacts, Image.Image]:
+    """``inspect_image``; a file that annotations name, and whose format is not read here, is counted as
+    adapters count those that they find: ``not_read_here.jp2``."""
+    try:
+        return inspect_image(data, max_pixels)
+    except Rejected as cause:
+        if str(cause) == "not_an_image" and not place.in_container and not is_image(place.file):
+            kind, problem = judge(place.file, lambda: data[:LOOKED_AT])
+            if kind == "unknown":
+                raise Rejected(problem) from cause
+        raise
 
 
 def _annotated_as_stored(item: RawItem, facts: ImageFacts) -> bool:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 IMAGE_SUFFIXES = {
@@ -19,16 +20,16 @@ _BESIDE = {
     ".json", ".jsonl", ".txt", ".csv", ".tsv", ".xml", ".yaml", ".yml", ".md", ".html", ".log", ".parquet",
     ".npy", ".npz", ".pt", ".safetensors", ".md5", ".sha256", ".crc", ".py", ".sh", ".mat", ".cache", ".ini",
 }  # fmt: skip
-_DRAWN = {".svg", ".eps", ".ps"}  # pictures that look like text
+_DRAWN = {".svg", ".eps", ".ps", ".xbm", ".xpm"}  # pictures that look like text
 # What operating systems leave behind, also inside archives
 JUNK_FOLDER = "__MACOSX"
 _JUNK = {"thumbs.db", "desktop.ini", ".ds_store"}
 _BEGINNINGS = re.compile(
     rb"\xff\xd8\xff|\x89PNG\r\n|GIF8[79]a|RIFF....WEBP|II\*\x00|MM\x00\*|....ftypavi[fs]"
-    rb"|BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\x00",
+    rb"|P[1-6]\s+[#\d]|BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\x00",
     re.DOTALL,
 )
-_LOOKED_AT = 512  # bytes
+LOOKED_AT = 512  # bytes of a file that say what it is
 
 
 def is_junk(name: str) -> bool:
@@ -48,26 +49,40 @@ def look_through(folder: Path, names: Iterable[str]) -> Iterator[tuple[str, str 
     image, otherwise the cause under which the file is counted. Junk and what stands beside images (JSON,
     texts) is passed over."""
     for name in names:
-        suffix = PurePosixPath(name).suffix.lower()
         if is_image(name):
             yield name, None
-        elif not is_junk(name) and suffix not in _BESIDE:
-            kind = _kind(folder / name)
-            if kind == "image":
-                yield name, None
-            elif kind == "unknown" or suffix in _DRAWN:
-                yield name, f"not_read_here{suffix}"
+        elif not is_junk(name):
+            kind, problem = judge(name, partial(_beginning, folder / name))
+            if kind != "text":
+                yield name, problem
 
 
-def _kind(path: Path) -> str:
-    """By a file's first bytes: ``image``, ``text`` (also what is empty or no file), ``unknown``."""
+def judge(name: str, beginning: Callable[[], bytes]) -> tuple[str, str | None]:
+    """What a file is whose name is no image's: ``image``, ``text`` (also what usually lies beside images, and
+    what is empty), or ``unknown``; and the cause under which the latter is counted. ``beginning`` reads its
+    first LOOKED_AT bytes; OSError and ValueError where they cannot be had make it unknown, too."""
+    suffix = PurePosixPath(name).suffix.lower()
+    if suffix in _BESIDE:
+        return "text", None
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            return "text"
-        with open(path, "rb") as file:
-            beginning = file.read(_LOOKED_AT)
+        kind = kind_of(beginning())
     except (OSError, ValueError):
-        return "unknown"
+        kind = "unknown"
+    if kind == "text" and suffix in _DRAWN:
+        kind = "unknown"
+    return kind, f"not_read_here{suffix}" if kind == "unknown" else None
+
+
+def _beginning(path: Path) -> bytes:
+    if not stat.S_ISREG(path.stat().st_mode):
+        return b""
+    with open(path, "rb") as file:
+        return file.read(LOOKED_AT)
+
+
+def kind_of(beginning: bytes) -> str:
+    """What a file is by its first LOOKED_AT bytes: ``image`` (of a format that is read), ``text`` or
+    ``unknown``."""
     if _BEGINNINGS.match(beginning):
         return "image"
     if beginning.startswith(b"%PDF") or b"\0" in beginning:

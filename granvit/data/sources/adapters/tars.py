@@ -6,12 +6,13 @@ import os
 import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from granvit.data.records.records import Rejected, rejecting
 from granvit.data.sources.adapters.entries import LARGEST_ENTRY, describe, parse_entry
 from granvit.data.sources.adapters.entries import OPTIONS as ENTRY_OPTIONS
-from granvit.data.sources.adapters.file_kinds import is_image, is_junk
+from granvit.data.sources.adapters.file_kinds import LOOKED_AT, is_image, is_junk, judge
 from granvit.data.sources.adapters.folder import container_files, walk
 from granvit.data.sources.items import Place, RawItem, text
 from granvit.errors import GranvitError
@@ -32,7 +33,9 @@ def read_tars(root: Path, settings: dict[str, str]) -> Iterator[RawItem]:
     Members that point elsewhere (absolute names, ``..``, links, devices) are rejected and never followed. A
     tar that is cut off costs what is behind the cut: one item with the cause ``truncated_tar`` stands for it.
     A ``.json`` that cannot be read costs its image: ``broken_annotations``. Of several images under one name
-    the first is taken, and the others are duplicates; ``a.depth.png`` beside ``a.jpg`` is no picture.
+    the first is taken, and the others are duplicates; ``a.depth.png`` beside ``a.jpg`` is no picture. Where
+    no name is an image's, the members' first bytes tell, as in folders: what may be an image and is not read
+    here is counted by its suffix (``not_read_here.heic``).
     """
     root = Path(root)
     files = container_files(root, settings.get("files", "**/*.tar"), ".tar")
@@ -135,8 +138,11 @@ class _Samples:
         images = sorted(extension for extension in members if is_image(f"image.{extension}"))
         # `a.jpg` is the image where `a.depth.png` lies beside it.
         images = [extension for extension in images if "." not in extension] or images
+        unread = None
+        if not images:
+            images, unread = self._by_content(members)
         places = [Place(self.file, members[name].offset_data, members[name].size) for name in images]
-        item = RawItem(os.path.normpath(f"{self.prefix}/{self.stem}"), places[0] if places else None)
+        item = RawItem(os.path.normpath(f"{self.prefix}/{self.stem}"), places[0] if places else unread)
         try:
             if "json" in members:
                 describe(item, parse_entry(self._read(members["json"])), self.settings)
@@ -147,6 +153,21 @@ class _Samples:
                 item.caption = text(self._read(members["txt"]).decode("utf-8-sig", "surrogateescape"))
         yield item
         yield from (RawItem(item.original_id, extra) for extra in places[1:])
+
+    def _by_content(self, members: dict[str, tarfile.TarInfo]) -> tuple[list[str], Place | None]:
+        """The images among members whose names are no image's; where there is none, the place of what may be
+        one and is not read here."""
+        found = {}
+        for extension in sorted(members):
+            name = f"image.{extension}" if extension else "image"
+            found[extension] = judge(name, partial(self._beginning, members[extension]))
+        images = [extension for extension, (kind, _) in found.items() if kind == "image"]
+        problems = [problem for _, problem in found.values() if problem]
+        return images, Place(self.file, problem=problems[0]) if problems and not images else None
+
+    def _beginning(self, member: tarfile.TarInfo) -> bytes:
+        self.tar.fileobj.seek(member.offset_data)
+        return self.tar.fileobj.read(min(member.size, LOOKED_AT))
 
     def _read(self, member: tarfile.TarInfo) -> bytes:
         if member.size > LARGEST_ENTRY:
