@@ -90,6 +90,6 @@ def test_pack_refuses_records_of_another_shard(tmp_path):
         (images / f"{name}.jpg").write_bytes(image_bytes(name))
         tars[name] = ingest(spec(tmp_path / name, adapter="folder", **FOUND), tmp_path / f"{name}-out")
     annotate_shard(tars["two"], tmp_path / "two.jsonl", tmp_path / "r.csv", tmp_path / "c.csv", [])
-    with pytest.raises(GranvitError, match=r"two\.jsonl.*World__two=2Ejpg.*one-out"):
+    with pytest.raises(GranvitError, match=r"two\.jsonl.*World/two\.jpg.*one-out"):
         pack_shard(tars["one"], tmp_path / "two.jsonl", tmp_path / "p.tar", tmp_path / "p.parquet")
     assert not (tmp_path / "p.tar").exists() and not (tmp_path / "p.parquet").exists()
