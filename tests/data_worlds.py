@@ -19,6 +19,7 @@ from granvit.config.data import FilterRules
 from granvit.data.annotators.annotate import annotate_shard
 from granvit.data.records.filters import filter_shard
 from granvit.data.records.pack import pack_shard
+from granvit.data.records.shards import read_shard
 from granvit.data.sources.adapters import ADAPTERS
 from granvit.data.sources.catalogue import catalogue_source
 from granvit.data.sources.ingest import ingest_shard
@@ -203,3 +204,27 @@ def prepare(source: SourceSpec, out: Path, rules: FilterRules | None = None) -> 
         pack_shard(tar, filtered.with_suffix(".jsonl"), packed.with_suffix(".tar"), index)
         indexes.append(index)
     return indexes
+
+
+LABELLED_SIZE = (600, 500)
+LABELLED_HALF = [150.0, 125.0, 450.0, 375.0]  # the middle of such an image, half as wide and high
+
+
+def write_labelled(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(image_bytes(name, LABELLED_SIZE))
+    return root
+
+
+def ingest_labelled(root: Path, adapter: str, options: str = "", **limits):
+    """Regions by image, and what was left out by image's path and cause."""
+    captions = limits.pop("captions", "none")
+    source = spec(root, adapter=adapter, options=options, captions=captions)
+    tar = ingest(source, root.parent / "out", **limits)
+    regions = {
+        sample.record.provenance["file"]: [(region.box, region.text) for region in sample.record.regions]
+        for sample in read_shard(tar)
+    }
+    rejects = read_csv(tar.with_suffix(".rejects.csv"))
+    return regions, sorted((row["path"], row["cause"], row["regions"]) for row in rejects)

@@ -6,35 +6,14 @@ import json
 from pathlib import Path
 
 import pytest
-from data_worlds import image_bytes, ingest, read_csv, read_source, spec, write_file
+from data_worlds import LABELLED_HALF as HALF
+from data_worlds import LABELLED_SIZE, ingest_labelled, read_source, spec, write_file, write_labelled
 
-from granvit.data.records.shards import read_shard
 from granvit.data.sources.catalogue import catalogue_source
 from granvit.errors import GranvitError
 
-W, H = 600, 500
-HALF = [150.0, 125.0, 450.0, 375.0]  # the middle of the image, half as wide and high
+W, H = LABELLED_SIZE
 _HALF_YOLO = "0.5 0.5 0.5 0.5"
-
-
-def _images(root: Path, *names: str) -> Path:
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(image_bytes(name, (W, H)))
-    return root
-
-
-def _ingested(root: Path, adapter: str, options: str = "", **limits):
-    """Regions by image, and what was left out by image's path and cause."""
-    captions = limits.pop("captions", "none")
-    source = spec(root, adapter=adapter, options=options, captions=captions)
-    tar = ingest(source, root.parent / "out", **limits)
-    regions = {
-        sample.record.provenance["file"]: [(region.box, region.text) for region in sample.record.regions]
-        for sample in read_shard(tar)
-    }
-    rejects = read_csv(tar.with_suffix(".rejects.csv"))
-    return regions, sorted((row["path"], row["cause"], row["regions"]) for row in rejects)
 
 
 YOLO_LAYOUTS = {
@@ -48,12 +27,12 @@ YOLO_LAYOUTS = {
 @pytest.mark.parametrize("layout", YOLO_LAYOUTS)
 def test_yolo_boxes_lie_beside_their_images_or_in_labels(tmp_path, layout):
     image, label, options = YOLO_LAYOUTS[layout]
-    root = _images(tmp_path / "raw", image)
+    root = write_labelled(tmp_path / "raw", image)
     write_file(root / label, f"1 {_HALF_YOLO}\n\n0 0.25 0.5 0.5 1\n")
     write_file(root / "data.yaml", "nc: 2\nnames: [no, 'a dog']\n")
     write_file(root / "train.txt", image)
     write_file(Path(root / label).parent / "README.txt", "read me") if layout == "darknet" else None
-    regions, rejects = _ingested(root, "yolo", options, max_reject_share=0.0, max_cut_share=0.0)
+    regions, rejects = ingest_labelled(root, "yolo", options, max_reject_share=0.0, max_cut_share=0.0)
     assert regions == {image: [(HALF, "a dog"), ([0.0, 0.0, 300.0, 500.0], "no")]}
     assert rejects == []
 
@@ -67,7 +46,7 @@ def test_yolo_boxes_lie_beside_their_images_or_in_labels(tmp_path, layout):
     ],
 )
 def test_yolo_classes_have_the_names_that_stand_in_the_file(tmp_path, file, content):
-    root = _images(tmp_path, "images/a.jpg")
+    root = write_labelled(tmp_path, "images/a.jpg")
     write_file(root / "labels/a.txt", f"0 {_HALF_YOLO}\n1 {_HALF_YOLO}\n")
     write_file(root / file, content)
     items = read_source("yolo", root)
@@ -76,32 +55,32 @@ def test_yolo_classes_have_the_names_that_stand_in_the_file(tmp_path, file, cont
 
 
 def test_yolo_polygons_become_the_box_around_them_and_scores_are_read(tmp_path):
-    root = _images(tmp_path / "raw", "images/a.jpg")
+    root = write_labelled(tmp_path / "raw", "images/a.jpg")
     polygon = "0.5 0.25 0.75 0.5 0.5 0.75 0.25 0.5"
     lines = [f"0 {polygon}", f"0 {polygon} 0.5", f"0 {_HALF_YOLO} 0.5"]
     write_file(root / "labels/a.txt", "\n".join(lines))
     write_file(root / "classes.txt", "thing")
-    regions, _ = _ingested(root, "yolo", max_reject_share=0.0)
+    regions, _ = ingest_labelled(root, "yolo", max_reject_share=0.0)
     assert regions == {"images/a.jpg": [(HALF, "thing")] * 3}
     items = read_source("yolo", root)
     assert [region.score for item in items for region in item.regions] == [None, 0.5, 0.5]
 
 
 def test_yolo_key_points_are_no_polygon(tmp_path):
-    root = _images(tmp_path / "raw", "images/a.jpg")
+    root = write_labelled(tmp_path / "raw", "images/a.jpg")
     write_file(root / "labels/a.txt", f"0 {_HALF_YOLO} 0.9 0.9 2 0.1 0.1 2\n")
     write_file(root / "data.yaml", "names: {0: person}\nkpt_shape: [2, 3]\n")
-    assert _ingested(root, "yolo")[0] == {"images/a.jpg": [(HALF, "person")]}
+    assert ingest_labelled(root, "yolo")[0] == {"images/a.jpg": [(HALF, "person")]}
 
 
 def test_what_is_wrong_in_yolo_files_is_counted_by_cause_with_the_path(tmp_path):
-    root = _images(tmp_path / "raw", "images/a.jpg", "images/none.jpg")
+    root = write_labelled(tmp_path / "raw", "images/a.jpg", "images/none.jpg")
     bad = ["0 0.5 0.5 0.5", "0 a b c d", "0 nan 0.5 0.5 0.5", f"2 {_HALF_YOLO}", f"1.5 {_HALF_YOLO}", "0"]
     write_file(root / "labels/a.txt", "\n".join([*bad, f"0 {_HALF_YOLO}", "0 0.9 0.5 0.4 0.5"]))
     write_file(root / "labels/lost.txt", f"0 {_HALF_YOLO}\n")
     write_file(root / "classes.txt", "thing\nother\n")
     (root / "images/b.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0")
-    regions, rejects = _ingested(root, "yolo")
+    regions, rejects = ingest_labelled(root, "yolo")
     assert {name: len(found) for name, found in regions.items()} == {"images/a.jpg": 2, "images/none.jpg": 0}
     assert rejects == [
         *[("images/a.jpg", "bad_box", "1")] * 4,
@@ -123,18 +102,18 @@ def test_what_is_wrong_in_yolo_files_is_counted_by_cause_with_the_path(tmp_path)
     ],
 )
 def test_yolo_without_names_of_classes_says_where_they_are_looked_for(tmp_path, file, content, told):
-    write_file(_images(tmp_path, "images/a.jpg") / file, content)
+    write_file(write_labelled(tmp_path, "images/a.jpg") / file, content)
     with pytest.raises(GranvitError, match=told):
         read_source("yolo", tmp_path)
 
 
 def test_yolo_boxes_in_pixels_stop_the_source_and_the_way_they_are_written_is_named(tmp_path):
-    root = _images(tmp_path / "raw", "images/a.jpg")
+    root = write_labelled(tmp_path / "raw", "images/a.jpg")
     write_file(root / "labels/a.txt", "0 450 375 300 250\n")
     write_file(root / "classes.txt", "thing")
     with pytest.raises(GranvitError, match="set box_format=cxcywh in"):
-        _ingested(root, "yolo", max_reject_share=0.1, max_cut_share=0.1)
-    assert _ingested(root, "yolo", "box_format=cxcywh")[0] == {
+        ingest_labelled(root, "yolo", max_reject_share=0.1, max_cut_share=0.1)
+    assert ingest_labelled(root, "yolo", "box_format=cxcywh")[0] == {
         "images/a.jpg": [([300, 250, 600, 500], "thing")]
     }
 
@@ -152,10 +131,10 @@ def _voc(*objects, size=(W, H)):
 
 
 def test_voc_counts_pixels_from_1_unless_told_otherwise(tmp_path):
-    root = _images(tmp_path / "raw", "JPEGImages/a.jpg")
+    root = write_labelled(tmp_path / "raw", "JPEGImages/a.jpg")
     whole = _object("everything", (1, 1, W, H))
     write_file(root / "Annotations/a.xml", '<?xml version="1.0"?>' + _voc(_object(" a dog "), whole))
-    regions, rejects = _ingested(root, "voc", max_reject_share=0.0, max_cut_share=0.0)
+    regions, rejects = ingest_labelled(root, "voc", max_reject_share=0.0, max_cut_share=0.0)
     assert regions == {"JPEGImages/a.jpg": [(HALF, "a dog"), ([0.0, 0.0, 600.0, 500.0], "everything")]}
     assert rejects == []
     boxes = [region.box for item in read_source("voc", root, first_pixel="0") for region in item.regions]
@@ -163,11 +142,11 @@ def test_voc_counts_pixels_from_1_unless_told_otherwise(tmp_path):
 
 
 def test_voc_beside_the_images_and_difficult_objects(tmp_path):
-    root = _images(tmp_path / "raw", "train/a.jpg")
+    root = write_labelled(tmp_path / "raw", "train/a.jpg")
     hard = _object("hard", extra="<difficult>1</difficult>")
     write_file(root / "train/a.xml", _voc(_object(extra="<difficult>0</difficult>"), hard, size=(0, 0)))
     options = "images=train;annotations=train"
-    regions, rejects = _ingested(root, "voc", options, max_reject_share=0.0)
+    regions, rejects = ingest_labelled(root, "voc", options, max_reject_share=0.0)
     assert regions == {"train/a.jpg": [(HALF, "dog")]}
     assert rejects == [("train/a.jpg", "difficult_object", "1")]
     kept = read_source("voc", root, images="train", annotations="train", difficult="keep")
@@ -179,7 +158,7 @@ OUTSIDE = '<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/hostname">]><annotation>&
 
 
 def test_what_is_wrong_in_voc_files_is_counted_by_cause_with_the_path(tmp_path):
-    root = _images(tmp_path / "raw", *(f"JPEGImages/{name}.jpg" for name in "abcdefgh"))
+    root = write_labelled(tmp_path / "raw", *(f"JPEGImages/{name}.jpg" for name in "abcdefgh"))
     documents = {
         "a": _voc(_object(corners=("x", 1, 2, 3)), "<object><name>n</name></object>", _object("")),
         "b": "<annotation>",
@@ -193,7 +172,7 @@ def test_what_is_wrong_in_voc_files_is_counted_by_cause_with_the_path(tmp_path):
     for name, text in documents.items():
         write_file(root / f"Annotations/{name}.xml", text)
     (root / "Annotations/h.xml").write_bytes(BOMB.encode("utf-16"))
-    regions, rejects = _ingested(root, "voc")
+    regions, rejects = ingest_labelled(root, "voc")
     assert set(regions) == {f"JPEGImages/{name}.jpg" for name in "abcdefh"} and not any(regions.values())
     assert rejects == [
         *[("JPEGImages/a.jpg", "bad_box", "1")] * 2,
@@ -219,16 +198,16 @@ def _line(text="Straße", points=((150, 125), (450, 125), (450, 375), (150, 375)
      ("Label.txt", "other/imgs/a.jpg", ""), ("l.txt", "a.jpg", "annotations=l.txt;images=imgs")],
 )  # fmt: skip
 def test_paddleocr_labels_name_the_image_and_its_lines(tmp_path, labels, path, options):
-    root = _images(tmp_path / "raw", "imgs/a.jpg")
+    root = write_labelled(tmp_path / "raw", "imgs/a.jpg")
     askew = _line("askew", ((150, 200), (300, 125), (450, 300), (300, 375)))
     write_file(root / labels, f"{path}\t{_paddle(_line(), askew)}\r\n\n")
-    regions, rejects = _ingested(root, "paddle_labels", options, max_reject_share=0.0)
+    regions, rejects = ingest_labelled(root, "paddle_labels", options, max_reject_share=0.0)
     assert regions == {"imgs/a.jpg": [(HALF, "Straße"), (HALF, "askew")]}
     assert rejects == []
 
 
 def test_what_is_wrong_in_paddleocr_labels_is_counted_by_cause_with_the_path(tmp_path):
-    root = _images(tmp_path / "raw", "a.jpg", "b.jpg", "c.jpg")
+    root = write_labelled(tmp_path / "raw", "a.jpg", "b.jpg", "c.jpg")
     bad = [_line("x", [(1, 2)]), _line("x", [(1, 2, 3), (4, 5, 6)]), {"transcription": "x"}, "x"]
     rows = [
         "a.jpg\t" + _paddle(_line(), _line("###"), _line("*"), _line(" "), *bad),
@@ -239,15 +218,15 @@ def test_what_is_wrong_in_paddleocr_labels_is_counted_by_cause_with_the_path(tmp
         "no tab",
     ]
     write_file(root / "Label.txt", "\n".join(rows))
-    regions, rejects = _ingested(root, "paddle_labels")
+    regions, rejects = ingest_labelled(root, "paddle_labels")
     assert regions == {"a.jpg": [(HALF, "Straße")], "c.jpg": []}
     assert rejects == [
-        ("Label.txt", "broken_annotations", "0"),
+        ("Label.txt: line 2", "broken_annotations", "0"),
+        ("Label.txt: line 6", "broken_annotations", "0"),
         *[("a.jpg", "bad_box", "1")] * 4,
         ("a.jpg", "duplicate_id", "0"),
         *[("a.jpg", "illegible_text", "1")] * 2,
         ("a.jpg", "no_text", "1"),
-        ("b.jpg", "broken_annotations", "0"),
         ("c.jpg", "bad_regions", "1"),
         ("none.jpg", "missing_image", "1"),
     ]
@@ -255,87 +234,15 @@ def test_what_is_wrong_in_paddleocr_labels_is_counted_by_cause_with_the_path(tmp
     assert "*" in [region.text for item in stars for region in item.regions]
 
 
-BOXES = [[150, 125, 300, 250], [0, 0, 60, 50]]
-OBJECTS = {
-    "of lists": {"bbox": BOXES, "categories": ["dog", "cat"], "id": [1, 2]},
-    "in a list": [{"bbox": BOXES[0], "category": "dog"}, {"bbox": BOXES[1], "category": "cat"}],
-}
-
-
-@pytest.mark.parametrize("layout", OBJECTS)
-@pytest.mark.parametrize("caption", ["text", "caption"])
-def test_metadata_jsonl_is_read_in_both_layouts_of_objects(tmp_path, layout, caption):
-    root = _images(tmp_path / "raw", "train/a.jpg", "train/alone.jpg", "b.jpg")
-    entry = {"file_name": "a.jpg", caption: "a view", "objects": OBJECTS[layout], "width": W, "height": H}
-    write_file(root / "train/metadata.jsonl", json.dumps(entry) + "\n")
-    write_file(root / "metadata.jsonl", json.dumps({"file_name": "./b.jpg"}) + "\n")
-    regions, rejects = _ingested(root, "metadata_jsonl", captions="given", max_reject_share=0.0)
-    boxes = [(HALF, "dog"), ([0.0, 0.0, 60.0, 50.0], "cat")]
-    assert regions == {"b.jpg": [], "train/a.jpg": boxes, "train/alone.jpg": []}
-    assert rejects == []
-    assert [item.caption for item in read_source("metadata_jsonl", root) if item.caption] == ["a view"]
-
-
-def test_json_beside_an_image_may_hold_an_object_of_lists(tmp_path):
-    lists = {"box": [[1, 2, 3, 4], [5, 6, 7, 8]], "text": ["one", "two"], "score": [0.5, 1.0]}
-    write_file(_images(tmp_path, "a.jpg") / "a.json", {"regions": lists})
-    (item,) = read_source("umg", tmp_path)
-    assert [vars(region) for region in item.regions] == [
-        {"box": [1, 2, 3, 4], "text": "one", "score": 0.5},
-        {"box": [5, 6, 7, 8], "text": "two", "score": 1.0},
-    ]
-
-
-@pytest.mark.parametrize("layout", OBJECTS)
-def test_categories_that_are_numbers_need_names(tmp_path, layout):
-    root = _images(tmp_path / "raw", "a.jpg")
-    text = json.dumps({"file_name": "a.jpg", "objects": OBJECTS[layout]})
-    text = text.replace('"dog"', "1").replace('"cat"', "5")
-    write_file(root / "metadata.jsonl", "\n" + text)
-    with pytest.raises(GranvitError, match=r"metadata\.jsonl, line 2: 'categor\w+' holds numbers.*`classes`"):
-        read_source("metadata_jsonl", root)
-    write_file(root / "names.txt", "cat\ndog\n")
-    regions, rejects = _ingested(root, "metadata_jsonl", "classes=names.txt")
-    assert regions == {"a.jpg": [(HALF, "dog")]}
-    assert rejects == [("a.jpg", "unknown_category", "1")]
-
-
-def test_what_is_wrong_in_metadata_jsonl_is_counted_by_cause_with_the_path(tmp_path):
-    root = _images(tmp_path / "raw", *(f"{name}.jpg" for name in "abcd"))
-    entries = [
-        {"file_name": "a.jpg", "objects": {"bbox": [[1, 2, 3, 4]] * 2, "categories": ["one"]}},
-        {"file_name": "b.jpg", "objects": {"bbox": [[1, 2, 3], [1, 1, 9, 9]], "categories": ["a", None]}},
-        {"file_name": "c.jpg", "objects": 5},
-        {"file_name": "none.jpg", "text": "lost"},
-        {"file_name": "a.jpg", "text": "again"},
-        {"file_name": "../a.jpg"},
-        {"text": "no image"},
-    ]
-    write_file(root / "metadata.jsonl", "\n".join([*map(json.dumps, entries), "{"]))
-    regions, rejects = _ingested(root, "metadata_jsonl", captions="given")
-    assert regions == {f"{name}.jpg": [] for name in "abcd"}
-    assert rejects == [
-        ("../a.jpg", "path_outside_source", "0"),
-        ("a.jpg", "duplicate_id", "0"),
-        *[("a.jpg", "unpaired_text", "1")] * 2,
-        ("b.jpg", "bad_box", "1"),
-        ("b.jpg", "no_text", "1"),
-        ("c.jpg", "bad_regions", "1"),
-        ("metadata.jsonl", "broken_annotations", "0"),
-        ("metadata.jsonl/line/7", "no_image", "0"),
-        ("none.jpg", "missing_image", "0"),
-    ]
-
-
 @pytest.mark.parametrize(
     ("adapter", "told"),
     [
-        ("metadata_jsonl", r"no metadata\.jsonl in it or in a folder below"),
+        ("metadata_jsonl", r"no metadata\.jsonl or metadata\.csv in it or in a folder below"),
         ("paddle_labels", r"Label\.txt: missing"),
         ("voc", "JPEGImages: this folder cannot be listed"),
     ],
 )
 def test_files_that_are_not_there_are_named(tmp_path, adapter, told):
-    source = spec(_images(tmp_path / "raw", "a.jpg"), adapter=adapter)
+    source = spec(write_labelled(tmp_path / "raw", "a.jpg"), adapter=adapter)
     with pytest.raises(GranvitError, match=told):
         catalogue_source(source, tmp_path / "c.sqlite")

@@ -17,7 +17,7 @@ from granvit.boxes import area
 from granvit.config.data import FilterRules
 from granvit.data.records.filters import in_order
 from granvit.data.records.pack import REGION_COUNTS
-from granvit.data.records.records import Record, Region, hash_key
+from granvit.data.records.records import Record, Region, hash_key, readable_key
 from granvit.data.records.shards import read_image_bytes, shard_records
 from granvit.errors import GranvitError
 
@@ -134,8 +134,8 @@ def _image_of(key: str, index: str | Path) -> bytes:
     at = pc.index(places.column("key"), key).as_py()
     if at < 0:
         raise GranvitError(
-            f"{index}: {key!r} passes the filters but is not packed: the shard was made with other settings; "
-            f"make it again with `snakemake {index}`"
+            f"{index}: {readable_key(key)!r} passes the filters but is not packed: the shard was made with "
+            f"other settings; make it again with `snakemake {index}`"
         )
     offset, size = (places.column(name)[at].as_py() for name in ("offset", "size"))
     return read_image_bytes(Path(index).with_suffix(".tar"), offset, size)

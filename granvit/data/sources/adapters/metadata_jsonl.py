@@ -1,7 +1,8 @@
-"""Hugging Face's image folders: images with a `metadata.jsonl` beside them."""
+"""Hugging Face's image folders: images with a `metadata.jsonl`, or `metadata.csv`, beside them."""
 
 from __future__ import annotations
 
+import csv
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from granvit.data.sources.turn_boxes import OPTION as TURN_BOXES
 from granvit.errors import GranvitError
 
 OPTIONS = {
-    "annotations": "what the files of JSON lines are called, in whatever folder (metadata.jsonl)",
+    "annotations": "what the files are called, in whatever folder (metadata.jsonl, else metadata.csv)",
     "image": "the field of the image's file, seen from there (file_name)",
     "caption": "the field of the global caption (text, else caption)",
     "regions": "the field of the regions: a list of objects, or an object of lists (objects)",
@@ -26,52 +27,72 @@ OPTIONS = {
     "classes": "a file that names categories that are numbers, one name a line, or names: in YAML",
     "box_format": f"{LISTED} (xywh)",
 } | TURN_BOXES
+_CALLED = ("metadata.jsonl", "metadata.csv")
 
 
 def read_metadata_jsonl(root: Path, settings: dict[str, str]) -> Iterator[RawItem]:
-    """One item a line of each ``metadata.jsonl``, and one an image that no line names.
+    """One item a line of each ``metadata.jsonl``, and one an image that no line names. Where a folder has a
+    ``metadata.csv`` instead, its rows are read, whose values are texts: file and caption.
 
     A line that cannot be read is ``broken_annotations``, one that names no image ``no_image``; of two lines
     about one image the second is a duplicate. Raises GranvitError where there is no such file, and where
     categories are numbers that nothing names: they would become empty texts.
     """
     root = Path(root)
-    called = settings.get("annotations", "metadata.jsonl")
+    called = (settings["annotations"],) if "annotations" in settings else _CALLED
     names = read_class_names(root / settings["classes"]) if "classes" in settings else None
     found = False
     for folder, files in walk(root):
-        if called in files:
+        for name in [name for name in called if name in files][:1]:
             found = True
-            yield from _lines(root, below(folder, called), folder, names, settings)
+            yield from _items(root, below(folder, name), folder, names, settings)
     if not found:
         raise GranvitError(
-            f"{root}: no {called} in it or in a folder below; put it beside the images, or name it in the "
-            "option `annotations`"
+            f"{root}: no {' or '.join(called)} in it or in a folder below; put it beside the images, "
+            "or name it in the option `annotations`"
         )
     for name, problem in image_files(root):
         yield RawItem(name, Place(name, problem=problem), joins=True)
 
 
-def _lines(
+def _items(
     root: Path, file: str, folder: str, names: dict[int, str] | None, settings: dict[str, str]
 ) -> Iterator[RawItem]:
-    with open_text(root / file) as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            item = RawItem(f"{file}/line/{number}", None)
-            try:
-                entry = parse_entry(line.encode("utf-8", "surrogateescape"))
-            except (Rejected, UnicodeEncodeError):
-                item.place = Place(file, problem="broken_annotations")
-            else:
-                item.place = Place.of(folder, entry.get(settings.get("image", "file_name")))
-                if item.place:  # one image, however its path is written
-                    item.place = Place(os.path.normpath(item.place.file))
-                    item.original_id = item.place.file
-                fields = _fields(entry, settings)
-                describe(item, entry, fields, _reader(names, fields, f"{root / file}, line {number}"))
-            yield item
+    read = _csv_rows if file.endswith(".csv") else _json_lines
+    for number, entry in read(root / file):
+        item = RawItem(f"{file}/line/{number}", None)
+        if entry is None:
+            item.place = Place(f"{file}: line {number}", problem="broken_annotations")
+        else:
+            item.place = Place.of(folder, entry.get(settings.get("image", "file_name")))
+            if item.place:  # one image, however its path is written
+                item.place = Place(os.path.normpath(item.place.file))
+                item.original_id = item.place.file
+            fields = _fields(entry, settings)
+            describe(item, entry, fields, _reader(names, fields, f"{root / file}, line {number}"))
+        yield item
+
+
+def _json_lines(path: Path) -> Iterator[tuple[int, dict | None]]:
+    """Numbers of lines, and their objects; None for a line that cannot be read."""
+    with open_text(path) as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                try:
+                    yield number, parse_entry(line.encode("utf-8", "surrogateescape"))
+                except (Rejected, UnicodeEncodeError):
+                    yield number, None
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[int, dict]]:
+    """Numbers of the lines in which rows end, and the rows by the names in the first line."""
+    with open_text(path) as file:
+        rows = csv.DictReader(file)
+        try:
+            for row in rows:
+                yield rows.line_num, row
+        except csv.Error as error:
+            raise GranvitError(f"{path}, behind line {rows.line_num}: no CSV ({error}); export it again") from error
 
 
 def _fields(entry: dict, settings: dict[str, str]) -> dict[str, str]:

@@ -41,7 +41,7 @@ def read_paddle_labels(root: Path, settings: dict[str, str]) -> Iterator[RawItem
             try:
                 regions = json.loads(labels)
             except (ValueError, RecursionError):
-                item.place = Place(place.file if place else path.name, problem="broken_annotations")
+                item.place = Place(f"{path.name}: line {number}", problem="broken_annotations")
             else:
                 add_regions(item, regions, lambda entry: _region(entry, illegible))
             yield item

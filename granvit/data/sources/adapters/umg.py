@@ -72,7 +72,7 @@ def _lines(path: Path, settings: dict[str, str]) -> Iterator[RawItem]:
             try:
                 entry = parse_entry(line.encode("utf-8", "surrogateescape"))
             except (Rejected, UnicodeEncodeError):
-                item.place = Place(path.name, problem="broken_annotations")
+                item.place = Place(f"{path.name}: line {number}", problem="broken_annotations")
             else:
                 item.place = Place.of(folder, entry.get("image"))
                 item.original_id = entry["image"] if item.place else item.original_id
