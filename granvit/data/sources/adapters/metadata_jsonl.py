@@ -92,7 +92,8 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict]]:
             for row in rows:
                 yield rows.line_num, row
         except csv.Error as error:
-            raise GranvitError(f"{path}, behind line {rows.line_num}: no CSV ({error}); export it again") from error
+            where = f"{path}, behind line {rows.line_num}"
+            raise GranvitError(f"{where}: no CSV ({error}); export it again") from error
 
 
 def _fields(entry: dict, settings: dict[str, str]) -> dict[str, str]:
