@@ -64,11 +64,12 @@ def test_the_documentation_shows_the_code_that_is_tried(name):
 
 @pytest.mark.parametrize("backwards", [False, True])
 def test_datasets_reads_all_tars_together_whatever_the_first_ones_lack(tmp_path, backwards):
-    """Captions that begin late, no regions before or behind others, one record's JPEG and another's PNG."""
+    """Captions that begin late, no regions before or behind others, a JPEG here, a PNG there, one turned."""
     pytest.importorskip("datasets", reason="datasets is not installed")
     root = write_coco(tmp_path / "raw", images=9)
     edit_coco(root, lambda content: [content["images"][number].pop("caption") for number in range(6)])
     (root / "images/7.jpg").write_bytes(image_bytes("a PNG by its bytes", form="PNG"))
+    (root / "images/8.jpg").write_bytes(image_bytes("turned", orientation=6))
     chat = {"adapter": "llava", "data_type": "instruction", "use": "sft", "name": "Chat", "captions": "none"}
     chats = prepare(spec(write_llava(tmp_path / "chat"), **chat), tmp_path / "out")
     tars = [index.with_suffix(".tar") for index in chats + prepare(spec(root), tmp_path / "out")]
@@ -79,7 +80,8 @@ def test_datasets_reads_all_tars_together_whatever_the_first_ones_lack(tmp_path,
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     captions = [f"view {number}" if number > 5 else None for number in range(9)]
-    world = [f"World__{number} (600, 500) {caption} 3" for number, caption in enumerate(captions)]
+    sizes = [(500, 600) if number == 8 else (600, 500) for number in range(9)]
+    world = [f"World__{number} {sizes[number]} {captions[number]} 3" for number in range(9)]
     chat = [f"Chat__{number}=2Epng (600, 500) None 0" for number in range(6)]
     assert sorted(done.stdout.splitlines()) == sorted(world + chat)
 
