@@ -27,7 +27,11 @@ _TEXTS_OF_BOXES = {
 _RESERVED = {"total", "all", "none"}  # rows and choices of reports and tables
 _MOST_SHARDS = 100_000  # their names have five digits
 # Options whose values are words of a list
-_WORDS = {"turn_boxes": FRAMES, "box_format": BOX_FORMATS, "points": ("4", "2"), "between": ("0", "1")} | {
+_WORDS = {
+    "turn_boxes": FRAMES,
+    "box_format": BOX_FORMATS,
+    "points": ("4", "2"),
+    "between": ("0", "1"),
     "first_pixel": ("1", "0"),
     "difficult": ("leave_out", "keep"),
 }

@@ -20,7 +20,6 @@ OPTIONS = {
     "first_pixel": "the number of an image's first pixel: 1 as in VOC, or 0 for corners that begin at 0 (1)",
     "difficult": "objects that are marked as difficult: leave_out, or keep (leave_out)",
 }
-DIFFICULT = ("leave_out", "keep")
 
 
 def read_voc(root: Path, settings: dict[str, str]) -> Iterator[RawItem]:
