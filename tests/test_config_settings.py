@@ -93,6 +93,8 @@ def test_unknown_scale_lists_the_scales(project):
         ({"sft-clip": {"encoder": "CLIP"}}, ["sft-clip", "encoder", "inherited"]),
         ({"sft-clip": {"distillation": {"weight": 0.5}}}, ["sft-clip", "distillation", "stage1"]),
         ({"sft-clip": {"epoch": 3}}, ["sft-clip.epoch", "unknown key"]),
+        ({"sft-clip": {"turns": "joined"}}, ["sft-clip.turns", "'separate' or 'chained'"]),
+        ({"stage1-granvit": {"turns": "chained"}}, ["stage1-granvit", "turns", "projector, sft, continued"]),
     ],
 )  # fmt: skip
 def test_wrong_recipe_names_recipe_key_and_value(project, change, told):
@@ -111,6 +113,17 @@ def test_changed_distillation_weight_changes_the_hash_of_what_follows_only(proje
         f"{stage}-granvit-{llm}" for stage in ("projector", "stage2", "sft") for llm in ("3b", "7b", "llama3")
     }
     assert changed == {"stage1-granvit", "stage2-granvit", "sft-granvit"} | transfers
+
+
+def test_chained_turns_are_another_run_and_separate_ones_the_run_they_were_before_the_choice(project):
+    before = recipes_file.resolve_all(config.load_config("mini", root=project), project)
+    edit(project, "config/recipes.yaml", {"sft-clip": {"turns": "chained"}})
+    after = recipes_file.resolve_all(config.load_config("mini", root=project), project)
+    assert {name for name in before if before[name].hash != after[name].hash} == {"sft-clip"}
+    assert not any("turns" in recipe.model_dump() for recipe in before.values())
+    chained = after["sft-clip"]
+    assert chained.turns == "chained" and type(chained)(**chained.model_dump()) == chained
+    assert type(chained).model_validate_json(chained.model_dump_json()) == chained
 
 
 def test_distillation_of_no_weight_is_no_distillation():

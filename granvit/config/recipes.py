@@ -10,13 +10,15 @@ import hashlib
 import json
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from granvit.config import steps
 from granvit.config.base import NonNegative, NonNegativeInt, Positive, PositiveInt, Share, Strict, change_of
 from granvit.config.loading import CONFIG_FILE, ENCODERS_FILE, LLMS_FILE, merge
 from granvit.config.reading import check, nearest, read_yaml
-from granvit.config.schema import Config, Distillation, Parts, Rates, Stage, StageSettings
+from granvit.config.schema import Config, Distillation, Parts, Rates, Stage, StageSettings, Turns
 from granvit.errors import GranvitError
 
 RECIPES_FILE = "config/recipes.yaml"
@@ -28,6 +30,7 @@ PARENT_STAGES = {
     "sft": ("projector", "stage1", "stage2", "continued"),
     "continued": ("projector", "stage1", "stage2"),
 }
+TALKING_STAGES = ("projector", "sft", "continued")  # whose mixtures may hold conversations
 
 
 class RecipeEntry(change_of(StageSettings, leave_out=("eval_images", "save_every"))):
@@ -57,6 +60,8 @@ class Recipe(Strict):
     learning_rate: Rates
     batch_size: PositiveInt
     epochs: Positive
+    # Left out where it says what every run did before there was a choice: their hashes stay.
+    turns: Annotated[Turns, Field(exclude_if=lambda turns: turns == "separate")] = "separate"
     warmup_ratio: Share
     weight_decay: NonNegative
     max_grad_norm: Positive
@@ -134,6 +139,12 @@ def _resolve(config: Config, name: str, entries: dict[str, RecipeEntry], below: 
             "it belongs to stage1"
         )
     settings = merge(settings, change)
+    if settings["turns"] == "chained" and entry.stage not in TALKING_STAGES:
+        raise GranvitError(
+            f"{RECIPES_FILE}: {name}: turns: chained, but stage '{entry.stage}' learns regions, whose "
+            f"questions see nothing of each other; only {', '.join(TALKING_STAGES)} learn conversations. "
+            f"Say `separate`, here or in {CONFIG_FILE}"
+        )
     if settings["distillation"] and settings["distillation"]["weight"] == 0:
         settings["distillation"] = None  # a weight of nothing needs no teacher, and is the same run
     rates, trains = settings["learning_rate"], settings["trains"]

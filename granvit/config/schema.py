@@ -14,6 +14,7 @@ from granvit.config.judge import JudgeSettings
 
 Stage = Literal["projector", "stage1", "stage2", "sft", "continued"]
 Budget = Literal["8M", "16M", "24M", "all"]
+Turns = Literal["separate", "chained"]
 
 
 class Parts(Strict):
@@ -52,6 +53,7 @@ class StageSettings(Strict):
     learning_rate: Rates
     batch_size: PositiveInt
     epochs: Positive
+    turns: Turns
     distillation: Distillation | None
     eval_every: NonNegativeInt
     eval_images: NonNegativeInt

@@ -3,9 +3,10 @@ isolated from each other.
 
 An image's prefix is ``template up to the image | image tokens | newline``; a segment behind it is
 ``question, end of turn, assistant header, answer, end token``. Every segment sees its prefix and itself
-and its positions restart behind the prefix, so each one is exactly the sample that it would be alone. The
-pieces come from the tokenizer's own template. A row holds one image, or all images of the batch one behind
-the other, where the attention kernel leaves out what nobody may see.
+and its positions restart behind the prefix, so each one is exactly the sample that it would be alone. A
+conversation whose turns are chained is one segment: its later turns see the earlier ones, as they do in
+LLaVA. The pieces come from the tokenizer's own template. A row holds one image, or all images of the batch
+one behind the other, where the attention kernel leaves out what nobody may see.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from tokenizers import Tokenizer
 from granvit.errors import GranvitError
 
 IMAGE, QUESTION, ANSWER = "IMAGE-PLACE", "QUESTION-PLACE", "ANSWER-PLACE"
+LATER_QUESTION, LATER_ANSWER = "LATER-PLACE", "SECOND-PLACE"
 CONTROL_TOKEN = re.compile(r"<[^<>\s]+>")
 CACHED_TEXTS = 4096  # some MiB
 ROW_MULTIPLE = 8  # attention kernels want aligned rows
@@ -31,11 +33,17 @@ JOINED_MULTIPLE = 128  # FlexAttention's blocks
 
 @dataclass(frozen=True)
 class Segment:
-    """Token ids of one question-answer pair; the last ``supervised`` of them are the answer and its end
-    token."""
+    """Token ids of one question-answer pair, or of several that are chained; the last ``supervised`` of them
+    are the last answer and its end token. ``earlier``: where in ``ids`` the answers before it stand."""
 
     ids: list[int]
     supervised: int
+    earlier: tuple[range, ...] = ()
+
+    @property
+    def answers(self) -> list[range]:
+        """Where in ``ids`` each answer and its end token stand."""
+        return [*self.earlier, range(len(self.ids) - self.supervised, len(self.ids))]
 
 
 class ChatFormat:
@@ -78,6 +86,41 @@ class ChatFormat:
         """Tokens of one pair behind the image prefix."""
         answer_ids = [*self.encode(answer), self.end]
         return Segment([*self.encode(question), *self.before_answer, *answer_ids], len(answer_ids))
+
+    def conversation(self, turns: Sequence[tuple[str, str]]) -> Segment:
+        """Tokens of several questions and answers, one behind the other as the template writes them, as one
+        segment. Raises GranvitError where the template writes later turns another way than the first."""
+        first, *later = (self.segment(*turn) for turn in turns)
+        ids, answers = [*first.ids], first.answers
+        for turn in later:
+            ids += self.between_turns
+            answers += [range(len(ids) + span.start, len(ids) + span.stop) for span in turn.answers]
+            ids += turn.ids
+        return Segment(ids, len(answers[-1]), tuple(answers[:-1]))
+
+    @cached_property
+    def between_turns(self) -> list[int]:
+        """Tokens between an answer's end token and the next question."""
+        chat = [
+            {"role": "user", "content": f"{IMAGE}\n{QUESTION}"},
+            {"role": "assistant", "content": ANSWER},
+            {"role": "user", "content": LATER_QUESTION},
+            {"role": "assistant", "content": LATER_ANSWER},
+        ]
+        whole = self.tokenizer.apply_chat_template(chat, tokenize=False)
+        single = self.tokenizer.apply_chat_template(chat[:2], tokenize=False)
+        head, found, rest = whole.partition(LATER_QUESTION)
+        first, answered, between = head.partition(ANSWER)
+        turn, end = single.partition(QUESTION)[2].split(ANSWER)
+        pieces = self._tokenise(between)
+        kept = answered and found and single.startswith(f"{first}{ANSWER}")
+        if not kept or rest != f"{turn}{LATER_ANSWER}{end}" or pieces[:1] != [self.end]:
+            raise GranvitError(
+                f"llm: the chat template of {self.tokenizer.name_or_path!r} writes later turns of a "
+                "conversation another way than the first; expected a template such as Qwen2.5's or LLaMA3's, "
+                "or `turns: separate` in config/config.yaml"
+            )
+        return pieces[1:]
 
     def prompt(self, question: str) -> list[int]:
         """Tokens behind the image that ask for an answer (generation)."""
@@ -187,8 +230,9 @@ def pack(
             ids[begin:end] = segment.ids
             positions[begin:end] = range(prefix, prefix + len(segment.ids))
             segments[begin:end] = number
-            predictors.append(np.arange(end - segment.supervised, end) - 1)
-            counts.append(segment.supervised)
+            for answer in segment.answers:
+                predictors.append(np.arange(begin + answer.start, begin + answer.stop) - 1)
+            counts.append(sum(map(len, segment.answers)))
             begin = end
         number += 1
     predictors = np.concatenate(predictors)

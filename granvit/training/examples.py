@@ -13,6 +13,7 @@ from granvit.errors import GranvitError
 from granvit.files import replacing
 from granvit.models.mllm import MLLM
 from granvit.models.packing import Segment
+from granvit.training.stages import INSTRUCTION
 
 MEMORY_LIMIT = 1 << 30  # bytes of a mixture's text that every process may keep for itself
 COLUMNS = ["key", "shard", "offset", "size", "width", "height", "qa"]
@@ -60,8 +61,8 @@ class Mixture:
 
 @dataclass(frozen=True)
 class Example:
-    """One image's text and regions. ``segments``: its question-answer pairs; ``boxes``: distinct regions,
-    pixels of the original."""
+    """One image's text and regions. ``segments``: its question-answer pairs, those of a conversation in one
+    where turns are chained; ``boxes``: distinct regions, pixels of the original."""
 
     key: str
     width: int
@@ -74,11 +75,14 @@ class Example:
 
 
 class Examples:
-    """Tokenised rows of a mixture; ``keep``: in memory, for later epochs. Reading one raises GranvitError
-    where it has no question, or a task that is none of ``tasks``."""
+    """Tokenised rows of a mixture; ``keep``: in memory, for later epochs. ``turns``: of a conversation,
+    separate or chained. Reading one raises GranvitError where it has no question, or a task that is none of
+    ``tasks``."""
 
-    def __init__(self, mixture: Mixture, model: MLLM, tasks: tuple[str, ...], keep: bool) -> None:
-        self.mixture, self.chat, self.tasks, self.keep = mixture, model.chat, tasks, keep
+    def __init__(
+        self, mixture: Mixture, model: MLLM, tasks: tuple[str, ...], keep: bool, turns: str = "separate"
+    ) -> None:
+        self.mixture, self.chat, self.tasks, self.keep, self.turns = mixture, model.chat, tasks, keep, turns
         self.kept: dict[int, Example] = {}
 
     def __getitem__(self, index: int) -> Example:
@@ -102,9 +106,17 @@ class Examples:
                     f"learns {', '.join(self.tasks)}; name another mixture in the recipe"
                 )
         boxes = [list(box) for box in dict.fromkeys(tuple(pair["box"]) for pair in pairs if pair["box"])]
-        segments = [self.chat.segment(pair["question"], pair["answer"]) for pair in pairs]
         columns = ([pair[name] for pair in pairs] for name in ("task", "question", "answer"))
-        return Example(key, row["width"], row["height"], segments, *columns, boxes)
+        return Example(key, row["width"], row["height"], self._segments(pairs), *columns, boxes)
+
+    def _segments(self, pairs: list[dict]) -> list[Segment]:
+        """A segment for each pair; where turns are chained, first one for all instructions."""
+        chained = [self.turns == "chained" and pair["task"] == INSTRUCTION for pair in pairs]
+        texts = [(pair["question"], pair["answer"]) for pair in pairs]
+        turns = [*itertools.compress(texts, chained)]
+        alone = [text for text, is_turn in zip(texts, chained, strict=True) if not is_turn]
+        conversation = [self.chat.conversation(turns)] if turns else []
+        return conversation + [self.chat.segment(*text) for text in alone]
 
 
 def _write_arrow(source: Path, target: Path) -> None:

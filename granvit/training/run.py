@@ -71,7 +71,7 @@ def make_trainer(job: Job, model: MLLM, cluster: Cluster) -> Trainer:
     remembers = again and not recipe.trains.encoder and FeatureStore.fits(len(mixture), model)
     images = ImageStore(mixture, model, keep=again and not remembers)
     features = FeatureStore(images, model, recipe.precision) if remembers else None
-    examples = Examples(mixture, model, STAGES[recipe.stage].tasks, keep=again)
+    examples = Examples(mixture, model, STAGES[recipe.stage].tasks, again, recipe.turns)
     share = Share(cluster.rank, cluster.size, compute.tokens_per_batch, joins_images(model.llm))
     batches = Batches(Samples(examples, images, features), order, model, recipe.distillation, share)
     return Trainer(model, recipe, batches, cluster, compute)
