@@ -137,6 +137,14 @@ def test_paper_scale_holds_the_papers_values():
     assert (recipe.distillation.weight, recipe.distillation.ema_decay) == (1.0, 0.9)
 
 
+@pytest.mark.parametrize("scale", ["smoke", "paper"])
+def test_teachers_crops_have_another_size_than_the_image_where_the_graph_is_tested(scale):
+    """As at paper scale: an encoder that could not read them once died there and nowhere else."""
+    settings = config.load_config(scale, root=ROOT)
+    size = settings.stages.stage1.distillation.crop_size
+    assert all(size != spec.image_size for spec in settings.encoders.values())
+
+
 def test_every_run_that_a_table_needs_is_a_recipe():
     known = set(recipes_file.recipe_names(ROOT))
     tables = load_tables(ROOT / "config/tables.yaml")
