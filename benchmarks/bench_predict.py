@@ -67,7 +67,7 @@ def write_questions(folder: Path, benchmarks: Sequence[Benchmark], images: int) 
 
 def load_model(folder: str | None, device: torch.device) -> MLLM:
     if folder:
-        return MLLM.load(Path(folder)).to(device)
+        return MLLM.load(Path(folder), device)
     config = load_config("mini")
     encoder, spec = load_encoder(config.encoders["SigLIP2"]), config.llms["Qwen2.5-1.5B"]
     llm = load_llm(spec)

@@ -89,7 +89,7 @@ def test_asking_everything_alone_changes_no_answer(world, whole, tmp_path, monke
 
 def test_one_model_load_serves_all_benchmarks(world, tmp_path, monkeypatch):
     loads, load = [], MLLM.load
-    monkeypatch.setattr(MLLM, "load", lambda folder: loads.append(folder) or load(folder))
+    monkeypatch.setattr(MLLM, "load", lambda *given: loads.append(given) or load(*given))
     run(world, tmp_path / "out", 64)
     assert len(loads) == 1
 

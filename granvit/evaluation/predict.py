@@ -46,7 +46,7 @@ def predict(job: PredictionJob, shard: int = 0, shards: int = 1) -> None:
     label += f" shard {shard}/{shards}" if shards > 1 else ""
     progress = Progress(len(own), label, "questions", job.log, start=done, quiet=shard > 0)
     if todo:
-        model = MLLM.load(job.model_dir).to(pick_device(job.device))
+        model = MLLM.load(job.model_dir, pick_device(job.device))
         with files:
             for path, questions in asks.items():
                 mine = [ask for ask in questions if ask in todo]

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+from torch import nn
 from transformers import (
     AutoModelForCausalLM,
     PreTrainedModel,
@@ -13,14 +15,24 @@ from transformers import (
 )
 
 from granvit.errors import GranvitError
-from granvit.models.loading import AGAIN, load_pretrained, require_model
+from granvit.models.loading import AGAIN, load_pretrained, model_folder, published_dtype, require_model
 
 
 def load_llm(spec) -> PreTrainedModel:
-    """The causal language model of ``spec.path`` (folder or hub id) in fp32; raises GranvitError where
-    weights don't fit."""
-    path = require_model(spec.path, "llm")
-    return load_pretrained(AutoModelForCausalLM, path, "llm").eval()
+    """The causal language model of ``spec.path`` (folder or hub id), on the CPU: in bf16 where it was
+    published so, else in fp32. Its weights are mapped from their file: processes of a host share them, until
+    they are moved or cast (``cast_weights``). Raises GranvitError where weights don't fit."""
+    folder = model_folder(require_model(spec.path, "llm"), "llm")
+    dtype = published_dtype(folder)
+    return load_pretrained(AutoModelForCausalLM, str(folder), "llm", dtype=dtype).eval()
+
+
+@torch.no_grad()
+def cast_weights(llm: nn.Module, dtype: torch.dtype) -> None:
+    """Weights in ``dtype``, where they are. Buffers stay: rotary frequencies that bf16 rounds would turn far
+    positions by whole radians."""
+    for weight in llm.parameters():
+        weight.data = weight.data.to(dtype)
 
 
 def load_tokenizer(spec) -> PreTrainedTokenizerBase:

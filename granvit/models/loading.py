@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import hf_hub_download, snapshot_download
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from transformers.utils import logging
 
@@ -95,9 +95,31 @@ def read_weights(path: str, what: str) -> dict[str, torch.Tensor]:
     return weights
 
 
-def load_pretrained(model_class: type, path: str, what: str, foreign: tuple[str, ...] = (), **source):
-    """``model_class.from_pretrained`` in fp32 with SDPA attention that refuses missing, unexpected or
-    misshapen weights.
+def published_dtype(folder: Path) -> torch.dtype:
+    """bf16 where all weights of a local folder are; else fp32, which holds any others. What a config.json
+    says of them is not asked: it may be wrong, and weights rounded for it."""
+    try:
+        kinds = {kind for file in folder.glob("model*.safetensors") for kind in _kinds(file)}
+    except (OSError, SafetensorError):  # which loading tells about, with the remedy
+        kinds = set()
+    return torch.bfloat16 if kinds == {"BF16"} else torch.float32
+
+
+def _kinds(file: Path) -> set[str]:
+    with safe_open(file, "pt") as weights:
+        return {weights.get_slice(name).get_dtype() for name in weights.keys()}  # noqa: SIM118
+
+
+def load_pretrained(
+    model_class: type,
+    path: str,
+    what: str,
+    foreign: tuple[str, ...] = (),
+    dtype: torch.dtype = torch.float32,
+    **source,
+):
+    """``model_class.from_pretrained`` with SDPA attention that refuses missing, unexpected or misshapen
+    weights. In the ``dtype`` of their file they are mapped from it, not copied.
 
     ``foreign``: prefixes of keys that belong to other parts of a larger checkpoint (a text tower) and may
     be left unread. ``source``: ``config`` and ``state_dict``, where they are not those of ``path`` unchanged.
@@ -106,7 +128,7 @@ def load_pretrained(model_class: type, path: str, what: str, foreign: tuple[str,
     try:
         model, info = model_class.from_pretrained(
             None if source else path,
-            dtype="float32",
+            dtype=dtype,
             attn_implementation="sdpa",
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # so that they are listed, and refused with their names below
@@ -130,6 +152,15 @@ def load_pretrained(model_class: type, path: str, what: str, foreign: tuple[str,
                 "the checkpoint does not fit its config.json. Export it again with save_pretrained"
             )
     return model
+
+
+def model_folder(path: str, what: str) -> Path:
+    """The folder of a local model, or of a hub id's files once they are here. Raises GranvitError where the
+    hub does not give them."""
+    if (Path(path) / "config.json").is_file():
+        return Path(path)
+    patterns = ["*.json", "*.jinja", "model*.safetensors"]
+    return Path(_from_hub(snapshot_download, path, what, allow_patterns=patterns))
 
 
 def _from_hub(download, path: str, what: str, **wanted) -> str:

@@ -16,7 +16,7 @@ from granvit.errors import GranvitError
 from granvit.models.attention import packed_attention
 from granvit.models.encoders import Encoder, load_saved_encoder
 from granvit.models.generation import generate
-from granvit.models.llms import load_llm, load_tokenizer, save_llm
+from granvit.models.llms import cast_weights, load_llm, load_tokenizer, save_llm
 from granvit.models.packing import ChatFormat, PackedBatch
 from granvit.models.projector import Projector, load_projector
 from granvit.models.tiling import SHUFFLE, cut_tiles, recombine, tile_side
@@ -145,9 +145,9 @@ class MLLM(nn.Module):
         save_llm(self.llm, self.tokenizer, folder / "llm", weights.get("llm"))
 
     @classmethod
-    def load(cls, folder: Path) -> MLLM:
-        """Read what ``save`` wrote (in eval mode, on the CPU); raises GranvitError on a folder that is
-        missing or incomplete."""
+    def load(cls, folder: Path, device: torch.device | str = "cpu") -> MLLM:
+        """Read what ``save`` wrote (in eval mode, in fp32, on ``device``); raises GranvitError on a folder
+        that is missing or incomplete."""
         folder = Path(folder)
         for part in PARTS:
             if not (folder / part / "config.json").is_file():
@@ -156,7 +156,9 @@ class MLLM(nn.Module):
                 )
         spec = SimpleNamespace(path=str(folder / "llm"))
         encoder, projector = load_saved_encoder(folder / "encoder"), load_projector(folder / "projector")
-        return cls(encoder, projector, load_llm(spec), load_tokenizer(spec)).eval()
+        model = cls(encoder, projector, load_llm(spec), load_tokenizer(spec)).to(device)
+        cast_weights(model.llm, torch.float32)
+        return model.eval()
 
 
 def feature_width(encoder: Encoder, tiles: int) -> int:

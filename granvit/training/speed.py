@@ -12,6 +12,7 @@ from granvit.config.compute import RunCompute
 from granvit.device import compiles_layers
 from granvit.models.attention import choose_attention
 from granvit.models.encoders import Encoder
+from granvit.models.llms import cast_weights
 from granvit.models.mllm import MLLM
 
 # Compiled layers take any shape: the number of crops and the length of rows change at every step.
@@ -19,14 +20,15 @@ DYNAMIC = True
 
 
 def prepare_model(model: MLLM, recipe, compute: RunCompute, device: torch.device) -> None:
-    """Set ``model`` up to learn ``recipe`` on ``device``: attention kernel, activation checkpointing, and a
-    frozen language model in bf16. Raises GranvitError for an unknown attention."""
+    """Set ``model``, which is on ``device``, up to learn ``recipe``: attention kernel, activation
+    checkpointing, and a language model in bf16 where it is frozen, in fp32 where it learns. Raises
+    GranvitError for an unknown attention."""
     choose_attention(model.llm, compute.attention, device)
     if compute.gradient_checkpointing:
         model.enable_gradient_checkpointing()
     frozen = recipe.precision == "bf16" and not recipe.trains.llm
-    if compute.frozen_bf16 and frozen and fits_bf16(model.llm.parameters()):
-        model.llm.bfloat16()
+    half = compute.frozen_bf16 and frozen and fits_bf16(model.llm.parameters())
+    cast_weights(model.llm, torch.bfloat16 if half else torch.float32)
 
 
 @torch.no_grad()

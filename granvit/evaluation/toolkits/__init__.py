@@ -19,7 +19,7 @@ class Answerer:
         from granvit.device import pick_device
         from granvit.models.mllm import MLLM
 
-        self.model = MLLM.load(Path(folder)).to(pick_device(device))
+        self.model = MLLM.load(Path(folder), pick_device(device))
 
     def answer(
         self, images: Sequence[Sequence[Any]], questions: Sequence[str], max_new_tokens: int
