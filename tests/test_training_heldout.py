@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from types import SimpleNamespace
 
 import pytest
@@ -37,13 +39,13 @@ def test_heldout_scores_tell_right_answers_from_wrong_ones(tmp_path, path, monke
     heldout = HeldOut(path, model, 2, "fp32", Ranks(1))
     examples = [example for part, _ in heldout.batches for example in part]
     truth = {q: a for e in examples for q, a in zip(e.questions, e.answers, strict=True)}
-    monkeypatch.setattr(model, "answer", lambda _, questions, *rest: [truth[q] for q in questions])
+    monkeypatch.setattr(model, "answer", lambda _, questions, *rest, **given: [truth[q] for q in questions])
     right = heldout.evaluate()
     heldout.cluster = Ranks(1)  # with nothing gathered yet
     assert len(examples) == 2 and right["heldout_rouge_l"] == 1.0 and right["heldout_acc_iou50"] == 1.0
     assert 0 < right["heldout_loss_bbox2caption"] < 2 * math.log(400)
     monkeypatch.setattr(
-        model, "answer", lambda _, questions, *rest: ["[0, 0, 0.1, nonsense"] * len(questions)
+        model, "answer", lambda _, questions, *rest, **given: ["[0, 0, 0.1, nonsense"] * len(questions)
     )
     wrong = heldout.evaluate()
     assert wrong["heldout_rouge_l"] < 0.2 and wrong["heldout_acc_iou50"] == 0.0
@@ -89,14 +91,47 @@ def test_more_ranks_than_images_leave_some_without_any(tmp_path, path):
     assert metrics == pytest.approx(expected, rel=1e-5)
 
 
-def test_ranks_that_share_weights_at_every_layer_stay_in_step(tmp_path, path):
-    """A forward pass of ZeRO-3 waits for the other ranks': one that asks less would leave them waiting."""
-    ranks = Ranks(3, zero=3)
-    for ranks.rank in range(3):
-        heldout = HeldOut(path, make_model(tmp_path), 5, "fp32", ranks)
-        assert sum(len(part) for part, _ in heldout.batches) == 5
-        heldout.evaluate()
-    assert not ranks.given
+class InStep:
+    """A rank of several that run in threads of their own, and wait for each other as ZeRO-3's do."""
+
+    size, zero = 3, 3
+
+    def __init__(self, rank: int, barrier: Barrier, told: dict) -> None:
+        self.rank, self.barrier, self.told = rank, barrier, told
+
+    def gather(self, items: list) -> list:
+        self.told[self.rank] = items
+        self.barrier.wait(60)
+        found = [item for rank in range(self.size) for item in self.told[rank]]
+        self.barrier.wait(60)
+        return found
+
+    def max(self, value: int) -> int:
+        return max(self.gather([value]))
+
+
+@pytest.mark.parametrize(("images", "budget"), [(5, 1 << 30), (5, 300), (2, 1 << 30), (7, 1)])
+def test_ranks_that_share_weights_at_every_layer_share_the_images_and_stay_in_step(
+    tmp_path, images, budget, monkeypatch
+):
+    """A forward pass of ZeRO-3 waits for the other ranks': one that makes fewer would leave them waiting."""
+    monkeypatch.setattr(heldout_module, "QUESTIONS_A_BATCH", 4)
+    monkeypatch.setattr(heldout_module, "IMAGES_A_BATCH", 2)
+    path = make_mixture(tmp_path / "h.parquet", images=images, tasks=REGION_TASKS)
+    expected = HeldOut(path, make_model(tmp_path), images, "fp32", Ranks(1)).evaluate()
+    barrier, told = Barrier(3), {}
+    models = [make_model(tmp_path / str(rank)) for rank in range(3)]
+    passes: list[list[str]] = [[], [], []]
+    for model, seen in zip(models, passes, strict=True):
+        modules = {"encoder": model.encoder, "projector": model.projector, "llm": model.llm.model}
+        for name, module in modules.items():
+            module.register_forward_hook(lambda *_, seen=seen, name=name: seen.append(name))
+    asked = [HeldOut(path, m, images, "fp32", InStep(n, barrier, told), budget) for n, m in enumerate(models)]
+    assert all(sum(len(part) for part, _ in one.batches) == -(-images // 3) for one in asked)
+    with ThreadPoolExecutor(3) as threads:
+        found = [*threads.map(HeldOut.evaluate, asked)]
+    assert found[0] == pytest.approx(expected, rel=1e-5) and found[0] == found[1] == found[2]
+    assert passes[0] == passes[1] == passes[2] and passes[0].count("llm") > 10
 
 
 def test_an_image_is_read_once_for_all_questions_about_it(tmp_path, path, monkeypatch):

@@ -132,8 +132,9 @@ def test_two_zero2_ranks_killed_at_any_step_resume_to_the_same_bits_and_learn_as
 @pytest.mark.ranks
 @pytest.mark.parametrize("sharding", ["ddp", "zero3"])
 def test_two_ranks_give_the_losses_and_weights_of_one(world, tmp_path, sharding):
-    launch(make_job(world, "sft", tmp_path / "one", eval_every=2), None, 1, 1)
-    launch(make_job(world, "sft", tmp_path / "two", sharding, eval_every=2), TORCHRUN, 2, 1)
+    heldout = {"eval_every": 2, "eval_images": 3}  # one rank has an image more than the other
+    launch(make_job(world, "sft", tmp_path / "one", **heldout), None, 1, 1)
+    launch(make_job(world, "sft", tmp_path / "two", sharding, **heldout), TORCHRUN, 2, 1)
     one, two = log_rows(tmp_path / "one"), log_rows(tmp_path / "two")
     assert len(one) == 4
     for first, second in zip(one, two, strict=True):

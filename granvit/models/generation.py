@@ -7,7 +7,7 @@ that the end of all rows is aligned.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -27,35 +27,42 @@ def generate(
     questions: Sequence[str],
     max_new_tokens: int,
     closest: float = 0.0,
+    go_on: Callable[[bool], bool] | None = None,
 ) -> list[list[int] | None]:
     """Token ids, without the end token, of the greedy answer to each question.
 
     images: (I, T, D) embeddings; ``owners``: which image each of the Q questions is about. ``closest``: where
     the best two tokens are nearer to each other than this share of the largest logit, rounding might decide
-    between them; the question is then given up, and its answer is None.
+    between them; the question is then given up, and its answer is None. ``go_on``: where ranks wait for each
+    other at every layer, is told whether this one is still at work, and tells whether any is.
     """
     llm, device = model.llm, images.device
-    cache, states, mask = _read(model, images, list(owners), questions)
+    cache, states, mask = _read(model, images, list(owners), questions, in_step=go_on is not None)
     ends = torch.tensor(model.end_ids, device=device)
     rows = torch.arange(len(questions), device=device)  # which question each row still at work answers
     positions = mask.sum(1, keepdim=True)
     given: list[list[int]] = [[] for _ in questions]
     unsure: set[int] = set()
+    done = False
     for step in range(max_new_tokens):
         logits = llm.get_output_embeddings()(states)
         tokens = logits.argmax(-1)
         close = _too_close(logits, tokens, closest)
         over = close | torch.isin(tokens, ends)
-        for row, token, is_close, is_over in zip(
-            *(x.tolist() for x in (rows, tokens, close, over)), strict=True
-        ):
-            if is_close:
-                unsure.add(row)
-            elif not is_over:
-                given[row].append(token)
-        left = (~over).nonzero().squeeze(1)
-        if not len(left) or step + 1 == max_new_tokens:
+        if not done:
+            for row, token, is_close, is_over in zip(
+                *(x.tolist() for x in (rows, tokens, close, over)), strict=True
+            ):
+                if is_close:
+                    unsure.add(row)
+                elif not is_over:
+                    given[row].append(token)
+            left = (~over).nonzero().squeeze(1)
+            done = not len(left)
+        if step + 1 == max_new_tokens or (not go_on(not done) if go_on else done):
             break
+        if done:  # a row goes through the layers with those of the other ranks
+            left = left.new_zeros(1)
         if len(left) < len(rows):
             cache.batch_select_indices(left)
             rows, tokens, mask, positions = rows[left], tokens[left], mask[left], positions[left]
@@ -66,7 +73,7 @@ def generate(
 
 
 def _read(
-    model: MLLM, images: torch.Tensor, owners: list[int], questions: Sequence[str]
+    model: MLLM, images: torch.Tensor, owners: list[int], questions: Sequence[str], in_step: bool
 ) -> tuple[DynamicCache, torch.Tensor, torch.Tensor]:
     """Cache, last hidden states (Q, D) and mask (Q, L) once image and question have been read."""
     llm, chat, device = model.llm, model.chat, images.device
@@ -84,7 +91,7 @@ def _read(
     mask = F.pad(mask, (prefix.shape[1], 0), value=1)
     embeddings, cache = embed(padded), DynamicCache(config=llm.config)
     index = torch.tensor(owners, device=device)
-    if len(images) < len(questions):
+    if len(images) < len(questions) or in_step:  # ranks have to agree on the number of passes
         llm.model(inputs_embeds=prefix, past_key_values=cache, use_cache=True)
         cache.batch_select_indices(index)
     else:  # nothing to share: one pass over image and question costs less than two

@@ -117,12 +117,14 @@ class MLLM(nn.Module):
         max_new_tokens: int = 64,
         owners: list[int] | None = None,
         closest: float = 0.0,
+        go_on: Callable[[bool], bool] | None = None,
     ) -> list[str | None]:
         """Greedy answers, stripped. image_embeddings: (I, T, D) from ``encode_images``; ``owners``: which of
         the I images each question is about, by default one image a question. None for an answer that hung on
-        two tokens whose logits are nearer than ``closest`` (``generation.generate``)."""
+        two tokens whose logits are nearer than ``closest``; ``go_on``: for ranks that wait for each other
+        (``generation.generate``)."""
         owners = list(range(len(questions))) if owners is None else owners
-        answers = generate(self, image_embeddings, owners, questions, max_new_tokens, closest)
+        answers = generate(self, image_embeddings, owners, questions, max_new_tokens, closest, go_on)
         return [
             None if ids is None else self.tokenizer.decode(ids, skip_special_tokens=True).strip()
             for ids in answers
