@@ -14,7 +14,7 @@ from granvit.errors import GranvitError
 from granvit.evaluation.judge import GRADING_TRIES, KEY_VARIABLE
 from granvit.evaluation.score import score
 from granvit.servers import endpoint
-from granvit.servers.endpoint import retry_after
+from granvit.servers.replies import retry_after
 
 server, pauses, mmvet = judge_server.server, judge_server.pauses, judge_server.mmvet  # fixtures
 

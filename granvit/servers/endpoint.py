@@ -13,8 +13,6 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -22,6 +20,7 @@ import requests
 import tenacity
 import urllib3
 
+from granvit.servers.replies import Unanswered, read_completion, refusal_reason, retry_after
 from granvit.servers.reply_cache import Cache, Reply
 
 LARGEST_REPLY = 1 << 20  # bytes; an answer of some hundred words needs none of it
@@ -38,10 +37,6 @@ class EndpointSettings(Protocol):
     retries: int  # after a failure that may pass
     max_wait: float  # longest pause before a retry, seconds
     give_up_after: int  # questions in a row without a reply: the endpoint is down
-
-
-class Unanswered(Exception):
-    """The endpoint gave no reply; the message says why, in one line."""
 
 
 class NotAsked(Unanswered):
@@ -233,9 +228,9 @@ class Endpoint:
                 f"HTTP {status} from {shown(self.address)}: check url, model and ${self.key_variable}"
             )
         if status != 200:
-            raise Refused(status, _reason(self._without_key(text)))
+            raise Refused(status, refusal_reason(self._without_key(text)))
         try:
-            return _completion(text)
+            return read_completion(text)
         except ValueError as error:
             start = self._without_key(text)[:80]  # masked before it is cut, lest half the key stays
             raise _Passing(f"{error}: {start!r}") from None
@@ -279,47 +274,3 @@ def shown(address: str) -> str:
     """An address without user, password or query, which may hold secrets."""
     parts = urlsplit(address)
     return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"
-
-
-def _reason(text: str) -> str:
-    """What a server says of a refusal, in one line: the message of an OpenAI error, else the body."""
-    try:
-        found = json.loads(text)
-        error = found.get("error", found)
-        text = str(error if isinstance(error, str) else error["message"])
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        pass
-    return " ".join(text.split())[:200]
-
-
-def retry_after(value: str | None) -> float | None:
-    """Seconds of a `Retry-After` header, a number or a date; 0 for what is over, None for what is neither."""
-    if value is None:
-        return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
-        return None
-
-
-def _completion(text: str) -> Reply:
-    """The reply inside a chat completion. Raises ValueError for what is none; it is worth another try, since
-    proxies answer for the model. Raises Unanswered where the model itself ended without a word."""
-    try:
-        choice = json.loads(text)["choices"][0]
-        content, end = choice["message"]["content"], choice.get("finish_reason")
-        if isinstance(content, list):  # of parts, as some servers send it
-            content = "".join(part["text"] for part in content if part["type"] == "text") or None
-    except (ValueError, KeyError, IndexError, TypeError, RecursionError):
-        raise ValueError("not a chat completion") from None
-    if content is None and end in ("length", "content_filter"):
-        # Reasoning took its tokens, or a filter its words: asked the same, it does the same. It is no empty
-        # reply either, since that would be kept, and still stand there when the server has been fixed.
-        raise Unanswered(f"a chat completion without text, finish_reason {end}")
-    if not isinstance(content, str):
-        raise ValueError("a chat completion without text")
-    return Reply(content.strip(), end == "length")
