@@ -3,6 +3,7 @@ template."""
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -19,12 +20,50 @@ from granvit.models.loading import AGAIN, load_pretrained, model_folder, publish
 
 
 def load_llm(spec) -> PreTrainedModel:
-    """The causal language model of ``spec.path`` (folder or hub id), on the CPU: in bf16 where it was
-    published so, else in fp32. Its weights are mapped from their file: processes of a host share them, until
-    they are moved or cast (``cast_weights``). Raises GranvitError where weights don't fit."""
+    """The causal language model of ``spec.path`` (folder, hub id or .gguf file), on the CPU: in bf16 where it
+    was published so, else in fp32. Weights of a folder are mapped from their file: processes of a host share
+    them, until they are moved or cast (``cast_weights``). Raises GranvitError where weights don't fit."""
+    if is_gguf(spec.path):
+        return _load_gguf(require_gguf(spec.path))
     folder = model_folder(require_model(spec.path, "llm"), "llm")
     dtype = published_dtype(folder)
     return load_pretrained(AutoModelForCausalLM, str(folder), "llm", dtype=dtype).eval()
+
+
+def is_gguf(path: str) -> bool:
+    """Whether a path names one file of llama.cpp's format."""
+    return path.endswith(".gguf")
+
+
+def require_gguf(path: str) -> Path:
+    """The file, if it and what reads it are there; raises GranvitError where not."""
+    if not Path(path).is_file():
+        raise GranvitError(
+            f"llm: model file {path!r} does not exist; give the right path in config/llms.yaml, or download "
+            "the model there"
+        )
+    if find_spec("gguf") is None:
+        raise GranvitError(f"llm: {path!r} needs the package gguf to be read: `pip install gguf`")
+    return Path(path)
+
+
+def _load_gguf(file: Path) -> PreTrainedModel:
+    """The model of a .gguf file in fp32. transformers calls what it reads of one quantized, and neither
+    saves it nor lets it learn; its weights, which it has made fp32, go into a plain model."""
+    try:
+        read = load_pretrained(AutoModelForCausalLM, str(file.parent), "llm", gguf_file=file.name)
+    except Exception as error:  # a damaged file ends in any
+        if isinstance(error, GranvitError):
+            raise
+        raise GranvitError(f"llm: cannot load {str(file)!r}: {str(error) or repr(error)}. {AGAIN}") from error
+    config = read.config.to_dict()
+    config.pop("quantization_config", None)
+    plain = AutoModelForCausalLM.from_config(
+        type(read.config).from_dict(config), dtype=torch.float32, attn_implementation="sdpa"
+    )
+    plain.load_state_dict(read.state_dict())
+    plain.generation_config = read.generation_config
+    return plain.eval()
 
 
 @torch.no_grad()
@@ -38,9 +77,14 @@ def cast_weights(llm: nn.Module, dtype: torch.dtype) -> None:
 def load_tokenizer(spec) -> PreTrainedTokenizerBase:
     """The tokenizer of ``spec.path``. Raises GranvitError where it cannot be read, or has no chat template:
     packing cuts that template into pieces."""
-    path = require_model(spec.path, "llm")
+    one_file = {}
+    if is_gguf(spec.path):
+        file = require_gguf(spec.path)
+        path, one_file = str(file.parent), {"gguf_file": file.name}
+    else:
+        path = require_model(spec.path, "llm")
     try:
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(path)
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(path, **one_file)
     except Exception as error:  # a cut tokenizer.json is a bare Exception of the library in Rust
         problem = str(error).strip().splitlines()[0]
         raise GranvitError(f"llm: cannot load the tokenizer of {path!r}: {problem}. {AGAIN}") from error

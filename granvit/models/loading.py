@@ -122,12 +122,13 @@ def load_pretrained(
     weights. In the ``dtype`` of their file they are mapped from it, not copied.
 
     ``foreign``: prefixes of keys that belong to other parts of a larger checkpoint (a text tower) and may
-    be left unread. ``source``: ``config`` and ``state_dict``, where they are not those of ``path`` unchanged.
+    be left unread. ``source``: ``config`` and ``state_dict``, where they are not those of ``path`` unchanged,
+    or ``gguf_file``, which of its files holds both.
     Raises GranvitError that names the weights, or the file.
     """
     try:
         model, info = model_class.from_pretrained(
-            None if source else path,
+            None if "state_dict" in source else path,
             dtype=dtype,
             attn_implementation="sdpa",
             output_loading_info=True,

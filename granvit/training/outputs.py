@@ -49,8 +49,10 @@ def hash_files(paths: list) -> str:
 
 
 def hash_model(path: str) -> str:
-    """A local model folder by its configuration and weights; a hub id by its name."""
+    """A local model folder by its configuration and weights; one file by its bytes; a hub id by its name."""
     folder = Path(path)
+    if folder.is_file():
+        return hash_files([folder])
     if not folder.is_dir():
         return f"hub:{path}"
     return hash_files(sorted(p for p in folder.iterdir() if p.suffix in (".json", ".jinja", ".safetensors")))
