@@ -20,7 +20,7 @@ rule predict_benchmarks:
     priority: 25
     params:
         shuffle_images=False,
-        questions=for_job(runs.question_settings),
+        questions=for_job(runs.asked_settings),
         batch_size=lookup(dpath="{scale}/evaluation/batch_size", within=SETTINGS),
         device=lookup(dpath="{scale}/compute/device", within=SETTINGS),
         version=steps.version("predict"),
@@ -60,7 +60,7 @@ rule score_benchmarks:
         mem_mb=8000,
     priority: 25
     params:
-        questions=for_job(runs.question_settings),
+        questions=for_job(runs.scored_settings),
         judge=for_job(runs.judge_settings),
         version=steps.version("score"),
     message:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from granvit.config.loading import SCALES
 from granvit.config.tables import load_tables, required_leaves
 from granvit.errors import GranvitError
+from granvit.evaluation.benchmarks import load_benchmarks
 from granvit.graph import data, runs
 from granvit.graph.scale import Scale
 
@@ -186,6 +191,40 @@ def test_another_judge_is_a_reason_to_score_again_and_another_address_is_not(min
         return runs.judge_settings(Scale("mini", {"evaluation": {"judge": {"url": url, "model": model}}}))
 
     assert judged("http://a/v1", "one") == judged("http://b/v1", "one") != judged("http://a/v1", "two")
+
+
+@pytest.mark.parametrize(
+    ("change", "again"),
+    [
+        ({"prompt": "choice"}, {"asked", "scored"}),  # the score file says the prompt
+        ({"max_new_tokens": 7}, {"asked", "scored"}),
+        ({"split_prefix": "test"}, {"asked", "scored"}),
+        ({"tsv": "Other.tsv"}, {"asked", "scored"}),
+        ({"rule": "docvqa_anls"}, {"scored"}),
+        ({"md5": "0" * 32}, {"scored"}),
+        ({"capability": "Other"}, set()),
+    ],
+)
+def test_a_changed_line_of_benchmarks_is_a_reason_to_ask_or_to_score_again(mini, monkeypatch, change, again):
+    def settings() -> dict:
+        return {"asked": runs.asked_settings(mini), "scored": runs.scored_settings(mini)}
+
+    before, lines = settings(), load_benchmarks()
+    changed = [replace(lines[0], **change), *lines[1:]]
+    monkeypatch.setattr(runs, "load_benchmarks", lambda: changed)
+    after = settings()
+    assert {name for name in before if before[name] != after[name]} == again
+    for name in before:  # and which one it is can be told
+        rows = after[name].pop("rows").items()
+        assert {row for row, values in rows if before[name]["rows"][row] != values} <= {lines[0].name}
+    json.dumps(before)
+
+
+def test_jobs_that_ask_and_jobs_that_score_depend_on_their_part_of_the_benchmarks():
+    text = Path("rules/evaluate.smk").read_text()
+    asking, scoring = text.split("rule score_benchmarks:")
+    assert "questions=for_job(runs.asked_settings)," in asking
+    assert "questions=for_job(runs.scored_settings)," in scoring and "asked_settings" not in scoring
 
 
 def test_questions_follow_from_where_they_are_and_what_they_are_rendered_from(mini):

@@ -8,7 +8,11 @@ from typing import Any
 from granvit.config import steps
 from granvit.config.recipes import Recipe
 from granvit.evaluation import judge
+from granvit.evaluation.benchmarks import load_benchmarks
 from granvit.graph.scale import Scale
+
+# Columns of config/benchmarks.tsv that decide what a model is asked
+ASKED = ("tsv", "split_prefix", "categories", "prompt", "max_new_tokens")
 
 
 def run_settings(scale: Scale, recipe: str) -> dict[str, Any]:
@@ -51,6 +55,23 @@ def question_settings(scale: Scale) -> dict[str, Any]:
         "rendered": data.rendered_questions,
         "version": steps.version("benchmarks"),
     }
+
+
+def asked_settings(scale: Scale) -> dict[str, Any]:
+    """What answers depend on besides their model: the questions, and how each benchmark asks them."""
+    return question_settings(scale) | {"rows": _rows(*ASKED)}
+
+
+def scored_settings(scale: Scale) -> dict[str, Any]:
+    """What scores depend on besides answers and judge: the questions, and how each benchmark marks them. A
+    score's file also says how they were asked."""
+    return question_settings(scale) | {"rows": _rows(*ASKED, "rule", "md5")}
+
+
+def _rows(*columns: str) -> dict[str, dict[str, Any]]:
+    """These columns of config/benchmarks.tsv, by benchmark."""
+    lines = load_benchmarks()
+    return {line.name: {name: getattr(line, name) for name in columns} for line in lines}
 
 
 def judge_settings(scale: Scale) -> dict[str, str | bool | None] | None:
