@@ -42,8 +42,8 @@ def test_a_steps_code_does_not_change_unsaid():
         ),
         (
             "models/loading.py",
-            '"float32"',
-            '"bfloat16"',
+            "torch.float32",
+            "torch.bfloat16",
             {"predict", "standins"} | TRAINING,
             {"ingest", "annotate", "captioner", "mixture", "score", "table", "benchmarks"},
         ),
