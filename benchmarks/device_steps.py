@@ -19,7 +19,6 @@ from stage_work import Clock
 from torch.profiler import ProfilerActivity, profile
 
 from granvit.device import autocast, describe_device, is_accelerator, seed_everything
-from granvit.training import speed
 
 TERA = 1e12
 
@@ -66,7 +65,6 @@ class Steps:
         fits."""
         chosen, choice = self._case(case), variant["deterministic"]
         torch.use_deterministic_algorithms(choice != "no", warn_only=choice == "warn")
-        speed.DYNAMIC = variant.get("dynamic", True)
         torch.compiler.reset()
         images = self.images * variant.get("more", 1) if self.fast else 4
         while True:

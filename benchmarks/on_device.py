@@ -38,7 +38,6 @@ MORE = {
     "twice the images": {**FAST, "more": 2},
     "strictly deterministic": {**FAST, "deterministic": "strict"},
     "not deterministic": {**FAST, "deterministic": "no"},
-    "compiled for one shape": {**FAST, "dynamic": False},
 }
 ON_CPU = ("plain",)  # what a CPU has: FlexAttention has no backward there, compiling takes it minutes
 TRIED = "stage1"  # its case with large crops

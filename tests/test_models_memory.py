@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,6 +19,8 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from granvit.config.compute import RunCompute
 from granvit.config.schema import LLMSpec
+from granvit.errors import GranvitError
+from granvit.models import llms, loading
 from granvit.models.llms import cast_weights, load_llm
 from granvit.models.mllm import MLLM
 from granvit.training.run import train
@@ -90,6 +93,28 @@ def test_an_llm_keeps_the_dtype_of_its_file_whatever_its_config_says(tmp_path):
     mixed = load_llm(spec)
     assert {weight.dtype for weight in mixed.parameters()} == {torch.float32}
     assert mixed.model.norm.weight.equal(weights["model.norm.weight"])
+
+
+def test_dtype_of_a_hub_id_is_that_of_its_files_too_or_the_hub_is_named(tmp_path, monkeypatch):
+    spec = publish_bf16(Path(make_llm(tmp_path).path))
+    asked = []
+    monkeypatch.setattr(loading, "snapshot_download", lambda path, **wanted: asked.append(path) or tmp_path)
+
+    def load(model_class, path, what, dtype):
+        asked.append((path, dtype))
+        return SimpleNamespace(eval=lambda: None)
+
+    monkeypatch.setattr(llms, "load_pretrained", load)
+    load_llm(LLMSpec(path="owner/name"))
+    load_llm(spec)
+    assert asked == ["owner/name", ("owner/name", torch.bfloat16), (spec.path, torch.bfloat16)]
+
+    def offline(path, **wanted):
+        raise OSError("no connection.")
+
+    monkeypatch.setattr(loading, "snapshot_download", offline)
+    with pytest.raises(GranvitError, match="llm: cannot get 'owner/name' from the hub: no connection"):
+        load_llm(LLMSpec(path="owner/name"))
 
 
 @pytest.mark.parametrize(

@@ -25,9 +25,9 @@ def load_llm(spec) -> PreTrainedModel:
     them, until they are moved or cast (``cast_weights``). Raises GranvitError where weights don't fit."""
     if is_gguf(spec.path):
         return _load_gguf(require_gguf(spec.path))
-    folder = model_folder(require_model(spec.path, "llm"), "llm")
-    dtype = published_dtype(folder)
-    return load_pretrained(AutoModelForCausalLM, str(folder), "llm", dtype=dtype).eval()
+    path = require_model(spec.path, "llm")
+    dtype = published_dtype(model_folder(path, "llm"))
+    return load_pretrained(AutoModelForCausalLM, path, "llm", dtype=dtype).eval()
 
 
 def is_gguf(path: str) -> bool:

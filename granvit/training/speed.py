@@ -15,9 +15,6 @@ from granvit.models.encoders import Encoder
 from granvit.models.llms import cast_weights
 from granvit.models.mllm import MLLM
 
-# Compiled layers take any shape: the number of crops and the length of rows change at every step.
-DYNAMIC = True
-
 
 def prepare_model(model: MLLM, recipe, compute: RunCompute, device: torch.device) -> None:
     """Set ``model``, which is on ``device``, up to learn ``recipe``: attention kernel, activation
@@ -45,6 +42,7 @@ def compile_layers(
     where ``choice`` (true, false or auto) says so for ``device``.
 
     Layers are compiled one by one: all of a kind share their code, and hooks and checkpointing stay outside.
+    They take any shape: the number of crops and the length of rows change at every step.
     """
     if not (compiles_layers(device) if choice == "auto" else choice):
         return
@@ -57,4 +55,4 @@ def compile_layers(
 
 def _compile(layers: Iterable[nn.Module]) -> None:
     for layer in layers:
-        layer.compile(dynamic=DYNAMIC)
+        layer.compile(dynamic=True)
