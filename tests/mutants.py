@@ -31,7 +31,7 @@ SCORING = "evaluation_scoring evaluation_rules_choices evaluation_rules_texts ev
 TESTS = {
     "granvit/boxes.py": "boxes boxes_properties",
     "granvit/models/roi_align.py": "models_roi_align boxes_properties",
-    "granvit/models/packing.py": "models_packing models_templates training_layout",
+    "granvit/models/packing.py": "models_packing models_chained models_templates training_layout",
     "granvit/training/distillation.py": "training_parts training_regions training_contracts",
     "granvit/training/batches.py": "training_parts training_regions training_layout training_run",
     "granvit/data/records/filters.py": "data_filters data_reports",
