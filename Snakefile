@@ -19,6 +19,7 @@ include: "rules/data_reports.smk"
 include: "rules/pretrain.smk"
 include: "rules/finetune.smk"
 include: "rules/evaluate.smk"
+include: "rules/answers.smk"
 include: "rules/tables.smk"
 include: "rules/figures.smk"
 # Targets that people type

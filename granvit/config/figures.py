@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from granvit.config.base import Strict
+from granvit.config.base import PositiveInt, Strict
 from granvit.config.reading import check, read_yaml
 
 
@@ -14,10 +14,17 @@ class Curves(Strict):
     runs: list[str]
 
 
+class HeldOutAnswers(Strict):
+    """``questions``: on how many regions of natural images, and of pages, each model is asked both tasks."""
+
+    questions: PositiveInt
+
+
 class FiguresFile(Strict):
     """All of `config/figures.yaml`."""
 
     figure4a: Curves
+    heldout_answers: HeldOutAnswers
 
 
 def load_figures(path: str | Path = "config/figures.yaml") -> FiguresFile:

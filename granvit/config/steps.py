@@ -57,6 +57,7 @@ ROOTS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("projector", "stage1", "stage2", "sft", "continued"), ("train_run",)),
     "predict": ("predict_benchmarks",),
     "score": ("score_benchmarks",),
+    "heldout_answers": ("answer_heldout",),
     "table": ("make_table", "compare_seeds"),
     "audit": ("audit_paper",),
     "figure": ("draw_radar",),

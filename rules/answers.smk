@@ -1,0 +1,29 @@
+"""Answers to questions on regions of held-out images, of runs of any stage, and the figures that show them."""
+
+
+rule answer_heldout:
+    pathvars:
+        job="answer_heldout/{recipe}-seed{seed}",
+    input:
+        model=trained_model,
+        heldout=fill(rules.draw_mixture.output.mixture, mixture="heldout"),
+    output:
+        answers="<results>/heldout_answers/<run>.jsonl",
+    log:
+        "<logs>/<job>.log",
+    benchmark:
+        "<timings>/<job>.tsv"
+    threads: lookup(dpath="{scale}/compute/predict_threads", within=SETTINGS)
+    resources:
+        accelerators=lookup(dpath="{scale}/compute/accelerators", within=SETTINGS),
+    priority: 25
+    params:
+        data_types=for_job(data.data_types),
+        questions=FIGURES.heldout_answers.questions,
+        batch_size=lookup(dpath="{scale}/evaluation/batch_size", within=SETTINGS),
+        device=lookup(dpath="{scale}/compute/device", within=SETTINGS),
+        version=steps.version("heldout_answers"),
+    message:
+        "Answering held-out questions with {wildcards.recipe}, seed {wildcards.seed}"
+    script:
+        "../workflow_scripts/answer_heldout.py"
