@@ -1,6 +1,9 @@
 """Answers to questions on regions of held-out images, of runs of any stage, and the figures that show them."""
 
 
+localrules: draw_answers
+
+
 rule answer_heldout:
     pathvars:
         job="answer_heldout/{recipe}-seed{seed}",
@@ -27,3 +30,28 @@ rule answer_heldout:
         "Answering held-out questions with {wildcards.recipe}, seed {wildcards.seed}"
     script:
         "../workflow_scripts/answer_heldout.py"
+
+
+rule draw_answers:
+    input:
+        answers=answers_shown,
+        heldout=fill(rules.draw_mixture.output.mixture, mixture="heldout"),
+    output:
+        **figure_files("{figure}"),
+    wildcard_constraints:
+        figure="|".join(ANSWER_FIGURES),
+    log:
+        "<logs>/draw_answers/{figure}.log",
+    benchmark:
+        "<timings>/draw_answers/{figure}.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        shown=lambda wildcards: getattr(FIGURES, wildcards.figure).model_dump(),
+        facts=lambda wildcards: facts(getattr(FIGURES, wildcards.figure).runs.values())(wildcards),
+        version=steps.version("answer_figure"),
+    message:
+        "Drawing {wildcards.figure} at {wildcards.scale} scale"
+    script:
+        "../workflow_scripts/draw_answers.py"

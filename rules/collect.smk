@@ -2,7 +2,7 @@
 
 ABLATIONS = ["table3", "table4", "table5", "table9", "table10"]
 DATA_TABLES = ["table6", "table7"]
-DRAWN = ["figure1a", "figure2", "figure4a", *data.SAMPLE_FIGURES]
+DRAWN = ["figure1a", "figure2", "figure4a", *data.SAMPLE_FIGURES, *ANSWER_FIGURES]
 # Every run behind Table 1
 RUNS = reported(runs.with_ancestors)(AT[SCALE], required_leaves(TABLES["table1"]))
 MANIFESTS = [(run.stage, fill(run_file("manifest", run), scale=SCALE)) for run in RUNS]

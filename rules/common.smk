@@ -67,6 +67,8 @@ TRAINING = {
     "continued": "continue_pretraining",
     "sft": "finetune_sft",
 }
+# The figures of answers to held-out questions; each has its section of config/figures.yaml
+ANSWER_FIGURES = ["figure4b", "figure10", "figure11", "figure12", "figure13"]
 # The two rows that are compared over several seeds
 COMPARED = ["sft-siglip2", "sft-granvit"]
 
@@ -178,6 +180,14 @@ def run_file(kind, recipe, seed=SEED):
 def curve_logs(wildcards):
     """Logs of the runs that Fig. 4a shows, in their order."""
     return [run_file("training_log", AT[wildcards.scale].recipe(name)) for name in FIGURES.figure4a.runs]
+
+
+@reported
+def answers_shown(wildcards):
+    """Answers to held-out questions of the runs that a figure compares, in their order."""
+    names = getattr(FIGURES, wildcards.figure).runs.values()
+    runs_shown = [AT[wildcards.scale].recipe(name) for name in names]
+    return [fill(rules.answer_heldout.output.answers, recipe=run.name, seed=SEED) for run in runs_shown]
 
 
 @reported

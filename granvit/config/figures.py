@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from granvit.config.base import PositiveInt, Strict
 from granvit.config.reading import check, read_yaml
@@ -20,11 +23,64 @@ class HeldOutAnswers(Strict):
     questions: PositiveInt
 
 
+DataTypes = Annotated[list[Literal["natural", "ocr"]], Field(min_length=1)]
+Runs = Annotated[dict[str, str], Field(min_length=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class AnsweredBoxes(Strict):
+    """Figs. 4b, 11 and 12: questions for a region's box, on images of ``data_types``.
+
+    ``runs``: label -> recipe, in the order of their pictures; ``best``, ``median``, ``worst``: how many
+    questions of each, by the IoU of the last run; ``columns``: questions side by side.
+    """
+
+    runs: Runs
+    data_types: DataTypes
+    best: Count
+    median: Count
+    worst: Count
+    columns: PositiveInt
+
+
+class AnsweredCaptions(Strict):
+    """Fig. 10: questions for a region's content. ``runs``: label -> recipe; ``quantiles``: which questions of
+    each of ``data_types``, ranked by the mean ROUGE-L of all runs (0 the worst, 1 the best)."""
+
+    runs: Runs
+    data_types: DataTypes
+    quantiles: Annotated[list[Share], Field(min_length=1)]
+
+
+class Failures(Strict):
+    """Fig. 13: failures of one run's captions, found by measure.
+
+    ``runs``: one label -> recipe; ``cases``: how many of each kind; ``failed_below``: ROUGE-L (0-1) of a
+    failure; ``max_box_share``: of the image's area, where a box is small; ``min_lines``: of a dense page;
+    ``min_overlap``: IoU with another region's box; ``min_margin``: ROUGE-L by which an answer fits another
+    region better than its own.
+    """
+
+    runs: Annotated[dict[str, str], Field(min_length=1, max_length=1)]
+    cases: PositiveInt
+    failed_below: Share
+    max_box_share: Share
+    min_lines: PositiveInt
+    min_overlap: Share
+    min_margin: Annotated[float, Field(gt=0, le=1)]
+
+
 class FiguresFile(Strict):
     """All of `config/figures.yaml`."""
 
     figure4a: Curves
     heldout_answers: HeldOutAnswers
+    figure4b: AnsweredBoxes
+    figure10: AnsweredCaptions
+    figure11: AnsweredBoxes
+    figure12: AnsweredBoxes
+    figure13: Failures
 
 
 def load_figures(path: str | Path = "config/figures.yaml") -> FiguresFile:

@@ -62,6 +62,7 @@ ROOTS: dict[str, tuple[str, ...]] = {
     "audit": ("audit_paper",),
     "figure": ("draw_radar",),
     "curves": ("draw_curves",),
+    "answer_figure": ("draw_answers",),
 }
 # Steps whose version stands beside that of another: the code of that other one ends where theirs begins.
 PARTS = {"annotate": ("detector", "captioner", "ocr")}
