@@ -137,6 +137,12 @@ def test_figures_of_samples_show_the_pretraining_sources_of_their_type(paper):
     assert [row[0] for row in data.table_sources(paper)] == [s.name for s in data.pretraining_sources(paper)]
 
 
+def test_heldout_questions_are_of_the_pretraining_sources_and_know_their_type(paper):
+    types = data.data_types(paper)
+    assert types.keys() == names(data.pretraining_sources(paper))
+    assert set(types.values()) == {"natural", "ocr"} and types["LAION"] == paper.source("LAION").data_type
+
+
 def test_figure_2_shows_a_source_whose_boxes_a_detector_finds(paper):
     [shown] = data.figure2_sources(paper)
     assert (shown.data_type, shown.boxes) == ("natural", "detector")
