@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow  # and not `graph`: a dry-run takes one core, so t
         (["ablations"], {"make_table": 5, "copy_table": 5}),
         (["all"], {"make_table": 9, "make_data_table": 2, "draw_samples": 2, "find_contamination": 1}),
         (["figures"], {"draw_radar": 1, "draw_curves": 1, "draw_annotation": 1, "draw_samples": 2}),
-        (["figures"], {"draw_answers": 5, "answer_heldout": 5}),  # of two pretraining and three fine-tuned runs
+        (["figures"], {"draw_answers": 5, "answer_heldout": 5}),  # 2 pretrained, 3 fine-tuned
         (["shards"], {"catalogue_source": 8, "pack_shard": 8, "report_filters": 1, "report_rejects": 1}),
         (["seeds"], {"train_stage1": 3, "finetune_sft": 6, "predict_benchmarks": 6}),
         (["standins"], {"build_standin_llm": 4, "build_standin_encoder": 6}),
