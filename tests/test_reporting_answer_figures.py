@@ -219,6 +219,11 @@ def test_failures_are_found_by_their_measures(mixture):
         {"rouge_l": 1, "box_share": 0.0841, "regions": 4, "overlap": 0, "margin": 0},
     ]
     assert (cases[2].overlapped, cases[2].fitting) == (1, 1)
+    rings = [([0, 0, 5, 5], "a red square"), ([20, 20, 60, 60], "a blue ring")]
+    margins = [
+        in_one_image(mixture, rings, [said, "x"])[0].margin for said in ("a blue square", "a blue ring")
+    ]
+    assert margins == pytest.approx([0, 2 / 3])  # above what fits the region itself
     # An image is shown once: as many images as cases
     cases = [replace(c, answer=replace(c.answer, key=f"image {at}")) for at, c in enumerate(cases)]
     kinds = choose_failures(cases, settings_of("figure13"))
