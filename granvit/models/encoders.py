@@ -35,16 +35,17 @@ class Family:
 
     model: type
     layers: str  # the transformer layers
+    attention: str  # the self-attention of a layer
     pre_norm: str | None  # a norm between embeddings and layers
     class_tokens: int  # leading tokens that are no patches
     interpolates: bool  # embeddings take interpolate_pos_encoding
     extra_args: tuple  # what a layer takes behind the hidden states
 
 
-SIGLIP = Family(SiglipVisionModel, "encoder.layers", None, 0, True, (None,))
-CLIP = Family(CLIPVisionModel, "encoder.layers", "pre_layrnorm", 1, True, (None,))
-AIMV2 = Family(Aimv2VisionModel, "encoder.layers", None, 0, False, (None,))
-INTERNVL = Family(InternVLVisionModel, "encoder.layer", None, 1, False, ())
+SIGLIP = Family(SiglipVisionModel, "encoder.layers", "self_attn", None, 0, True, (None,))
+CLIP = Family(CLIPVisionModel, "encoder.layers", "self_attn", "pre_layrnorm", 1, True, (None,))
+AIMV2 = Family(Aimv2VisionModel, "encoder.layers", "attention", None, 0, False, (None,))
+INTERNVL = Family(InternVLVisionModel, "encoder.layer", "attention", None, 1, False, ())
 FAMILIES = {
     "siglip": SIGLIP, "siglip_vision_model": SIGLIP,
     "clip": CLIP, "clip_vision_model": CLIP,
