@@ -53,6 +53,12 @@ def test_map_of_each_of_the_six_encoders_is_the_eager_attention(name, implementa
     agree_with_eager(standin(name), implementation)
 
 
+@pytest.mark.slow  # FlexAttention is compiled first
+@pytest.mark.parametrize("name", ["SigLIP2", "InternViT"])
+def test_map_is_the_same_under_flex_attention(name):
+    agree_with_eager(standin(name), "flex_attention")
+
+
 @pytest.mark.parametrize("family", VISION)
 @pytest.mark.parametrize("feature_layer", [-1, -2, 1])
 def test_map_is_of_the_layer_that_gives_the_features(tmp_path, family, feature_layer):
