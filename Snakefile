@@ -22,5 +22,6 @@ include: "rules/evaluate.smk"
 include: "rules/answers.smk"
 include: "rules/tables.smk"
 include: "rules/figures.smk"
+include: "rules/maps.smk"
 # Targets that people type
 include: "rules/collect.smk"

@@ -2,7 +2,7 @@
 
 ABLATIONS = ["table3", "table4", "table5", "table9", "table10"]
 DATA_TABLES = ["table6", "table7"]
-DRAWN = ["figure1a", "figure2", "figure4a", *data.SAMPLE_FIGURES, *ANSWER_FIGURES]
+DRAWN = ["figure1a", *MAP_FIGURES, "figure2", "figure4a", *ANSWER_FIGURES, *data.SAMPLE_FIGURES]
 # Every run behind Table 1
 RUNS = reported(runs.with_ancestors)(AT[SCALE], required_leaves(TABLES["table1"]))
 MANIFESTS = [(run.stage, fill(run_file("manifest", run), scale=SCALE)) for run in RUNS]
@@ -27,11 +27,13 @@ rule all:
         results_of([*TABLES, *DATA_TABLES]),
         rules.audit_paper.output,
         expand("results/{figure}.png", figure=DRAWN),
+        rules.copy_locality.output,
 
 
 rule tables:
     input:
         results_of([*TABLES, *DATA_TABLES]),
+        rules.copy_locality.output,
 
 
 rule ablations:

@@ -69,6 +69,8 @@ TRAINING = {
 }
 # The figures of answers to held-out questions; each has its section of config/figures.yaml
 ANSWER_FIGURES = ["figure4b", "figure10", "figure11", "figure12", "figure13"]
+# The figures of query points and their maps
+MAP_FIGURES = ["figure1b", "figure8", "figure9"]
 # The two rows that are compared over several seeds
 COMPARED = ["sft-siglip2", "sft-granvit"]
 
@@ -180,6 +182,20 @@ def run_file(kind, recipe, seed=SEED):
 def curve_logs(wildcards):
     """Logs of the runs that Fig. 4a shows, in their order."""
     return [run_file("training_log", AT[wildcards.scale].recipe(name)) for name in FIGURES.figure4a.runs]
+
+
+def mapped(file):
+    """An input function: a file of each run whose encoder the maps show, in their order."""
+    names = FIGURES.attention_maps.encoders.values()
+    return reported(lambda wildcards: [file(AT[wildcards.scale].recipe(name)) for name in names])
+
+
+@reported
+def map_facts(wildcards):
+    """What a figure of maps says in its sidecar."""
+    shown = FIGURES.attention_maps
+    settings = shown.model_dump() | getattr(FIGURES, wildcards.figure).model_dump() | {"seed": SEED}
+    return shown_runs(AT[wildcards.scale], shown.encoders.values(), settings)
 
 
 @reported

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from granvit.config.base import PositiveInt, Strict
+from granvit.config.base import NonNegativeInt, PositiveInt, Share, Strict
 from granvit.config.reading import check, read_yaml
 
 
@@ -25,8 +25,6 @@ class HeldOutAnswers(Strict):
 
 DataTypes = Annotated[list[Literal["natural", "ocr"]], Field(min_length=1)]
 Runs = Annotated[dict[str, str], Field(min_length=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=0)]
 
 
 class AnsweredBoxes(Strict):
@@ -38,9 +36,9 @@ class AnsweredBoxes(Strict):
 
     runs: Runs
     data_types: DataTypes
-    best: Count
-    median: Count
-    worst: Count
+    best: NonNegativeInt
+    median: NonNegativeInt
+    worst: NonNegativeInt
     columns: PositiveInt
 
 
@@ -69,6 +67,30 @@ class Failures(Strict):
     min_lines: PositiveInt
     min_overlap: Share
     min_margin: Annotated[float, Field(gt=0, le=1)]
+class AttentionMaps(Strict):
+    """Figs. 1b, 8, 9 and the locality behind them. ``encoders``: name shown -> the run whose encoder it is;
+    ``threshold``: attention (0-1, min-max of each map) below it is left out."""
+
+    encoders: Annotated[dict[str, str], Field(min_length=1)]
+    threshold: Share
+
+
+class OwnImage(Strict):
+    """A user's image file, and a point on it: shares of its width and height from the top left corner."""
+
+    image: str
+    point: Annotated[list[Share], Field(min_length=2, max_length=2)]
+
+
+class QueryPoints(Strict):
+    """Whose maps a figure shows: ``points`` boxes on each of ``images`` held-out images of a data type that
+    have at least ``min_boxes``, by hash; before them the user's ``own``."""
+
+    data_type: Literal["natural", "ocr"]
+    images: NonNegativeInt
+    points: PositiveInt
+    min_boxes: PositiveInt
+    own: list[OwnImage] = []
 
 
 class FiguresFile(Strict):
@@ -81,6 +103,10 @@ class FiguresFile(Strict):
     figure11: AnsweredBoxes
     figure12: AnsweredBoxes
     figure13: Failures
+    attention_maps: AttentionMaps
+    figure1b: QueryPoints
+    figure8: QueryPoints
+    figure9: QueryPoints
 
 
 def load_figures(path: str | Path = "config/figures.yaml") -> FiguresFile:

@@ -63,6 +63,10 @@ ROOTS: dict[str, tuple[str, ...]] = {
     "figure": ("draw_radar",),
     "curves": ("draw_curves",),
     "answer_figure": ("draw_answers",),
+    "maps": ("map_queries",),
+    "map_figure": ("draw_maps",),
+    "locality": ("measure_locality",),
+    "locality_table": ("make_locality",),
 }
 # Steps whose version stands beside that of another: the code of that other one ends where theirs begins.
 PARTS = {"annotate": ("detector", "captioner", "ocr")}

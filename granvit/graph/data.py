@@ -108,6 +108,11 @@ def pretraining_sources(scale: Scale) -> list[SourceSpec]:
     return [source for source in all_sources(scale) if source.use == "pretrain"]
 
 
+def data_types(scale: Scale) -> dict[str, str]:
+    """The type of data of each pretraining source: natural or ocr."""
+    return {source.name: source.data_type for source in pretraining_sources(scale)}
+
+
 def mixture_sources(scale: Scale, mixture: str) -> list[SourceSpec]:
     """The sources that a mixture draws from."""
     return [s for s in all_sources(scale) if s.use == MIXTURE_USES.get(mixture, "pretrain")]
