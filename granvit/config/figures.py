@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from granvit.config.base import NonNegativeInt, PositiveInt, Share, Strict
 from granvit.config.reading import check, read_yaml
@@ -75,10 +75,17 @@ class AttentionMaps(Strict):
     threshold: Share
 
 
+def _file(path: str) -> str:
+    """Checked here, since Snakemake takes an old map where the new one's image is missing."""
+    if not Path(path).is_file():
+        raise ValueError("is no file; correct the path, or take the image out")
+    return path
+
+
 class OwnImage(Strict):
     """A user's image file, and a point on it: shares of its width and height from the top left corner."""
 
-    image: str
+    image: Annotated[str, AfterValidator(_file)]
     point: Annotated[list[Share], Field(min_length=2, max_length=2)]
 
 

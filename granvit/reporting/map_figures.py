@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,9 +38,16 @@ _OPACITY = 0.62
 _COLOURS = "viridis"  # no red in it: the query's box stands out
 
 
-def stretched(values: np.ndarray) -> np.ndarray:
-    """Min-max to 0-1; a map that is alike everywhere is 0."""
-    low, high = float(values.min()), float(values.max())
+def stretched(values: np.ndarray, width: int, height: int) -> np.ndarray:
+    """A map (G, G) min-max to 0-1 over the patches that show something of a ``width`` x ``height`` picture,
+    not over padding; a map that is alike everywhere is 0."""
+    dx, dy, side = pad_offsets(width, height)
+    cell = side / len(values)
+    rows, columns = (
+        slice(int(begin / cell), math.ceil((begin + length) / cell))
+        for begin, length in ((dy, height), (dx, width))
+    )
+    low, high = values[rows, columns].min(), values[rows, columns].max()
     return (values - low) / (high - low) if high > low else np.zeros_like(values)
 
 
@@ -113,7 +121,7 @@ def _cell(
     blocks: list[OffsetBox] = [column([plain], width=_IMAGE)]
     for name in encoders:
         box = patch_box(point["patches"][name], *picture.size)
-        attention = stretched(arrays[f"{number}.{name}.attention"])
+        attention = stretched(arrays[f"{number}.{name}.attention"], *picture.size)
         drawn = [
             Picture(overlaid(picture, attention, threshold), _MAP, _MAP),
             Picture(overlaid(picture, arrays[f"{number}.{name}.cosine"]), _MAP, _MAP),
