@@ -17,7 +17,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from PIL import Image
 
 from granvit.boxes import Box, clip_box, to_canvas
 from granvit.device import pick_device
@@ -142,22 +141,22 @@ def measure_locality(
             progress.update(done)
 
 
-def look(encoder: Encoder, images: Sequence[Image.Image]) -> PatchMaps:
-    """The maps of some RGB images, each padded and resized as the encoder wants it."""
-    with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # Pillow works outside Python's lock
-        pixels = torch.stack(list(threads.map(encoder.preprocess, images)))
-    return PatchMaps(encoder, encoder.normalise(pixels.to(encoder.mean.device)))
+def look(encoder: Encoder, pixels: Sequence[torch.Tensor]) -> PatchMaps:
+    """The maps of some images as ``Encoder.preprocess`` gives them."""
+    return PatchMaps(encoder, encoder.normalise(torch.stack(list(pixels)).to(encoder.mean.device)))
 
 
 def _rows(encoder: Encoder, images: Sequence[HeldOutImage]) -> Iterator[dict]:
-    maps = look(encoder, [image.open() for image in images])
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # Pillow works outside Python's lock
+        pixels = list(threads.map(lambda image: encoder.preprocess(image.open()), images))
+    maps = look(encoder, pixels)
     for number, image in enumerate(images):
         if not image.boxes:
             continue
         places = [Place.of(box, image.width, image.height, encoder.grid) for box in image.boxes]
         patches = sorted({place.patch for place in places})
         attention, cosine = (
-            dict(zip(patches, of(number, patches).double().cpu().numpy(), strict=True))
+            dict(zip(patches, of(number, patches).cpu().double().numpy(), strict=True))
             for of in (maps.attention, maps.cosine)
         )
         for box, place in zip(image.boxes, places, strict=True):

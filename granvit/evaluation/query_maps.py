@@ -98,7 +98,7 @@ def map_queries(
         side = encoder.grid
         for number, query in enumerate(queries):
             patch = query_patch(query.x, query.y, *query.picture.size, side)
-            maps = look(encoder, [query.picture])
+            maps = look(encoder, [encoder.preprocess(query.picture)])
             for kind, of in (("attention", maps.attention), ("cosine", maps.cosine)):
                 arrays[f"{number}.{name}.{kind}"] = of(0, [patch])[0].reshape(side, side).cpu().numpy()
             points[number]["patches"][name] = {"grid": side, "row": patch // side, "column": patch % side}
