@@ -13,9 +13,12 @@ pytestmark = pytest.mark.slow  # and not `graph`: a dry-run takes one core, so t
     [
         (["results/table1.csv"], {"train_stage1": 1, "train_stage2": 1, "finetune_sft": 7, "make_table": 1}),
         (["ablations"], {"make_table": 5, "copy_table": 5}),
-        (["all"], {"make_table": 9, "make_data_table": 2, "draw_samples": 2, "find_contamination": 1}),
-        (["figures"], {"draw_radar": 1, "draw_curves": 1, "draw_annotation": 1, "draw_samples": 2}),
-        (["figures"], {"draw_answers": 5, "answer_heldout": 5}),  # 2 pretrained, 3 fine-tuned
+        (["all"], {"make_table": 9, "make_data_table": 2, "measure_locality": 4, "find_contamination": 1}),
+        (
+            ["figures"],
+            {"draw_radar": 1, "draw_curves": 1, "draw_annotation": 1, "draw_samples": 2, "map_queries": 3}
+            | {"draw_maps": 3, "draw_answers": 5, "answer_heldout": 5},
+        ),
         (["shards"], {"catalogue_source": 8, "pack_shard": 8, "report_filters": 1, "report_rejects": 1}),
         (["seeds"], {"train_stage1": 3, "finetune_sft": 6, "predict_benchmarks": 6}),
         (["standins"], {"build_standin_llm": 4, "build_standin_encoder": 6}),
@@ -62,6 +65,7 @@ def test_every_rule_has_its_log_and_environment(clone):
     [
         ("config/scales/mini.yaml", "batch_size: 8", "batchsize: 8", ["batchsize", "batch_size"]),
         ("config/recipes.yaml", "parent: stage2-granvit}", "parent: stage3}", ["sft-granvit", "stage3"]),
+        ("config/figures.yaml", "own: []", "own: [{image: no.jpg, point: [0, 1]}]", ["own.0.image", "no.jpg"]),
     ],
 )  # fmt: skip
 def test_mistake_is_one_message_before_the_first_job(tmp_path, file, old, new, words):
