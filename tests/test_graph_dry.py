@@ -65,7 +65,7 @@ def test_every_rule_has_its_log_and_environment(clone):
     [
         ("config/scales/mini.yaml", "batch_size: 8", "batchsize: 8", ["batchsize", "batch_size"]),
         ("config/recipes.yaml", "parent: stage2-granvit}", "parent: stage3}", ["sft-granvit", "stage3"]),
-        ("config/figures.yaml", "own: []", "own: [{image: no.jpg, point: [0, 1]}]", ["own.0.image", "no.jpg"]),
+        ("config/figures.yaml", "own: []", "own: [{image: x.jpg, point: [0, 1]}]", ["own.0.image", "x.jpg"]),
     ],
 )  # fmt: skip
 def test_mistake_is_one_message_before_the_first_job(tmp_path, file, old, new, words):
