@@ -144,11 +144,6 @@ def mixture_settings(scale: Scale, mixture: str) -> dict[str, Any]:
     }
 
 
-def data_types(scale: Scale) -> dict[str, str]:
-    """Source -> natural or ocr, of all that held-out questions are drawn from."""
-    return {source.name: source.data_type for source in pretraining_sources(scale)}
-
-
 def table_sources(scale: Scale) -> list[list[str]]:
     """What Tables 6 and 7 depend on besides the shards: name, data type and group of each source."""
     return [[source.name, source.data_type, source.group] for source in pretraining_sources(scale)]
