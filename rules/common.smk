@@ -71,6 +71,8 @@ TRAINING = {
 ANSWER_FIGURES = ["figure4b", "figure10", "figure11", "figure12", "figure13"]
 # The figures of query points and their maps
 MAP_FIGURES = ["figure1b", "figure8", "figure9"]
+# Tables that are counted from the data
+DATA_TABLES = ["table6", "table7"]
 # The two rows that are compared over several seeds
 COMPARED = ["sft-siglip2", "sft-granvit"]
 

@@ -57,7 +57,7 @@ rule make_data_table:
         csv="<tables>/{table}.csv",
         md=in_report("<tables>/{table}.md", "data_table", "Tables", table="{table}"),
     wildcard_constraints:
-        table="table6|table7",
+        table="|".join(DATA_TABLES),
     log:
         "<logs>/make_data_table/{table}.log",
     benchmark:

@@ -1,7 +1,7 @@
 """Tables: one rule makes them all from config/tables.yaml."""
 
 
-localrules: make_table, compare_seeds, audit_paper, copy_table
+localrules: make_table, compare_seeds, compare_table, join_comparisons, audit_paper, copy_table, copy_comparison
 
 
 rule make_table:
@@ -53,6 +53,52 @@ rule compare_seeds:
         "../workflow_scripts/compare_seeds.py"
 
 
+rule compare_table:
+    input:
+        unpack(table_inputs),
+        reported="config/reported/results.csv",
+    output:
+        csv="<tables>/comparison/{table}.csv",
+    wildcard_constraints:
+        table="|".join(TABLES),
+    log:
+        "<logs>/compare_table/{table}.log",
+    benchmark:
+        "<timings>/compare_table/{table}.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        table=lambda wildcards: TABLES[wildcards.table].settings,
+        seed=SEED,
+        version=steps.version("table"),
+    message:
+        "Comparing {wildcards.table} at {wildcards.scale} scale with the paper's"
+    script:
+        "../workflow_scripts/compare_table.py"
+
+
+rule join_comparisons:
+    input:
+        tables=[fill(rules.compare_table.output.csv, table=table) for table in TABLES],
+        data_tables=[fill(rules.make_data_table.output.csv, table=table) for table in DATA_TABLES],
+    output:
+        csv=in_report("<tables>/comparison.csv", "comparison", "Tables", table="comparison"),
+    log:
+        "<logs>/join_comparisons/comparison.log",
+    benchmark:
+        "<timings>/join_comparisons/comparison.tsv"
+    threads: 1
+    resources:
+        mem_mb=500,
+    params:
+        version=steps.version("table"),
+    message:
+        "Putting all tables' cells at {wildcards.scale} scale beside the paper's"
+    script:
+        "../workflow_scripts/join_comparisons.py"
+
+
 # The paper's own arithmetic: no model, no scale.
 rule audit_paper:
     input:
@@ -98,3 +144,16 @@ rule copy_table:
         f"Copying {{wildcards.table}} of the {SCALE} scale"
     script:
         "../workflow_scripts/copy_files.py"
+
+
+use rule copy_table as copy_comparison with:
+    input:
+        "<tables>/comparison.csv",
+    output:
+        "results/comparison.csv",
+    log:
+        "results/logs/copy_table/comparison.log",
+    benchmark:
+        "results/timings/copy_table/comparison.tsv"
+    message:
+        f"Copying the comparison of the {SCALE} scale"

@@ -80,7 +80,7 @@ def test_relative_and_pixel_golds_score_the_same_per_split(tmp_path):
             tmp_path / "p.jsonl", {"RefCOCO_val_0": "[0.1, 0.1, 0.5, 0.5]", "RefCOCO_testA_1": "nothing"}
         )
         result = score(made, benchmark("refcoco_iou50", split_prefix="RefCOCO_"), tmp_path)
-        assert result["splits"]["RefCOCO_val"] == {"score": 100.0, "n": 1}
+        assert result["splits"]["RefCOCO_val"] == {"score": 100.0, "n": 1, "interval": [100.0, 100.0]}
         assert (result["score"], result["failed_extractions"]) == (50.0, 0.5)
 
 

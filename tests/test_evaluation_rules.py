@@ -55,7 +55,10 @@ def test_a_made_up_rule_reads_scores_and_splits(predictions, tmp_path):
     found = score(predictions, benchmark("colour"), tmp_path)
     assert (found["score"], found["n"], found["missing_golds"]) == (25.0, 4, 1)
     assert (found["judge"], found["failed_extractions"]) == ("none (rule-based)", 0.5)
-    assert found["splits"] == {"a": {"score": 50.0, "n": 2}, "b": {"score": 0.0, "n": 2}}
+    assert found["splits"] == {
+        "a": {"score": 50.0, "n": 2, "interval": [0.0, 100.0]},
+        "b": {"score": 0.0, "n": 2, "interval": [0.0, 0.0]},
+    }
 
 
 def test_a_made_up_rule_asks_its_judge_about_what_it_cannot_read(predictions, server, tmp_path):

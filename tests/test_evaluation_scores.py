@@ -249,3 +249,6 @@ def test_every_key_that_a_table_reads_is_there(world):
         cells = load_tables(ROOT / "config" / "tables.yaml")["table1"].shared.benchmarks.values()
         wanted = {cell.split for cell in cells if cell.benchmark == benchmark.name and cell.split}
         assert wanted <= set(found.get("splits", {}))
+        for split in wanted:
+            low, high = found["splits"][split]["interval"]
+            assert low <= found["splits"][split]["score"] <= high

@@ -37,9 +37,17 @@ def write_scores(root, recipe, value, seed=0):
     for benchmark in load_benchmarks():
         names = [name for name, cell in cells.items() if cell.benchmark == benchmark.name]
         content = {"benchmark": benchmark.name, "score": value(names[0]), "n": 9, "rule": benchmark.rule,
-                   "judge": "none (rule-based)", "failed_extractions": 0.25}  # fmt: skip
+                   "judge": "none (rule-based)", "failed_extractions": 0.25,
+                   "interval": [value(names[0]) - 2, value(names[0]) + 3]}  # fmt: skip
         if cells[names[0]].split:
-            content["splits"] = {cells[name].split: {"score": value(name), "n": 3} for name in names}
+            content["splits"] = {
+                cells[name].split: {
+                    "score": value(name),
+                    "n": 3,
+                    "interval": [value(name) - 2, value(name) + 3],
+                }
+                for name in names
+            }
         path = root / recipe / f"seed{seed}" / f"{benchmark.slug}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content))

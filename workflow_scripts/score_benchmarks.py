@@ -14,9 +14,7 @@ def main(job, log):
     from granvit.progress import say
 
     judge = make_judge(config_of(job).evaluation.judge)
-    files = zip(
-        load_benchmarks(), job.input.predictions, job.output.scores, job.output.verdicts, strict=True
-    )
+    files = zip(load_benchmarks(), job.input.predictions, job.output.scores, job.output.verdicts, strict=True)
     for benchmark, predictions, scores, verdicts in files:
         data = job.params.questions["folder"]
         write_score(predictions, benchmark, data, scores, judge, partial(say, log), verdicts)

@@ -58,7 +58,7 @@ ROOTS: dict[str, tuple[str, ...]] = {
     "predict": ("predict_benchmarks",),
     "score": ("score_benchmarks",),
     "heldout_answers": ("answer_heldout",),
-    "table": ("make_table", "compare_seeds"),
+    "table": ("make_table", "compare_seeds", "compare_table", "join_comparisons"),
     "audit": ("audit_paper",),
     "figure": ("draw_radar",),
     "curves": ("draw_curves",),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pandas as pd
 
 from granvit.config.tables import TablesFile
 from granvit.errors import GranvitError
-from granvit.evaluation.benchmarks import slug
+from granvit.evaluation.benchmarks import load_benchmarks, slug
 
 AVERAGE = "Average"
 
@@ -46,16 +48,20 @@ class Scores:
         """A printed cell, rounded as it is printed: percent, OCRBench out of 1000. Raises GranvitError where
         the benchmark's score lacks the split.
         """
+        return round(self._content(recipe, name)["score"], 2)
+
+    def _content(self, recipe: str, name: str) -> dict[str, Any]:
+        """What a score file says behind a printed cell: all of it, or of the cell's split."""
         cell = self.tables.benchmarks[name]
         content = self.file(recipe, cell.benchmark)
         if cell.split is None:
-            return round(content["score"], 2)
+            return content
         if cell.split not in content.get("splits", {}):
             raise GranvitError(
                 f"{self.root / recipe}: {slug(cell.benchmark)}.json: no split {cell.split}; the benchmark's "
                 "file lacks it"
             )
-        return round(content["splits"][cell.split]["score"], 2)
+        return content["splits"][cell.split]
 
     def mean(self, recipe: str, names: Sequence[str]) -> float:
         """Mean of printed cells (OCRBench / 10), so that a reader gets the same from the table itself."""
@@ -78,5 +84,51 @@ class Scores:
 
     def column(self, recipe: str, column: str) -> float:
         """A column of a table of runs: a single benchmark as it is printed, or the mean of several."""
-        names = self.tables.columns[column]
+        return self.printed(recipe, self.tables.columns[column])
+
+    def printed(self, recipe: str, names: Sequence[str]) -> float:
+        """One benchmark as it is printed, or the mean of several."""
         return self.cell(recipe, names[0]) if len(names) == 1 else self.mean(recipe, names)
+
+    def questions(self, recipe: str, names: Sequence[str]) -> int:
+        """How many questions stand behind a cell."""
+        return sum(self._content(recipe, name)["n"] for name in names)
+
+    def interval(self, recipe: str, names: Sequence[str]) -> tuple[float, float]:
+        """95 % interval of ``printed``, in its unit: one benchmark's own (bootstrap over its questions).
+
+        Of a mean, the members' distances to their ends are propagated: within one TSV file (RefCOCO's splits
+        share images, so they rise and fall together) they add up, between files as root of the sum of
+        squares. Members of one file that are in truth independent make it wider than it need be. Raises
+        GranvitError for a score file of an older version, without an interval.
+        """
+        value = self.printed(recipe, names)
+        by_file: dict[str, list[float]] = {}
+        for name in names:
+            low, high, score = (part / self._unit(names, name) for part in self._bounds(recipe, name))
+            sums = by_file.setdefault(_tsv_files()[self.tables.benchmarks[name].benchmark], [0.0, 0.0])
+            sums[0] += max(0.0, score - low)
+            sums[1] += max(0.0, high - score)
+        below, above = (math.hypot(*ends) / len(names) for ends in zip(*by_file.values(), strict=True))
+        return round(value - below, 2), round(value + above, 2)
+
+    def _unit(self, names: Sequence[str], name: str) -> int:
+        return self.tables.benchmarks[name].divide if len(names) > 1 else 1
+
+    def _bounds(self, recipe: str, name: str) -> tuple[float, float, float]:
+        """Low and high end of a member's interval, and its score."""
+        content = self._content(recipe, name)
+        if "interval" not in content:
+            place = (
+                self.root
+                / recipe
+                / f"seed{self.seed}"
+                / f"{slug(self.tables.benchmarks[name].benchmark)}.json"
+            )
+            raise GranvitError(f"{place}: no interval of {name}; score it again with `snakemake -f {place}`")
+        return *content["interval"], content["score"]
+
+
+@cache
+def _tsv_files() -> dict[str, str]:
+    return {benchmark.name: benchmark.tsv for benchmark in load_benchmarks()}

@@ -7,7 +7,7 @@ column a benchmark or a mean of several).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -16,9 +16,8 @@ from granvit.config.tables import FORWARD_COLUMNS, RunRow, TableSpec, required_b
 from granvit.errors import GranvitError
 from granvit.files import write_text
 from granvit.reporting import markdown
+from granvit.reporting.reported import read_reported, reported_cell
 from granvit.reporting.scores import AVERAGE, Scores, printed_rows, read_json
-
-Reported = Callable[[str | None, str, str, str], str]
 
 
 def make_table(
@@ -124,26 +123,9 @@ def engineering(value: float) -> str:
     return f"{value:.0f}"
 
 
-def _read_reported(spec: TableSpec, path: Path) -> Reported:
-    """A look-up of the paper's printed numbers: (LLM, model, group, benchmark) -> text, "-" where none is
-    printed.
-    """
-    if not path.is_file():
-        raise GranvitError(
-            f"{path}: the paper's numbers are missing; restore the file with `git checkout -- {path}`"
-        )
-    printed = pd.read_csv(path, dtype=str, keep_default_na=False)
-    printed = printed[printed["table"] == spec.number].replace({"model": spec.shared.spelling})
-    values = {}
-    for row in printed.itertuples():
-        for llm in (None, row.llm):
-            values[llm, row.model, row.group, row.benchmark] = row.value
-    return lambda llm, model, group, benchmark: values.get((llm, model, group, benchmark), "-")
-
-
 def _reported_body(spec: TableSpec, path: Path) -> str:
     """The paper's own numbers in the table's layout."""
-    reported, layout = _read_reported(spec, path), spec.layout
+    reported, layout = read_reported(spec, path), spec.layout
     if layout.layout == "benchmarks":
         header = ["Capability", "Benchmark", *(markdown.marked(model, "reported") for model in layout.models)]
         keys = printed_rows(spec.shared)
@@ -151,17 +133,10 @@ def _reported_body(spec: TableSpec, path: Path) -> str:
         return markdown.table(header, rows, left=2)
     rows = []
     for row in layout.rows:
-        cells = [_reported_cell(reported, row, column) for column in layout.columns]
+        cells = [reported_cell(reported, row, column) for column in layout.columns]
         rows.append([*(markdown.marked(text, "reported") for text in row.label.values()), *cells])
     labels = list(layout.rows[0].label)
     return markdown.table([*labels, *layout.columns], rows, left=len(labels))
-
-
-def _reported_cell(reported: Reported, row: RunRow, column: str) -> str:
-    """A column is an average of its group, a group of its own (FLOPs), or a benchmark without a group."""
-    llm, model = row.label.get("LLM"), row.reported or list(row.label.values())[-1]
-    found = [reported(llm, model, *key) for key in ((column, AVERAGE), (column, column), ("", column))]
-    return next((text for text in found if text != "-"), "-")
 
 
 def _reading_body(spec: TableSpec, scores: Scores) -> str:

@@ -35,9 +35,7 @@ def fits_bf16(weights: Iterable[torch.Tensor]) -> bool:
     return all(torch.equal(weight.bfloat16().to(weight.dtype), weight) for weight in weights)
 
 
-def compile_layers(
-    model: MLLM, teacher: Encoder | None, choice: bool | str, device: torch.device
-) -> None:
+def compile_layers(model: MLLM, teacher: Encoder | None, choice: bool | str, device: torch.device) -> None:
     """Fuse what stands between the matrix products of each layer (torch.compile), and the head with its loss,
     where ``choice`` (true, false or auto) says so for ``device``.
 

@@ -13,7 +13,7 @@ from granvit.errors import GranvitError
 from granvit.evaluation.benchmarks import Benchmark
 from granvit.evaluation.scoring.choices import infer_choice, multiple_choice, yes_or_no
 from granvit.evaluation.tsv_files import Question
-from granvit.evaluation.uncertainty import Point
+from granvit.evaluation.uncertainty import Point, bootstrap_interval
 from granvit.evaluation.units import ROLLING
 
 FORMULAS_AND_TEXT = "Recognition"  # OCRBench: categories that end so (but for formulas) make Text Recognition
@@ -57,11 +57,11 @@ def average(benchmark: Benchmark, verdicts: Sequence[Verdict], full: int = 100) 
 
 def average_and_splits(benchmark: Benchmark, verdicts: Sequence[Verdict], full: int = 100) -> Scored:
     """The mean of all answers, with that of each `split` where the file has several."""
-    groups: dict[str, list[float]] = defaultdict(list)
-    for verdict in verdicts:
-        groups[verdict.question.cells.get("split", "")].append(full * verdict.value)
-    splits = {name: {"score": _mean(group), "n": len(group)} for name, group in groups.items()}
-    extra = {"splits": splits} if len(splits) > 1 else {}
+    groups = _by_split(verdicts)
+    extra = {}
+    if len(groups) > 1:
+        scores = {name: average(benchmark, group, full).score for name, group in groups.items()}
+        extra = {"splits": {name: _split(group, scores[name], full) for name, group in groups.items()}}
     return replace(average(benchmark, verdicts, full), extra=extra)
 
 
@@ -102,13 +102,26 @@ def by_category(benchmark: Benchmark, verdicts: Sequence[Verdict]) -> Scored:
 
 def by_split(benchmark: Benchmark, verdicts: Sequence[Verdict]) -> Scored:
     """RefCOCO's precision per split; the score is their macro mean."""
-    groups: dict[str, list[float]] = defaultdict(list)
-    for verdict in verdicts:
-        groups[verdict.question.cells["split"]].append(verdict.value)
-    splits = {name: {"score": 100 * _mean(hits), "n": len(hits)} for name, hits in groups.items()}
+    splits = {
+        name: _split(group, 100 * _mean([verdict.value for verdict in group]), 100)
+        for name, group in _by_split(verdicts).items()
+    }
     score = _mean([split["score"] for split in splits.values()])
     points = [verdict.point(verdict.question.cells["split"]) for verdict in verdicts]
     return Scored(score, len(verdicts), points, {"splits": splits})
+
+
+def _by_split(verdicts: Sequence[Verdict]) -> dict[str, list[Verdict]]:
+    groups: dict[str, list[Verdict]] = defaultdict(list)
+    for verdict in verdicts:
+        groups[verdict.question.cells.get("split", "")].append(verdict)
+    return groups
+
+
+def _split(verdicts: Sequence[Verdict], score: float, full: int) -> dict[str, Any]:
+    """What a score file says of one split: its interval too, made as the whole score's is."""
+    interval = bootstrap_interval([verdict.point() for verdict in verdicts])
+    return {"score": score, "n": len(verdicts), "interval": [full * bound for bound in interval]}
 
 
 def paired(benchmark: Benchmark, verdicts: Sequence[Verdict]) -> Scored:
