@@ -135,9 +135,10 @@ def figure_files(figure):
     return {"figure": png, "pdf": f"<figures>/{figure}.pdf", "sidecar": f"<figures>/{figure}.json"}
 
 
-def facts(recipes):
-    """A params function: what a figure of the named recipes says in its sidecar."""
-    return reported(lambda wildcards: shown_runs(AT[wildcards.scale], recipes, {"seed": SEED}))
+def facts(recipes, settings):
+    """A params function: what a figure of the named recipes, with its section of config/figures.yaml, says in its sidecar."""
+    chosen = {"seed": SEED} | settings.model_dump()
+    return reported(lambda wildcards: shown_runs(AT[wildcards.scale], recipes, chosen))
 
 
 def of_shards(file, sources):

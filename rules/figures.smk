@@ -6,7 +6,7 @@ localrules: draw_radar, draw_curves, copy_figure
 
 rule draw_radar:
     input:
-        table=fill(rules.make_table.output.csv, table="table1"),
+        cells=fill(rules.compare_table.output.csv, table="table1"),
     output:
         **figure_files("figure1a"),
     log:
@@ -17,7 +17,8 @@ rule draw_radar:
     resources:
         mem_mb=1000,
     params:
-        facts=facts(TABLES["table1"].layout.models.values()),
+        facts=facts(TABLES["table1"].layout.models.values(), FIGURES.figure1a),
+        table=TABLES["table1"].settings,
         version=steps.version("figure"),
     message:
         "Drawing Figure 1a at {wildcards.scale} scale"
@@ -38,7 +39,7 @@ rule draw_curves:
     resources:
         mem_mb=1000,
     params:
-        facts=facts(FIGURES.figure4a.runs),
+        facts=facts(FIGURES.figure4a.runs, FIGURES.figure4a),
         version=steps.version("curves"),
     message:
         "Drawing Figure 4a at {wildcards.scale} scale"

@@ -15,7 +15,6 @@ from granvit.config.tables import (
 )
 from granvit.errors import GranvitError
 from granvit.evaluation.benchmarks import load_benchmarks
-from granvit.reporting.figures import radar
 from granvit.reporting.markdown import ranked
 from granvit.reporting.seeds import make_seeds
 from granvit.reporting.tables import engineering, make_table
@@ -171,15 +170,6 @@ def test_a_wrong_key_in_tables_yaml_is_named(tmp_path):
 
 def test_operation_counts_are_printed_as_the_paper_prints_them():
     assert [engineering(v) for v in (3.24e12, 1.5e9, 2.5e6, 10)] == ["3.24T", "1.50G", "2.50M", "10"]
-
-
-def test_the_radar_is_the_same_bytes_for_the_same_table(results, tmp_path):
-    table(results, "table1")
-    pictures = []
-    for name in ("a.png", "b.png"):
-        radar(results / "tables" / "table1.csv", tmp_path / name, {})
-        pictures.append((tmp_path / name).read_bytes())
-    assert pictures[0] == pictures[1] and pictures[0].startswith(b"\x89PNG")
 
 
 def test_seeds_give_mean_and_standard_deviation(tmp_path):

@@ -5,10 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, field_validator
 
 from granvit.config.base import NonNegativeInt, PositiveInt, Share, Strict
 from granvit.config.reading import check, read_yaml
+
+
+class Radar(Strict):
+    """Fig. 1a. ``span``: lowest and highest score of every axis, in percent."""
+
+    span: Annotated[list[float], Field(min_length=2, max_length=2)]
+
+    @field_validator("span")
+    @classmethod
+    def _rises(cls, span: list[float]) -> list[float]:
+        if span[0] >= span[1]:
+            raise ValueError("the first number must be below the second; change one")
+        return span
 
 
 class Curves(Strict):
@@ -103,6 +116,7 @@ class QueryPoints(Strict):
 class FiguresFile(Strict):
     """All of `config/figures.yaml`."""
 
+    figure1a: Radar
     figure4a: Curves
     heldout_answers: HeldOutAnswers
     figure4b: AnsweredBoxes
