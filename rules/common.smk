@@ -17,7 +17,7 @@ from granvit.config.tables import load_tables, required_forward_runs, required_l
 from granvit.errors import GranvitError
 from granvit.evaluation.benchmarks import load_benchmarks
 from granvit.graph import data, runs
-from granvit.graph.figures import shown_runs
+from granvit.graph.figures import pipeline, shown_runs
 from granvit.graph.scale import Scale
 from granvit.miniature.standins import SMALLEST_LLM
 
@@ -179,6 +179,12 @@ def run_file(kind, recipe, seed=SEED):
     """A file of a training run: its manifest, model, training_log or timing."""
     output = getattr(rules, TRAINING[recipe.stage]).output
     return fill(output.get(kind), recipe=recipe.name, seed=seed)
+
+
+@reported
+def stages_shown(wildcards):
+    """What Fig. 3 shows of its runs."""
+    return pipeline(AT[wildcards.scale], FIGURES.figure3.runs)
 
 
 @reported

@@ -1,7 +1,7 @@
-"""Figures, drawn from tables and training logs."""
+"""Figures, drawn from tables, recipes and training logs."""
 
 
-localrules: draw_radar, draw_curves, copy_figure
+localrules: draw_radar, draw_pipeline, draw_curves, copy_figure
 
 
 rule draw_radar:
@@ -24,6 +24,26 @@ rule draw_radar:
         "Drawing Figure 1a at {wildcards.scale} scale"
     script:
         "../workflow_scripts/draw_radar.py"
+
+
+rule draw_pipeline:
+    output:
+        **figure_files("figure3"),
+    log:
+        "<logs>/draw_pipeline/figure3.log",
+    benchmark:
+        "<timings>/draw_pipeline/figure3.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        panels=stages_shown,
+        facts=facts(FIGURES.figure3.runs, FIGURES.figure3),
+        version=steps.version("pipeline"),
+    message:
+        "Drawing Figure 3 at {wildcards.scale} scale"
+    script:
+        "../workflow_scripts/draw_pipeline.py"
 
 
 rule draw_curves:

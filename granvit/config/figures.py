@@ -24,6 +24,12 @@ class Radar(Strict):
         return span
 
 
+class Pipeline(Strict):
+    """Fig. 3. ``runs``: recipes, a panel each, in the order in which they stand."""
+
+    runs: Annotated[list[str], Field(min_length=1)]
+
+
 class Curves(Strict):
     """Fig. 4a. ``runs``: recipes that log held-out scores, in the order in which they stand."""
 
@@ -117,6 +123,7 @@ class FiguresFile(Strict):
     """All of `config/figures.yaml`."""
 
     figure1a: Radar
+    figure3: Pipeline
     figure4a: Curves
     heldout_answers: HeldOutAnswers
     figure4b: AnsweredBoxes

@@ -67,6 +67,7 @@ ROOTS: dict[str, tuple[str, ...]] = {
     "map_figure": ("draw_maps",),
     "locality": ("measure_locality",),
     "locality_table": ("make_locality",),
+    "pipeline": ("draw_pipeline",),
 }
 # Steps whose version stands beside that of another: the code of that other one ends where theirs begins.
 PARTS = {"annotate": ("detector", "captioner", "ocr")}

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from granvit.config.recipes import Recipe
+from granvit.graph.data import mixture_settings
 from granvit.graph.scale import Scale
+from granvit.training.stages import STAGES, learning_parts
+
+PARTS = ("encoder", "projector", "llm")
 
 
 def shown_runs(
@@ -14,3 +19,34 @@ def shown_runs(
     """The facts of a figure of some runs: each recipe with its hash, and the settings that chose them."""
     hashes = {name: scale.recipe(name).hash for name in recipes}
     return {"scale": scale.name, "recipes": hashes, "settings": settings or {}}
+
+
+def pipeline(scale: Scale, recipes: Iterable[str]) -> list[dict[str, Any]]:
+    """What Fig. 3 shows of each run, from its resolved recipe and its stage's definition: which parts learn
+    at which rate, from which tasks, how many regions, with which losses and teacher.
+
+    Raises GranvitError for an unknown recipe or mixture, and where nothing learns.
+    """
+    return [_panel(scale, scale.recipe(name)) for name in recipes]
+
+
+def _panel(scale: Scale, recipe: Recipe) -> dict[str, Any]:
+    learns = learning_parts(recipe)
+    mixture = mixture_settings(scale, recipe.mixture)
+    regions = "none" if mixture["kind"] != "regions" else mixture["regions"] or "all"
+    distillation = recipe.distillation.model_dump() if recipe.distillation else None
+    return {
+        "recipe": recipe.name,
+        "stage": recipe.stage,
+        "parent": recipe.parent,
+        "models": {"encoder": recipe.encoder, "llm": recipe.llm},
+        "learns": {part: part in learns for part in PARTS},
+        "learning_rate": recipe.learning_rate.model_dump(),
+        "tasks": mixture.get("tasks", []),
+        "allowed": list(STAGES[recipe.stage].tasks),  # of conversations, whose task their source decides
+        "mixture": recipe.mixture,
+        "regions": regions,
+        "epochs": recipe.epochs,
+        "batch_size": recipe.batch_size,
+        "distillation": distillation,
+    }
