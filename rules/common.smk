@@ -189,8 +189,9 @@ def stages_shown(wildcards):
 
 @reported
 def curve_logs(wildcards):
-    """Logs of the runs that Fig. 4a shows, in their order."""
-    return [run_file("training_log", AT[wildcards.scale].recipe(name)) for name in FIGURES.figure4a.runs]
+    """Logs of the runs that Fig. 4a shows, in their order; of each all seeds."""
+    runs = [AT[wildcards.scale].recipe(name) for name in FIGURES.figure4a.runs]
+    return [run_file("training_log", run, seed) for run in runs for seed in FIGURES.figure4a.seeds or [SEED]]
 
 
 def mapped(file):

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, field_validator
 
 from granvit.config.base import NonNegativeInt, PositiveInt, Share, Strict
+from granvit.config.base import NonNegativeInt, Strict
 from granvit.config.reading import check, read_yaml
 
 
@@ -31,9 +32,11 @@ class Pipeline(Strict):
 
 
 class Curves(Strict):
-    """Fig. 4a. ``runs``: recipes that log held-out scores, in the order in which they stand."""
+    """Fig. 4a. ``runs``: recipes that log held-out scores, in the order in which they stand; ``seeds``: of
+    each, None for the configuration's own."""
 
-    runs: list[str]
+    runs: Annotated[list[str], Field(min_length=1)]
+    seeds: Annotated[list[NonNegativeInt], Field(min_length=1)] | None
 
 
 class HeldOutAnswers(Strict):
