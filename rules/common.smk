@@ -17,7 +17,7 @@ from granvit.config.tables import load_tables, required_forward_runs, required_l
 from granvit.errors import GranvitError
 from granvit.evaluation.benchmarks import load_benchmarks
 from granvit.graph import data, runs
-from granvit.graph.figures import pipeline, shown_runs
+from granvit.graph.figures import pipeline, scaling_points, shown_runs
 from granvit.graph.scale import Scale
 from granvit.miniature.standins import SMALLEST_LLM
 
@@ -214,6 +214,17 @@ def answers_shown(wildcards):
     names = getattr(FIGURES, wildcards.figure).runs.values()
     runs_shown = [AT[wildcards.scale].recipe(name) for name in names]
     return [fill(rules.answer_heldout.output.answers, recipe=run.name, seed=SEED) for run in runs_shown]
+
+
+@reported
+def scaled(wildcards):
+    """The points of Fig. 5."""
+    return scaling_points(AT[wildcards.scale], FIGURES.figure5)
+
+
+def scaling_mixtures(wildcards):
+    """What the stage that each point of Fig. 5 varies learned from: counts of its mixture."""
+    return [fill(rules.draw_mixture.output.summary, mixture=point["mixture"]) for point in scaled(wildcards)]
 
 
 @reported

@@ -1,7 +1,7 @@
 """Figures, drawn from tables, recipes and training logs."""
 
 
-localrules: draw_radar, draw_pipeline, draw_curves, copy_figure
+localrules: draw_radar, draw_pipeline, draw_curves, draw_scaling, copy_figure
 
 
 rule draw_radar:
@@ -65,6 +65,30 @@ rule draw_curves:
         "Drawing Figure 4a at {wildcards.scale} scale"
     script:
         "../workflow_scripts/draw_curves.py"
+
+
+rule draw_scaling:
+    input:
+        scores=scores_of(FIGURES.figure5.leaves, [SEED]),
+        mixtures=scaling_mixtures,
+    output:
+        **figure_files("figure5"),
+    log:
+        "<logs>/draw_scaling/figure5.log",
+    benchmark:
+        "<timings>/draw_scaling/figure5.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        points=scaled,
+        facts=facts(FIGURES.figure5.leaves, FIGURES.figure5),
+        cells=TABLES["table1"].shared.model_dump(include={"benchmarks", "columns"}),
+        version=steps.version("scaling"),
+    message:
+        "Drawing Figure 5 at {wildcards.scale} scale"
+    script:
+        "../workflow_scripts/draw_scaling.py"
 
 
 use rule copy_table as copy_figure with:

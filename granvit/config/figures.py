@@ -120,6 +120,18 @@ class QueryPoints(Strict):
     points: PositiveInt
     min_boxes: PositiveInt
     own: list[OwnImage] = []
+class Scaling(Strict):
+    """Fig. 5. ``columns``: of config/tables.yaml; ``stage1``, ``stage2``: fine-tuned runs whose ancestor of
+    that stage saw more and more regions."""
+
+    columns: Annotated[list[str], Field(min_length=1)]
+    stage1: Annotated[list[str], Field(min_length=1)]
+    stage2: Annotated[list[str], Field(min_length=1)]
+
+    @property
+    def leaves(self) -> list[str]:
+        """All runs that are scored, each once."""
+        return list(dict.fromkeys([*self.stage1, *self.stage2]))
 
 
 class FiguresFile(Strict):
@@ -138,6 +150,7 @@ class FiguresFile(Strict):
     figure1b: QueryPoints
     figure8: QueryPoints
     figure9: QueryPoints
+    figure5: Scaling
 
 
 def load_figures(path: str | Path = "config/figures.yaml") -> FiguresFile:

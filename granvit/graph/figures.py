@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from granvit.config.figures import Scaling
 from granvit.config.recipes import Recipe
+from granvit.errors import GranvitError
 from granvit.graph.data import mixture_settings
 from granvit.graph.scale import Scale
 from granvit.training.stages import STAGES, learning_parts
@@ -50,3 +52,24 @@ def _panel(scale: Scale, recipe: Recipe) -> dict[str, Any]:
         "batch_size": recipe.batch_size,
         "distillation": distillation,
     }
+
+
+def scaling_points(scale: Scale, figure5: Scaling) -> list[dict[str, str]]:
+    """The points of Fig. 5: ``stage``, the ``recipe`` that is scored, and the ``mixture`` from which its
+    ancestor of that stage learned.
+
+    Raises GranvitError for an unknown recipe, and for one without such an ancestor.
+    """
+    points = []
+    for stage in ("stage1", "stage2"):
+        for name in getattr(figure5, stage):
+            run = scale.recipe(name)
+            while run.stage != stage:
+                if not run.parent:
+                    raise GranvitError(
+                        f"config/figures.yaml: figure5.{stage}: '{name}' has no {stage} run before it; "
+                        "name one that has"
+                    )
+                run = scale.recipe(run.parent)
+            points.append({"stage": stage, "recipe": name, "mixture": run.mixture})
+    return points
