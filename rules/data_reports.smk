@@ -113,7 +113,7 @@ rule draw_samples:
     resources:
         mem_mb=2000,
     params:
-        title=lambda wildcards: data.SAMPLE_FIGURES[wildcards.figure][1],
+        title=for_job(data.sample_title),
         version=steps.version("data_figure"),
     message:
         "Drawing {wildcards.figure} at {wildcards.scale} scale"

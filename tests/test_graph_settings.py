@@ -129,6 +129,23 @@ def test_instruction_data_depend_on_no_filter(mini):
     assert data.filter_settings(mini, by_type["natural"]) == filters.natural.model_dump()
 
 
+def test_only_the_papers_own_sources_carry_its_title(mini, paper, tmp_path):
+    assert data.sample_title(paper, "figure6") == "Figure 6. Natural images of Gran-29M"
+    assert data.sample_title(paper, "figure7") == "Figure 7. OCR images of Gran-29M"
+    assert data.figure2_settings(paper)["title"].startswith("Figure 2. Annotation of one image of Gran-29M")
+    assert data.sample_title(mini, "figure6") == "Figure 6. Natural images of Scenes"
+    assert data.figure2_settings(mini)["title"] == "Figure 2. Annotation of one image of Scenes"
+    header, *rows = Path("config/sources_mini.tsv").read_text(encoding="utf-8").splitlines()
+    scenes = next(row for row in rows if row.startswith("Scenes"))
+    names = ["CC3M", *(f"Mine{number}" for number in range(8))]  # one of them the paper's
+    mine = [scenes.replace("Scenes", name, 1) for name in names]
+    (tmp_path / "mine.tsv").write_text("\n".join([header, *mine]) + "\n")
+    own = Scale("mini", {"data": {"sources": str(tmp_path / "mine.tsv")}})
+    title = "Figure 6. Natural images of CC3M, Mine0, Mine1, Mine2, Mine3, Mine4 and 3 more sources"
+    assert data.sample_title(own, "figure6") == title
+    assert data.sample_title(own, "figure7") == "Figure 7. OCR images"
+
+
 def test_figures_of_samples_show_the_pretraining_sources_of_their_type(paper):
     natural, ocr = (data.sampled_sources(paper, figure) for figure in ("figure6", "figure7"))
     assert {source.data_type for source in natural} == {"natural"}

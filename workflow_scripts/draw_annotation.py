@@ -13,7 +13,8 @@ def main(job, log):
     index = str(first_with_images(shards))
     rules = FilterRules(**job.params.drawn["rules"])
     chosen = choose_annotation(shards[index], index, rules)
-    page = annotation_page(chosen, rules, job.params.drawn["made_by"], job.wildcards.scale)
+    drawn = job.params.drawn
+    page = annotation_page(chosen, rules, drawn["made_by"], job.wildcards.scale, drawn["title"])
     facts = {"scale": job.wildcards.scale, "keys": [chosen.record.key], "settings": job.params.drawn}
     save_figure(page, job.output.figure, facts)
 

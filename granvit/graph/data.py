@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, get_args
 
 from granvit.config import steps
@@ -23,11 +26,13 @@ MIXTURE_TASKS = {
 }
 # Which of a source's uses each mixture draws from; the rest draw from the pretraining sources.
 MIXTURE_USES = {"projector": "projector", "instruction": "sft", "continued": "continued"}
-# The figures of samples: the data type that each shows, and its title
+# The figures of samples: the data type that each shows, and how its title begins
 SAMPLE_FIGURES = {
-    "figure6": ("natural", "Figure 6. Natural images of Gran-29M"),
-    "figure7": ("ocr", "Figure 7. OCR images of Gran-29M"),
+    "figure6": ("natural", "Figure 6. Natural images"),
+    "figure7": ("ocr", "Figure 7. OCR images"),
 }
+PAPERS_SOURCES = "config/reported/gran29m_sources.csv"  # names alone are read from it
+_NAMED = 6  # sources in a title
 
 
 def rendered_images(scale: Scale, source: str) -> int:
@@ -154,6 +159,28 @@ def sampled_sources(scale: Scale, figure: str) -> list[SourceSpec]:
     return [s for s in pretraining_sources(scale) if s.data_type == SAMPLE_FIGURES[figure][0]]
 
 
+def sample_title(scale: Scale, figure: str) -> str:
+    """The title of a figure of samples: Gran-29M's only where all that it shows are the paper's sources."""
+    return f"{SAMPLE_FIGURES[figure][1]}{_named(sampled_sources(scale, figure))}"
+
+
+def _named(sources: Sequence[SourceSpec]) -> str:
+    """`` of Gran-29M``, or of which sources. Raises GranvitError where the paper's list is missing."""
+    names = [source.name for source in sources]
+    if not names:
+        return ""
+    if not Path(PAPERS_SOURCES).is_file():
+        raise GranvitError(
+            f"{PAPERS_SOURCES}: no such file; restore it with `git checkout -- {PAPERS_SOURCES}`"
+        )
+    with open(PAPERS_SOURCES, encoding="utf-8") as file:
+        papers = {row["source"] for row in csv.DictReader(file)}
+    if papers.issuperset(names):
+        return " of Gran-29M"
+    more = f" and {len(names) - _NAMED} more sources" if len(names) > _NAMED else ""
+    return f" of {', '.join(names[:_NAMED])}{more}"
+
+
 def figure2_sources(scale: Scale) -> list[SourceSpec]:
     """The one source of Figure 2: one whose boxes a detector finds, as the paper draws it, else the first
     natural one. Raises GranvitError without a pretraining source."""
@@ -165,9 +192,11 @@ def figure2_sources(scale: Scale) -> list[SourceSpec]:
 
 
 def figure2_settings(scale: Scale) -> dict[str, Any]:
-    """What Figure 2 depends on besides its shard: the source's filters, and how its annotations are had."""
+    """What Figure 2 depends on besides its shard: its title, the source's filters, and how its annotations
+    are had."""
     source = figure2_sources(scale)[0]
     return {
+        "title": f"Figure 2. Annotation of one image{_named([source])}",
         "rules": filter_settings(scale, source.name),
         "made_by": {"boxes": source.boxes, "captions": source.captions, "text": source.text},
     }

@@ -23,6 +23,7 @@ from granvit.reporting.data_samples import Shown, listed_regions
 from granvit.reporting.drawing import GREY, INDENT, INK, column, grid, numbered, paragraph, tagged
 from granvit.reporting.pictures import Picture, decoded
 
+TITLE = "Figure 2. Annotation of one image"
 _PANEL = 252.0  # points
 _CROP = (88.0, 34.0)
 _LISTED = 8
@@ -36,7 +37,9 @@ _MADE_BY = {
 }
 
 
-def annotation_page(chosen: Shown, rules: FilterRules, made_by: Mapping[str, str], scale: str) -> Figure:
+def annotation_page(
+    chosen: Shown, rules: FilterRules, made_by: Mapping[str, str], scale: str, title: str = TITLE
+) -> Figure:
     """Figure 2: six steps, in the order of the paper's figure; equal data give equal pages.
 
     ``chosen``: from ``choose_annotation``. ``made_by``: how the source's ``boxes``, ``captions`` and ``text``
@@ -64,7 +67,7 @@ def annotation_page(chosen: Shown, rules: FilterRules, made_by: Mapping[str, str
         ("Questions and answers", "The paper's three forms, for what is kept.", _questions(chosen)),
     ]
     head = [
-        paragraph(f"Figure 2. Annotation of one image ({scale} scale)", 2 * _PANEL, size=13, weight="bold"),
+        paragraph(f"{title} ({scale} scale)", 3 * _PANEL, 2, size=13, weight="bold"),
         paragraph(f"Key: {record.key}", 3 * _PANEL, 2, size=8, colour=GREY),
     ]
     return grid(head, [_panel(number, *step) for number, step in enumerate(steps, 1)], 3, _PANEL)

@@ -81,7 +81,8 @@ def _cell(sample: Shown) -> OffsetBox:
     picture.draw_boxes(record, listed)
     name = paragraph(record.source, _CELL, size=9, weight="bold")
     texts = (paragraph(record.regions[at].text or "(no text)", _CELL - INDENT, 2) for at in listed)
-    blocks = [column([name, paragraph(", ".join(facts), _CELL, colour=GREY)]), picture, *numbered(texts)]
+    key = paragraph(record.key, _CELL, size=5.5, colour=GREY)
+    blocks = [column([name, paragraph(", ".join(facts), _CELL, colour=GREY), key]), picture, *numbered(texts)]
     if record.caption:
         blocks.append(paragraph(f"Image: {record.caption}", _CELL, 4, colour=GREY))
     return column(blocks, 3)
