@@ -58,7 +58,7 @@ rule compare_table:
         unpack(table_inputs),
         reported="config/reported/results.csv",
     output:
-        csv="<tables>/comparison/{table}.csv",
+        csv="<tables>/{table}.cells.csv",
     wildcard_constraints:
         table="|".join(TABLES),
     log:

@@ -19,15 +19,41 @@ pytestmark = pytest.mark.slow  # and not `graph`: a dry-run takes one core, so t
             {"draw_radar": 1, "draw_curves": 1, "draw_annotation": 1, "draw_samples": 2, "map_queries": 3}
             | {"draw_maps": 3, "draw_answers": 5, "answer_heldout": 5},
         ),
+        (["all"], {"make_table": 9, "make_data_table": 2, "draw_samples": 2, "find_contamination": 1,
+                   "compare_table": 9, "copy_comparison": 1}),
+        (["figures"], {"draw_radar": 1, "draw_curves": 1, "draw_annotation": 1, "draw_samples": 2,
+                       "draw_pipeline": 1, "draw_scaling": 1}),
+        (["results/figure3.png"], {"draw_pipeline": 1, "copy_figure": 1, "train_stage1": None}),
+        (["results/figure5.png"], {"train_stage1": 3, "train_stage2": 6, "finetune_sft": 6}),
+        (["results/comparison.csv"], {"compare_table": 9, "make_data_table": 2, "make_table": None}),
         (["shards"], {"catalogue_source": 8, "pack_shard": 8, "report_filters": 1, "report_rejects": 1}),
         (["seeds"], {"train_stage1": 3, "finetune_sft": 6, "predict_benchmarks": 6}),
         (["standins"], {"build_standin_llm": 4, "build_standin_encoder": 6}),
         (["smoke"], {"finetune_sft": 7, "draw_radar": 1}),
     ],
-)
+)  # fmt: skip
 def test_fresh_clone_plans_every_target(clone, target, jobs):
     plan = planned(call(clone, "snakemake", "-n", *target))
     assert {rule: plan.get(rule) for rule in jobs} == jobs
+
+
+@pytest.mark.parametrize("scale", ["smoke", "paper"])
+def test_everything_is_planned_at_the_other_scales_too(clone, scale):
+    plan = planned(call(clone, "snakemake", "-n", "all", "--config", f"scale={scale}"))
+    assert (plan["make_table"], plan["draw_pipeline"], plan["draw_scaling"]) == (9, 1, 1)
+
+
+def test_a_changed_setting_of_a_figure_makes_that_figure_again_and_nothing_else(tmp_path):
+    folder = copy_repository(tmp_path)
+    call(folder, "snakemake", "results/figure3.png")
+    assert "Nothing to be done" in call(folder, "snakemake", "-n", "results/figure3.png")
+    file = folder / "config/figures.yaml"
+    text = file.read_text()
+    file.write_text(text.replace("span: [0, 100]", "span: [10, 90]"))
+    assert "Nothing to be done" in call(folder, "snakemake", "-n", "results/figure3.png")
+    file.write_text(text.replace("stage2-granvit, sft-granvit]\n", "stage2-granvit]\n", 1))
+    plan = planned(call(folder, "snakemake", "-n", "results/figure3.png"))
+    assert plan == {"draw_pipeline": 1, "copy_figure": 1}
 
 
 @pytest.mark.parametrize("profile", ["npu", "gpu"])

@@ -34,7 +34,8 @@ TARGETS = [
     "results/smoke/continued/continued-siglip2/seed0/manifest.json",
     "results/table6.csv",
     "results/seeds.csv",
-    *(f"results/figure{number}.png" for number in ("2", "4a", "6")),
+    "results/comparison.csv",
+    *(f"results/figure{number}.png" for number in ("2", "3", "4a", "5", "6")),
 ]
 
 
@@ -43,9 +44,28 @@ def everything(smoke_run, tmp_path_factory) -> Path:
     """A copy of the smoke run in which the jobs of every other rule have run too."""
     folder = copy_of_run(smoke_run, tmp_path_factory.mktemp("steps") / "everything")
     call(folder, "snakemake", *TARGETS, "--config", "comparison_seeds=[0]")
+    folder = shutil.copytree(smoke_run, tmp_path_factory.mktemp("steps") / "everything", symlinks=True)
+    show_less(folder)
+    call(folder, "snakemake", *TARGETS, "--config", "scale=smoke", "comparison_seeds=[0]")
     annotate_with_models(folder)
     build_standins(folder)
     return folder
+
+
+def show_less(folder: Path) -> None:
+    """Table 1 alone in the comparison, and GranViT alone in Figure 5: no runs are trained for them."""
+    for name, change in (("tables", keep_table_1), ("figures", keep_granvit)):
+        file = folder / f"config/{name}.yaml"
+        file.write_text(yaml.safe_dump(change(yaml.safe_load(file.read_text())), sort_keys=False))
+
+
+def keep_table_1(content: dict) -> dict:
+    return content | {"tables": {"table1": content["tables"]["table1"]}}
+
+
+def keep_granvit(content: dict) -> dict:
+    only = {"stage1": ["sft-granvit"], "stage2": ["sft-granvit"]}
+    return content | {"figure5": content["figure5"] | only}
 
 
 def annotate_with_models(folder: Path) -> None:
