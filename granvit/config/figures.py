@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, field_validator
 
 from granvit.config.base import NonNegativeInt, PositiveInt, Share, Strict
-from granvit.config.base import NonNegativeInt, Strict
 from granvit.config.reading import check, read_yaml
 
 
@@ -140,6 +139,7 @@ class FiguresFile(Strict):
     figure1a: Radar
     figure3: Pipeline
     figure4a: Curves
+    figure5: Scaling
     heldout_answers: HeldOutAnswers
     figure4b: AnsweredBoxes
     figure10: AnsweredCaptions
@@ -150,7 +150,6 @@ class FiguresFile(Strict):
     figure1b: QueryPoints
     figure8: QueryPoints
     figure9: QueryPoints
-    figure5: Scaling
 
 
 def load_figures(path: str | Path = "config/figures.yaml") -> FiguresFile:
