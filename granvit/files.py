@@ -72,6 +72,21 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def copy_folder(source: str | Path, target: str | Path) -> None:
+    """A folder under another name, whole or not at all; its files are links to the same bytes where the disk
+    has such links (both names mean the same file: neither may be changed in place)."""
+    remove_leftovers(target)
+    with whole_folder(target) as folder:
+        shutil.copytree(source, folder, copy_function=_link, dirs_exist_ok=True)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
 def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 

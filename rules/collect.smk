@@ -7,7 +7,7 @@ RUNS = reported(runs.with_ancestors)(AT[SCALE], required_leaves(TABLES["table1"]
 MANIFESTS = [(run.stage, fill(run_file("manifest", run), scale=SCALE)) for run in RUNS]
 
 
-localrules: data_reports, all, tables, ablations, figures, seeds, smoke, standins, shards, data, pretrain, finetune, evaluate
+localrules: data_reports, all, tables, ablations, figures, seeds, report, smoke, standins, shards, data, pretrain, finetune, evaluate
 
 
 # What was left out of the data on the way, and which training images look like a benchmark's.
@@ -53,13 +53,20 @@ rule seeds:
         results_of(["seeds"]),
 
 
-# Table 1 and its figure from the smallest budgets: every phase and every rule in a few minutes.
+# All of that as pages, from each number down to the answers behind it.
+rule report:
+    input:
+        rules.copy_report.output,
+
+
+# Table 1 and its figure, and the report of them, from the smallest budgets: every phase and every rule in a few minutes.
 rule smoke:
     pathvars:
         results="results/smoke",
     input:
         multiext("<tables>/table1", ".csv", ".md"),
         "<figures>/figure1a.png",
+        "<results>/report",
 
 
 # The stand-in checkpoints once more, beside the shipped ones.

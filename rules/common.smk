@@ -17,6 +17,7 @@ from granvit.config.tables import load_tables, required_forward_runs, required_l
 from granvit.errors import GranvitError
 from granvit.evaluation.benchmarks import load_benchmarks
 from granvit.graph import data, runs
+from granvit.graph import report as graph_report
 from granvit.graph.figures import pipeline, scaling_points, shown_runs
 from granvit.graph.scale import Scale
 from granvit.miniature.standins import SMALLEST_LLM
@@ -268,16 +269,17 @@ def question_files(wildcards):
     return [ancient(file) for file in files] if scale.is_rendered else []
 
 
-def scores_of(recipes, seeds, rule=None):
-    """Every score file of the named runs."""
-    files = (rule or rules.score_benchmarks).output.scores
+def scores_of(recipes, seeds, rule=None, kind="scores"):
+    """Every score file of the named runs, or every verdicts file."""
+    files = (rule or rules.score_benchmarks).output.get(kind)
     return [fill(file, recipe=recipe, seed=seed) for recipe in recipes for seed in seeds for file in files]
 
 
-def scores_behind(table):
-    """Every score file that a table's cells come from, the chance row's among them."""
+def scores_behind(table, kind="scores"):
+    """Every score file (or verdicts file) that a table's cells come from, the chance row's among them."""
     chance = [name for name in [table.layout.chance] if name]
-    return scores_of(required_leaves(table), [SEED]) + scores_of(chance, [SEED], rules.score_shuffled)
+    leaves = scores_of(required_leaves(table), [SEED], kind=kind)
+    return leaves + scores_of(chance, [SEED], rules.score_shuffled, kind)
 
 
 @reported
@@ -292,3 +294,53 @@ def results_of(tables):
     """The copies, under results/, of the tables named."""
     return expand("results/{table}.{suffix}", table=tables, suffix=["csv", "md"])
 
+
+def shown_in_report(kind):
+    """A params function: the `tables` or `figures` that the report of a scale shows."""
+
+    @reported
+    def names(wildcards):
+        made = {"tables": [*TABLES, *DATA_TABLES], "figures": DRAWN}[kind]
+        known = [*made, "seeds"] if kind == "tables" else made
+        return graph_report.shown(AT[wildcards.scale], kind, known, made)
+
+    return names
+
+
+def table_files(table):
+    """A table's CSV and Markdown, whatever rule makes it."""
+    makers = {"seeds": rules.compare_seeds} | dict.fromkeys(DATA_TABLES, rules.make_data_table)
+    return [fill(file, table=table) for file in makers.get(table, rules.make_table).output]
+
+
+def drawn_files(figure):
+    """A figure's PNG, PDF and sidecar, whatever rule makes it."""
+    png = Path(fill(rules.draw_radar.output.figure))
+    return [str(png.with_name(f"{figure}{end}")) for end in (".png", ".pdf", ".json")]
+
+
+@reported
+def report_inputs(wildcards):
+    """Everything that the report of a scale shows: tables and figures, the scores and verdicts that the cells come
+    from, and the manifests and times of the runs behind them."""
+    scale = AT[wildcards.scale]
+    tables, figures = (shown_in_report(kind)(wildcards) for kind in ("tables", "figures"))
+    scored = [TABLES[name] for name in tables if name in TABLES]
+    leaves = {SEED: {name for table in scored for name in required_leaves(table) + required_forward_runs(table)}}
+    files = {kind: [file for table in scored for file in scores_behind(table, kind)] for kind in ("scores", "verdicts")}
+    if "seeds" in tables:
+        seeds = scale.config.comparison_seeds
+        files = {kind: found + scores_of(COMPARED, seeds, kind=kind) for kind, found in files.items()}
+        leaves = {seed: leaves.get(seed, set()) | set(COMPARED) for seed in {SEED, *seeds}}
+    made = [(run, seed) for seed, names in sorted(leaves.items()) for run in runs.with_ancestors(scale, sorted(names))]
+    files |= {f"{kind}s": [run_file(kind, run, seed) for run, seed in made] for kind in ("manifest", "timing")}
+    files |= {"tables": [file for name in tables for file in table_files(name)]}
+    files |= {"figures": [file for name in figures for file in drawn_files(name)]}
+    reports = (rules.report_filters, rules.report_rejects, rules.find_contamination)
+    files |= {"data": [fill(rule.output.report) for rule in reports if scale.config.report.data]}
+    return {kind: list(dict.fromkeys(found)) for kind, found in files.items()}
+
+
+def phases():
+    """rule -> the phase that it belongs to: the file of rules/ that it stands in."""
+    return {rule.name: Path(rule.snakefile).stem for rule in workflow.rules}

@@ -134,10 +134,11 @@ class Scaling(Strict):
 
 
 class FiguresFile(Strict):
-    """All of `config/figures.yaml`."""
+    """All of `config/figures.yaml`. ``captions``: a sentence for each figure of the paper."""
 
     figure1a: Radar
     figure3: Pipeline
+    captions: dict[str, str]
     figure4a: Curves
     figure5: Scaling
     heldout_answers: HeldOutAnswers

@@ -82,6 +82,18 @@ class Evaluation(Strict):
     judge: JudgeSettings
 
 
+class Report(Strict):
+    """What `snakemake report` shows; ``tables`` and ``figures``: names, or None for all that `all` makes."""
+
+    tables: list[str] | None
+    figures: list[str] | None
+    data: bool
+    beside: list[str]
+    questions: PositiveInt | None
+    page: PositiveInt
+    image_side: PositiveInt
+
+
 class EncoderSpec(Strict):
     """A vision encoder on disk or on the hub, and how it wants its images (0-1 RGB, minus `mean`, over
     `std`).
@@ -118,6 +130,7 @@ class Config(Strict):
     training: Training
     stages: Stages
     evaluation: Evaluation
+    report: Report
     compute: Compute
     encoders: dict[str, EncoderSpec]
     llms: dict[str, LLMSpec]

@@ -69,6 +69,7 @@ ROOTS: dict[str, tuple[str, ...]] = {
     "locality_table": ("make_locality",),
     "pipeline": ("draw_pipeline",),
     "scaling": ("draw_scaling",),
+    "report": ("make_report",),
 }
 # Steps whose version stands beside that of another: the code of that other one ends where theirs begins.
 PARTS = {"annotate": ("detector", "captioner", "ocr")}

@@ -41,9 +41,14 @@ def ranked(values: Sequence[float], texts: Sequence[str]) -> list[str]:
     """Texts with the best value bold and, of three or more, the second best underlined; ties share their
     mark.
     """
+    marks = ("{}", "**{}**", "<u>{}</u>")
+    return [marks[place].format(text) for place, text in zip(places(values), texts, strict=True)]
+
+
+def places(values: Sequence[float]) -> list[int]:
+    """1 for the best value, 2 for the second best of three or more, else 0; all 0 where all are equal."""
     distinct = sorted(set(values), reverse=True)
     if len(distinct) < 2:
-        return list(texts)
+        return [0] * len(values)
     second = distinct[1] if len(values) > 2 else None
-    marks = {distinct[0]: "**{}**", second: "<u>{}</u>"}
-    return [marks.get(value, "{}").format(text) for value, text in zip(values, texts, strict=True)]
+    return [{distinct[0]: 1, second: 2}.get(value, 0) for value in values]

@@ -68,13 +68,13 @@ def _benchmark_table(
     numbers = scores.by_benchmark(models)
     shown = []
     for (capability, name), values in zip(numbers.index, numbers.to_numpy().tolist(), strict=True):
-        shown.append([capability, name, *_ranked(values, 2 if name == AVERAGE else _digits(spec, name))])
+        shown.append([capability, name, *_ranked(values, 2 if name == AVERAGE else digits(spec, name))])
     tag = markdown.scale_tag(scale)
     header = ["Capability", "Benchmark", *(markdown.marked(model, tag) for model in models)]
     if not chance:
         return numbers, markdown.table(header, shown, left=2)
     for row, value in zip(shown, chance.by_benchmark({"chance": spec.layout.chance})["chance"], strict=True):
-        row.append(f"{value:.{2 if row[1] == AVERAGE else _digits(spec, row[1])}f}")
+        row.append(f"{value:.{2 if row[1] == AVERAGE else digits(spec, row[1])}f}")
     body = markdown.table([*header, "chance"], shown, left=2)
     note = "*chance*: the same GranViT model, images shuffled: each question gets another image."
     return numbers, f"{body}\n{note}\n"
@@ -90,22 +90,22 @@ def _run_table(spec: TableSpec, scores: Scores, runs: Path, scale: str) -> tuple
     shown = pd.DataFrame(cells, dtype=object)
     rivals = pd.Series([row.label.get(layout.rank_within or "", "") for row in layout.rows])
     for column in shown.columns.difference(FORWARD_COLUMNS):
-        digits = _digits(spec, *spec.shared.columns[column])
+        decimals = digits(spec, *spec.shared.columns[column])
         for _, values in shown[column].groupby(rivals):
-            shown.loc[values.index, column] = _ranked(values.tolist(), digits)
+            shown.loc[values.index, column] = _ranked(values.tolist(), decimals)
     marked = labels.map(lambda text: markdown.marked(text, tag)).join(shown)
     header = [markdown.marked(name, tag) for name in labels] + layout.columns
     body = markdown.table(header, marked.to_numpy().tolist(), left=labels.shape[1])
     return pd.DataFrame(cells).set_index(pd.MultiIndex.from_frame(labels)), body
 
 
-def _digits(spec: TableSpec, *names: str) -> int:
+def digits(spec: TableSpec, *names: str) -> int:
     """Decimals of a benchmark, or of the mean of several; OCRBench is a count."""
     return 0 if len(names) == 1 and spec.shared.benchmarks[names[0]].divide != 1 else 2
 
 
-def _ranked(values: Sequence[float], digits: int) -> list[str]:
-    return markdown.ranked([round(v, digits) for v in values], [f"{v:.{digits}f}" for v in values])
+def _ranked(values: Sequence[float], decimals: int) -> list[str]:
+    return markdown.ranked([round(v, decimals) for v in values], [f"{v:.{decimals}f}" for v in values])
 
 
 def _run_cell(row: RunRow, column: str, scores: Scores, runs: Path) -> float | str:

@@ -1,0 +1,301 @@
+"""`snakemake report`: the whole report, from results on disk."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+from PIL import Image
+
+from granvit.config import steps
+from granvit.config.loading import Config
+from granvit.config.tables import TableSpec, required_benchmarks, required_leaves
+from granvit.evaluation.benchmarks import load_benchmarks
+from granvit.files import remove_leftovers, whole_folder
+from granvit.progress import Progress, say
+from granvit.reporting import markdown
+from granvit.reporting.scores import AVERAGE, printed_rows
+from granvit.reporting.site import record
+from granvit.reporting.site.galleries import Galleries
+from granvit.reporting.site.places import Answered, cell_page, mean_page, run_page, seeds_page
+from granvit.reporting.site.record import Runs
+from granvit.reporting.site.tables import TableView, data_table, means_of, score_table, seeds_table
+from granvit.reporting.site.writing import STYLE, Site
+
+# The reports on data: file, title, what it says, columns of text
+REPORTS = (
+    ("filter_report.csv", "What each step and filter left out",
+     "Images and regions of each source before and after each rule.", {"source", "mode", "rule"}),
+    ("rejects.csv", "What was rejected, by cause",
+     "Images and boxes that could not be used.", {"source", "step", "what", "cause"}),
+    ("contamination.csv", "Training images that look like a benchmark's",
+     "Counted by perceptual hashes, source by source.", {"source", "benchmark"}),
+)  # fmt: skip
+DATA_TABLES = ("table6", "table7")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a report is made of.
+
+    ``results``: the scale's folder; ``tables``, ``figures``: names, in the order in which they stand;
+    ``manifests``: of every run behind the tables and of all that these started from; ``phases``: rule ->
+    phase; ``drawn``: figures that some rule makes; ``captions``: figure -> what it shows; ``compared``: the
+    recipes of the comparison over seeds.
+    """
+
+    config: Config
+    results: Path
+    tables: Sequence[str]
+    figures: Sequence[str]
+    manifests: Sequence[str | Path]
+    phases: Mapping[str, str]
+    drawn: Sequence[str]
+    captions: Mapping[str, str]
+    compared: Sequence[str]
+    reported_csv: Path = Path("config/reported/results.csv")
+
+    @property
+    def scale(self) -> str:
+        return self.config.scale
+
+
+def make_report(
+    out: str | Path, wanted: Wanted, specs: Mapping[str, TableSpec], log: str | Path | None = None
+) -> None:
+    """Write the report as the folder ``out``, whole or not at all; ``specs``: the tables of
+    config/tables.yaml. Raises GranvitError naming a result that is missing or broken."""
+    remove_leftovers(out)
+    with whole_folder(out) as folder:
+        report = _Report(Site(folder), wanted, specs)
+        report.write(log)
+        say(log, f"{out}: {report.site.pages} pages, {_size(folder):.1f} MB")
+
+
+def _size(folder: Path) -> float:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+
+
+class _Report:
+    def __init__(self, site: Site, wanted: Wanted, specs: Mapping[str, TableSpec]) -> None:
+        self.site, self.wanted, self.specs = site, wanted, specs
+        self.shared = next(iter(specs.values())).shared
+        self.runs = Runs(wanted.manifests)
+        self.seed = wanted.config.seed
+        self.galleries = Galleries(
+            site, wanted.results, Path(wanted.config.data.benchmarks), self.shared, wanted.config.report,
+            self.runs, self.lineage,
+        )  # fmt: skip
+
+    def write(self, log: str | Path | None) -> None:
+        shutil.copyfile(STYLE, self.site.file("style.css"))
+        everyone, benchmarks = self.answered(), load_benchmarks()
+        progress = Progress(len(benchmarks), "report: galleries", "benchmarks", log)
+        for number, benchmark in enumerate(benchmarks, 1):
+            of = [one for one in everyone if benchmark.name in everyone[one]]
+            if of:
+                self.galleries.write(benchmark, of, partial(say, log))
+            progress.update(number)
+        views = [self.view(name) for name in self.wanted.tables]
+        for name in self.wanted.tables:
+            self._copy("tables", name, ("csv", "md"))
+        self._means({number.href for view in views for _, numbers in view.rows for number in numbers})
+        for (recipe, seed), manifest in self.runs.manifests.items():
+            self._run(recipe, seed, manifest, [one for one in everyone if not one.chance])
+        self._index(views, self._data())
+
+    def answered(self) -> dict[Answered, set[str]]:
+        """Whose answers the report shows, and to which benchmarks: those that some table's cells need."""
+        found: dict[Answered, set[str]] = {}
+        for name in self.wanted.tables:
+            spec = self.specs["table1" if name == "seeds" else name] if name not in DATA_TABLES else None
+            if spec is None:
+                continue
+            if name == "seeds":
+                seeds = self.wanted.config.comparison_seeds
+                those = [Answered(recipe, seed) for recipe in self.wanted.compared for seed in seeds]
+            else:
+                those = [Answered(recipe, self.seed) for recipe in required_leaves(spec)]
+                if spec.layout.chance:
+                    those.append(Answered(spec.layout.chance, self.seed, chance=True))
+            for one in those:
+                found.setdefault(one, set()).update(required_benchmarks(spec))
+        return found
+
+    def view(self, name: str) -> TableView:
+        wanted = self.wanted
+        if name in DATA_TABLES:
+            there = wanted.config.report.data
+            return data_table(name, wanted.results, lambda source: "data.html" if there else f"tables/{name}.csv")
+        if name == "seeds":
+            return seeds_table(wanted.results)
+        return score_table(self.specs[name], wanted.results, wanted.scale, self.seed, wanted.reported_csv)
+
+    def lineage(self, recipe: str, seed: int) -> list[dict[str, Any]]:
+        """Rows of the table of runs: a run and all that it started from."""
+        return [self._row(manifest) for manifest in self.runs.lineage(recipe, seed)]
+
+    def _row(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        recipe, seed, versions = manifest["recipe"], manifest["seed"], manifest["versions"]
+        timing = self.runs.timing(recipe["name"], seed)
+        parents = [recipe[role] for role in ("parent", "encoder_from") if recipe.get(role)]
+        return {
+            "name": recipe["name"],
+            "seed": seed,
+            "href": run_page(recipe["name"], seed),
+            "stage": recipe["stage"],
+            "hash": manifest["recipe_hash"],
+            "parents": ", ".join(parents) or recipe["encoder"],
+            "mixture": recipe["mixture"],
+            "step": versions.get("step", ""),
+            "device": manifest.get("device", ""),
+            "torch": versions.get("torch", ""),
+            "transformers": versions.get("transformers", ""),
+            "time": record.clock(timing["seconds"]) if "seconds" in timing else "",
+        }
+
+    def _run(self, recipe: str, seed: int, manifest: Mapping[str, Any], everyone: Sequence[Answered]) -> None:
+        """The page of a training run."""
+        page, one = run_page(recipe, seed), Answered(recipe, seed)
+        file = page.replace("index.html", "manifest.json")
+        shutil.copyfile(self.runs.files[recipe, seed], self.site.file(file))
+        timing, settings = self.runs.timing(recipe, seed), manifest["recipe"]
+        facts = [
+            ("Stage", settings["stage"]),
+            ("Recipe's hash", manifest["recipe_hash"]),
+            ("Encoder, LLM", f"{settings['encoder']}, {settings['llm']}"),
+            ("Seed", str(seed)),
+            ("Step version", str(manifest["versions"].get("step", ""))),
+        ]
+        if "seconds" in timing:
+            rate = f", {timing['images_per_second']} images a second" if "images_per_second" in timing else ""
+            facts.append(("Time", record.clock(timing["seconds"]) + rate))
+        scores = [
+            (name, score.text, cell_page(one, name))
+            for (other, name), score in self.galleries.scores.items()
+            if other == one and one in everyone
+        ]
+        self.site.page(
+            page, "run", f"Run {recipe}, seed {seed}", [],
+            facts=facts, lineage=self.lineage(recipe, seed), scores=scores, file=file,
+            manifest=json.dumps(manifest, indent=1, ensure_ascii=False),
+        )  # fmt: skip
+
+    def _means(self, linked: set[str]) -> None:
+        """The pages of means that some table links to, and of the comparison over seeds."""
+        known = {one for one, _ in self.galleries.scores}
+        for one in sorted(known):
+            for mean in means_of(self.shared).values():
+                path = mean_page(one, mean.name)
+                if path in linked:
+                    note = f"The mean of {len(mean.members)} printed benchmarks, each as the table prints it."
+                    title = f"{mean.name.removeprefix('average ')}: {one.label}"
+                    group = {"title": "", "parts": [self._part(one, name) for name in mean.members]}
+                    self._mean(path, title, note, [group], self.lineage(one.recipe, one.seed))
+        for capability, name in printed_rows(self.shared) if "seeds" in self.wanted.tables else ():
+            self._seeds(capability, name)
+
+    def _seeds(self, capability: str, name: str) -> None:
+        members = self.shared.capabilities[capability] if name == AVERAGE else [name]
+        groups, lineage = [], []
+        for recipe in self.wanted.compared:
+            for seed in self.wanted.config.comparison_seeds:
+                parts = [self._part(Answered(recipe, seed), member) for member in members]
+                groups.append({"title": f"{recipe}, seed {seed}", "parts": parts})
+                lineage += [row for row in self.lineage(recipe, seed) if row not in lineage]
+        title = f"{capability if name == AVERAGE else name} over {len(self.wanted.config.comparison_seeds)} seeds"
+        self._mean(seeds_page(capability, name), title, "What mean and deviation are made of.", groups, lineage)
+
+    def _mean(
+        self, path: str, title: str, note: str, groups: list[dict[str, Any]], lineage: list[dict[str, Any]]
+    ) -> None:
+        self.site.page(path, "mean", title, [], note=note, groups=groups, lineage=lineage)
+
+    def _part(self, one: Answered, name: str) -> dict[str, Any]:
+        benchmark = self.shared.benchmarks[name].benchmark
+        file = next(item.slug for item in load_benchmarks() if item.name == benchmark)
+        return {
+            "name": name,
+            "href": cell_page(one, name),
+            "score": self.galleries.scores[one, name].text,
+            "divide": self.shared.benchmarks[name].divide,
+            "doors": [door for door in self.galleries.doors[one, name] if door[0] != "all"],
+            "score_file": f"{one.folder}/{file}.json",
+        }
+
+    def _copy(self, folder: str, name: str, suffixes: Sequence[str]) -> None:
+        for suffix in suffixes:
+            file = f"{folder}/{name}.{suffix}"
+            shutil.copyfile(self.wanted.results / file, self.site.file(file))
+
+    def _data(self) -> list[dict[str, Any]]:
+        """The reports on data, and their page."""
+        if not self.wanted.config.report.data:
+            return []
+        reports = []
+        for file, title, note, texts in REPORTS:
+            path = self.wanted.results / "data" / file
+            header, rows = record.read_table(path)
+            shutil.copyfile(path, self.site.file(f"data/{file}"))
+            reports.append({
+                "name": file.removesuffix(".csv"), "file": file, "title": title, "note": note, "texts": texts,
+                "header": header, "rows": rows,
+            })  # fmt: skip
+        title = "What was left out of the data, and what looks like a benchmark's"
+        self.site.page("data.html", "data", title, [], reports=reports)
+        return reports
+
+    def _figure(self, name: str) -> dict[str, Any]:
+        self._copy("figures", name, ("png", "pdf", "json"))
+        facts = record.read_json(self.wanted.results / "figures" / f"{name}.json")
+        with Image.open(self.wanted.results / "figures" / f"{name}.png") as image:
+            width, height = image.size
+        recipes, keys = facts.get("recipes") or {}, facts.get("keys") or []
+        shows = [f"Runs: {', '.join(recipes)}."] if recipes else []
+        shows += [f"Records or questions: {len(keys)}."] if keys else []
+        return {
+            "name": name,
+            "title": name.replace("figure", "Figure "),
+            "caption": facts.get("caption") or self.wanted.captions.get(name, ""),
+            "width": width,
+            "height": height,
+            "shows": " ".join(shows),
+        }
+
+    def _index(self, views: Sequence[TableView], reports: Sequence[Mapping[str, Any]]) -> None:
+        wanted = self.wanted
+        timings = record.timings(wanted.results / "timings", wanted.phases)
+        phases: dict[str, list[record.Timing]] = {}
+        for timing in timings:
+            phases.setdefault(timing.phase, []).append(timing)
+        sums = [(name, sum(t.seconds for t in of), sum(t.jobs for t in of)) for name, of in phases.items()]
+        self.site.page(
+            "index.html", "index", f"GranViT at {wanted.scale} scale", [],
+            scale=wanted.scale,
+            scale_note=markdown.SCALE_NOTES[wanted.scale].replace("**", ""),
+            tables=views,
+            figures=[self._figure(name) for name in wanted.figures],
+            reports=reports,
+            runs=[self._row(manifest) for manifest in self.runs.manifests.values()],
+            versions=record.versions(),
+            steps={name: step["version"] for name, step in steps.load_steps().items()},
+            config=yaml.safe_dump(wanted.config.model_dump(), sort_keys=False, allow_unicode=True),
+            seed=self.seed,
+            seeds=wanted.config.comparison_seeds,
+            timings=timings,
+            phases=sums,
+            missing=self._missing(),
+        )  # fmt: skip
+
+    def _missing(self) -> list[dict[str, Any]]:
+        wanted = self.wanted
+        needed = {name: required_leaves(spec) for name, spec in self.specs.items()}
+        needed |= {name: [] for name in DATA_TABLES}
+        tables = record.missing_tables(needed, wanted.tables, wanted.results, self.seed)
+        return tables + record.missing_figures(wanted.captions, wanted.drawn, wanted.figures)
