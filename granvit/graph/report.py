@@ -14,8 +14,8 @@ SITE = Path(__file__).resolve().parents[1] / "reporting" / "site"
 
 
 def shown(scale: Scale, kind: str, known: Sequence[str], made: Sequence[str]) -> list[str]:
-    """The ``tables`` or ``figures`` that the report of a scale shows: those of ``report.{kind}``, else all that
-    are ``made``. Raises GranvitError for a name that is not ``known``."""
+    """The ``tables`` or ``figures`` that the report of a scale shows: those of ``report.{kind}``, else all
+    that are ``made``. Raises GranvitError for a name that is not ``known``."""
     names = getattr(scale.config.report, kind)
     for name in names or []:
         if name not in known:

@@ -100,7 +100,8 @@ class Asked:
     def _names(self, index: str, verdicts: Path) -> list[str]:
         if index not in self.questions:
             raise GranvitError(
-                f"{verdicts}: question {index} is not in {self.benchmark.tsv}; delete the file and score again"
+                f"{verdicts}: question {index} is not in {self.benchmark.tsv}; delete the file and "
+                "score again"
             )
         split = self.questions[index].cells.get("split", "")
         return [name for name, wanted in self.splits.items() if wanted in (None, split)]
@@ -166,5 +167,3 @@ def said(value: object) -> str:
     if isinstance(value, list):
         return " | ".join(dict.fromkeys(str(one) for one in value))
     return str(value)
-
-

@@ -44,8 +44,8 @@ class Score:
 class Galleries:
     """Writes the pages of all numbers, benchmark by benchmark, so that each file of questions is read once.
 
-    ``doors`` and ``scores``: what pages of means say of each number that was written; ``pictures``: those that
-    are there, by digest.
+    ``doors`` and ``scores``: what pages of means say of each number that was written; ``pictures``: those
+    that are there, by digest.
     """
 
     site: Site
@@ -60,7 +60,7 @@ class Galleries:
     pictures: dict[str, Picture] = field(default_factory=dict)
 
     def write(self, benchmark: Benchmark, everyone: Sequence[Answered], say: Callable[[str], None]) -> None:
-        """All pages of one benchmark. Raises GranvitError where a score, a verdict or a question is missing."""
+        """All pages of one benchmark. Raises GranvitError where a score, verdict or question is missing."""
         cells = self.shared.benchmarks.items()
         splits = {name: cell.split for name, cell in cells if cell.benchmark == benchmark.name}
         asked = Asked(benchmark, read_questions(benchmark, self.questions), splits, self.settings.questions)
@@ -89,9 +89,7 @@ class Galleries:
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines.values())
         self.site.file(f"{one.folder}/{benchmark.slug}.verdicts.jsonl").write_text(text, encoding="utf-8")
 
-    def _write_cell(
-        self, one: Answered, name: str, cell: Cell, asked: Asked, other: Answered | None
-    ) -> None:
+    def _write_cell(self, one: Answered, name: str, cell: Cell, asked: Asked, other: Answered | None) -> None:
         benchmark = asked.benchmark
         content = read_json(self._file(one, "scores", benchmark, "json"))
         score = self.scores[one, name] = score_of(content, self.shared, name)

@@ -132,7 +132,9 @@ class _Report:
         wanted = self.wanted
         if name in DATA_TABLES:
             there = wanted.config.report.data
-            return data_table(name, wanted.results, lambda source: "data.html" if there else f"tables/{name}.csv")
+            return data_table(
+                name, wanted.results, lambda source: "data.html" if there else f"tables/{name}.csv"
+            )
         if name == "seeds":
             return seeds_table(wanted.results)
         return score_table(self.specs[name], wanted.results, wanted.scale, self.seed, wanted.reported_csv)
@@ -209,8 +211,12 @@ class _Report:
                 parts = [self._part(Answered(recipe, seed), member) for member in members]
                 groups.append({"title": f"{recipe}, seed {seed}", "parts": parts})
                 lineage += [row for row in self.lineage(recipe, seed) if row not in lineage]
-        title = f"{capability if name == AVERAGE else name} over {len(self.wanted.config.comparison_seeds)} seeds"
-        self._mean(seeds_page(capability, name), title, "What mean and deviation are made of.", groups, lineage)
+        title = (
+            f"{capability if name == AVERAGE else name} over {len(self.wanted.config.comparison_seeds)} seeds"
+        )
+        self._mean(
+            seeds_page(capability, name), title, "What mean and deviation are made of.", groups, lineage
+        )
 
     def _mean(
         self, path: str, title: str, note: str, groups: list[dict[str, Any]], lineage: list[dict[str, Any]]

@@ -101,7 +101,10 @@ def timings(folder: Path, phases: Mapping[str, str]) -> list[Timing]:
         jobs = [row for file in sorted(path.rglob("*.tsv")) for row in _measured(file)]
         if jobs:
             seconds = [_number(row, "s") for row in jobs]
-            cpu, memory = sum(_number(row, "cpu_time") for row in jobs), max(_number(r, "max_rss") for r in jobs)
+            cpu, memory = (
+                sum(_number(row, "cpu_time") for row in jobs),
+                max(_number(r, "max_rss") for r in jobs),
+            )
             phase = phases.get(path.name, "other")
             found.append(Timing(phase, path.name, len(jobs), sum(seconds), max(seconds), cpu, memory))
     return found
@@ -152,7 +155,9 @@ def missing_tables(
             for recipe in recipes
             if not (results / "scores" / recipe / f"seed{seed}").is_dir()
         ]
-        reason = f"report.tables leaves it out; {len(runs)} of the {len(recipes)} runs behind it have no scores"
+        reason = (
+            f"report.tables leaves it out; {len(runs)} of the {len(recipes)} runs behind it have no scores"
+        )
         if not runs:
             reason = "report.tables leaves it out; all that it needs has been made"
         found.append({"name": name, "reason": reason, "runs": runs})

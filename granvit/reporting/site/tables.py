@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from granvit.config.tables import FORWARD_COLUMNS, TableSpec, TablesFile
+from granvit.config.tables import FORWARD_COLUMNS, TablesFile, TableSpec
 from granvit.reporting import markdown
-from granvit.reporting.scores import AVERAGE, Scores, printed_rows
+from granvit.reporting.scores import AVERAGE, Scores
 from granvit.reporting.site.places import Answered, cell_page, mean_page, run_page, seeds_page
 from granvit.reporting.site.record import read_table
 from granvit.reporting.reported import read_reported, reported_cell
@@ -66,15 +66,18 @@ def means_of(shared: TablesFile) -> dict[str, Mean]:
 
     An average and a column of the same name may have different members, so the former are ``average-*``.
     """
-    found = {f"average {name}": Mean(f"average {name}", tuple(of)) for name, of in shared.capabilities.items()}
+    found = {
+        f"average {name}": Mean(f"average {name}", tuple(of)) for name, of in shared.capabilities.items()
+    }
     columns = {name: Mean(name, tuple(of)) for name, of in shared.columns.items() if len(of) > 1}
     return found | columns
 
 
 def labelled(rows: Sequence[Sequence[str]]) -> list[list[Label]]:
-    """Row heads; equal neighbours in the first of several columns become one that covers them all."""
+    """Row heads; where there are two columns, equal neighbours in the first become one that covers them
+    all."""
     heads = [[Label(text) for text in row] for row in rows]
-    if not heads or len(heads[0]) < 2:
+    if not heads or len(heads[0]) != 2:
         return heads
     at = 0
     for _, same in itertools.groupby(rows, key=lambda row: row[0]):
@@ -85,9 +88,7 @@ def labelled(rows: Sequence[Sequence[str]]) -> list[list[Label]]:
     return heads
 
 
-def score_table(
-    spec: TableSpec, results: Path, scale: str, seed: int, reported_csv: Path
-) -> TableView:
+def score_table(spec: TableSpec, results: Path, scale: str, seed: int, reported_csv: Path) -> TableView:
     """A table of config/tables.yaml, from its CSV. Raises GranvitError where that is missing."""
     header, rows = read_table(results / "tables" / f"{spec.name}.csv")
     layout = spec.layout
@@ -168,7 +169,9 @@ def _benchmark_table(
             cells.append(Number(text, _row_page(other, capability, name)))
         view.rows.append((head, cells))
     if chance:
-        view.notes.append("chance: the same GranViT model, images shuffled: each question gets another image.")
+        view.notes.append(
+            "chance: the same GranViT model, images shuffled: each question gets another image."
+        )
     return view
 
 
@@ -203,7 +206,11 @@ def data_table(name: str, results: Path, href: Callable[[str], str]) -> TableVie
 
 
 def _heading(column: str) -> str:
-    for prefix, text in (("reported_", "{} (reported)"), ("table6_", "{}, Table 6 (reported)"), ("gap_", "{}, gap")):
+    for prefix, text in (
+        ("reported_", "{} (reported)"),
+        ("table6_", "{}, Table 6 (reported)"),
+        ("gap_", "{}, gap"),
+    ):
         if column.startswith(prefix):
             return text.format(column.removeprefix(prefix).capitalize())
     return column.replace("_", ", ").capitalize()
