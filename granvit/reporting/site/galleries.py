@@ -23,7 +23,7 @@ from granvit.reporting.site.answers import (
     said,
 )
 from granvit.reporting.site.images import Picture, write_images
-from granvit.reporting.site.places import Answered, cell_page, gallery_page
+from granvit.reporting.site.places import Answered, cell_page, gallery_page, score_file, verdict_file
 from granvit.reporting.site.record import Runs, read_json
 from granvit.reporting.site.writing import Site
 
@@ -84,10 +84,10 @@ class Galleries:
     def _copy_files(self, one: Answered, benchmark: Benchmark, cells: Mapping[str, Cell]) -> None:
         """The score file as it is, and the verdicts of the questions that are shown."""
         score = self._file(one, "scores", benchmark, "json").read_bytes()
-        self.site.file(f"{one.folder}/{benchmark.slug}.json").write_bytes(score)
+        self.site.file(score_file(one, benchmark.name)).write_bytes(score)
         lines = {index: line for cell in cells.values() for index, line in cell.shown.items()}
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines.values())
-        self.site.file(f"{one.folder}/{benchmark.slug}.verdicts.jsonl").write_text(text, encoding="utf-8")
+        self.site.file(verdict_file(one, benchmark.name)).write_text(text, encoding="utf-8")
 
     def _write_cell(self, one: Answered, name: str, cell: Cell, asked: Asked, other: Answered | None) -> None:
         benchmark = asked.benchmark
@@ -115,8 +115,8 @@ class Galleries:
             doors=shown,
             beside=other.label if other else "",
             lineage=self.lineage(one.recipe, one.seed),
-            score_file=f"{one.folder}/{benchmark.slug}.json",
-            verdict_file=f"{one.folder}/{benchmark.slug}.verdicts.jsonl",
+            score_file=score_file(one, benchmark.name),
+            verdict_file=verdict_file(one, benchmark.name),
             paths=[str(self._file(one, kind, benchmark, suffix)) for kind, suffix in kinds.items()],
             score_json=json.dumps(content, indent=1, ensure_ascii=False),
         )

@@ -40,6 +40,6 @@ def write_images(
         full = image.size
         image.thumbnail((side, side), Image.Resampling.BICUBIC, reducing_gap=2)
         path = f"images/{digest[:_DIGITS]}.webp"
-        (site / path).parent.mkdir(exist_ok=True)
+        (site / path).parent.mkdir(parents=True, exist_ok=True)
         image.save(site / path, "WEBP", quality=QUALITY, method=0)
         yield digest, Picture(path, *image.size, full)

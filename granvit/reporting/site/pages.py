@@ -23,7 +23,7 @@ from granvit.reporting import markdown
 from granvit.reporting.scores import AVERAGE, printed_rows
 from granvit.reporting.site import record
 from granvit.reporting.site.galleries import Galleries
-from granvit.reporting.site.places import Answered, cell_page, mean_page, run_page, seeds_page
+from granvit.reporting.site.places import Answered, cell_page, mean_page, run_page, score_file, seeds_page
 from granvit.reporting.site.record import Runs
 from granvit.reporting.site.tables import TableView, data_table, means_of, score_table, seeds_table
 from granvit.reporting.site.writing import STYLE, Site
@@ -224,15 +224,13 @@ class _Report:
         self.site.page(path, "mean", title, [], note=note, groups=groups, lineage=lineage)
 
     def _part(self, one: Answered, name: str) -> dict[str, Any]:
-        benchmark = self.shared.benchmarks[name].benchmark
-        file = next(item.slug for item in load_benchmarks() if item.name == benchmark)
         return {
             "name": name,
             "href": cell_page(one, name),
             "score": self.galleries.scores[one, name].text,
             "divide": self.shared.benchmarks[name].divide,
             "doors": [door for door in self.galleries.doors[one, name] if door[0] != "all"],
-            "score_file": f"{one.folder}/{file}.json",
+            "score_file": score_file(one, self.shared.benchmarks[name].benchmark),
         }
 
     def _copy(self, folder: str, name: str, suffixes: Sequence[str]) -> None:

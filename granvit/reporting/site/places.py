@@ -44,6 +44,16 @@ def gallery_page(answered: Answered, name: str, kind: str, number: int = 1) -> s
     return f"{answered.folder}/{file_name(name)}-{kind}-{number}.html"
 
 
+def score_file(answered: Answered, benchmark: str) -> str:
+    """The score file of a whole benchmark."""
+    return f"{answered.folder}/{slug(benchmark)}.json"
+
+
+def verdict_file(answered: Answered, benchmark: str) -> str:
+    """The verdicts of a benchmark's questions that the galleries hold."""
+    return f"{answered.folder}/{slug(benchmark)}.verdicts.jsonl"
+
+
 def mean_page(answered: Answered, name: str) -> str:
     """A mean of several printed benchmarks."""
     return f"{answered.folder}/mean-{file_name(name)}.html"
