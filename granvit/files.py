@@ -77,7 +77,8 @@ def copy_folder(source: str | Path, target: str | Path) -> None:
     has such links (both names mean the same file: neither may be changed in place)."""
     remove_leftovers(target)
     with whole_folder(target) as folder:
-        shutil.copytree(source, folder, copy_function=_link, dirs_exist_ok=True)
+        own = shutil.ignore_patterns(".snakemake_*")  # Snakemake keeps the time of a folder in a file
+        shutil.copytree(source, folder, copy_function=_link, dirs_exist_ok=True, ignore=own)
 
 
 def _link(source: str, target: str) -> None:

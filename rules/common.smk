@@ -300,7 +300,7 @@ def shown_in_report(kind):
 
     @reported
     def names(wildcards):
-        made = {"tables": [*TABLES, *DATA_TABLES], "figures": DRAWN}[kind]
+        made = {"tables": [*TABLES, *DATA_TABLES, *PLAIN_TABLES], "figures": DRAWN}[kind]
         known = [*made, "seeds"] if kind == "tables" else made
         return graph_report.shown(AT[wildcards.scale], kind, known, made)
 
@@ -308,7 +308,9 @@ def shown_in_report(kind):
 
 
 def table_files(table):
-    """A table's CSV and Markdown, whatever rule makes it."""
+    """A table's CSV and Markdown, whatever rule makes it; of some there is a CSV only."""
+    if table in PLAIN_TABLES:
+        return [fill(rules.make_table.output.csv, table=table)]
     makers = {"seeds": rules.compare_seeds} | dict.fromkeys(DATA_TABLES, rules.make_data_table)
     return [fill(file, table=table) for file in makers.get(table, rules.make_table).output]
 

@@ -25,7 +25,7 @@ rule make_report:
         captions=FIGURES.captions,
         compared=COMPARED,
         phases=lambda wildcards: phases(),
-        settings=for_job(graph_report.settings_hash),
+        settings=for_job(graph_report.layout_settings),
         look=graph_report.look(),
         version=steps.version("report"),
     message:

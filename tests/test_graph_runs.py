@@ -64,7 +64,9 @@ def test_changed_distillation_weight_reruns_what_depends_on_it(made):
     output = call(made, "snakemake", "-n", "smoke")
     runs = ["train_stage1", "train_stage2", "finetune_sft"]
     answers = ["predict_benchmarks", "predict_shuffled", "score_benchmarks", "score_shuffled"]
-    assert planned(output) == dict.fromkeys([*runs, *answers, "make_table", "draw_radar", "smoke"], 1)
+    assert planned(output) == dict.fromkeys(
+        [*runs, *answers, "make_table", "draw_radar", "make_report", "smoke"], 1
+    )
     assert set(re.findall(r"(?:of|with|Scoring) (\S+), seed", output)) == {
         "stage1-granvit",
         "stage2-granvit",

@@ -224,6 +224,12 @@ def test_the_papers_numbers_stand_only_in_what_is_labelled_reported(site, folder
         assert found == [], path
 
 
+def test_a_table_without_a_layout_has_a_page_of_its_own(site, pages):
+    page = pages[site / "tables/comparison.html"]
+    assert "12.00" in page.text and "-69988.77" not in page.text and "table1" in page.text
+    assert "tables/comparison.html" in pages[site / "index.html"].links
+
+
 def test_each_run_stands_beside_another_and_shuffled_images_beside_the_same_model(site, pages):
     text = {name: pages[site / f"{name}.html"].text for name in (
         "runs/sft-granvit/seed0/MMStar-all-1", "runs/sft-siglip2/seed0/MMStar-all-1",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from granvit.errors import GranvitError
 from granvit.graph.scale import Scale
@@ -25,9 +25,10 @@ def shown(scale: Scale, kind: str, known: Sequence[str], made: Sequence[str]) ->
     return list(dict.fromkeys(made if names is None else names))
 
 
-def settings_hash(scale: Scale) -> str:
-    """sha256 of all settings of a scale: the report prints them."""
-    return hashlib.sha256(json.dumps(scale.config.model_dump(), sort_keys=True).encode()).hexdigest()
+def layout_settings(scale: Scale) -> dict[str, Any]:
+    """How a scale's report is laid out. The settings that it prints are no reason to make it again: those
+    that change a result change one of its files, too."""
+    return scale.config.report.model_dump(exclude={"tables", "figures"})
 
 
 def look() -> str:

@@ -23,8 +23,8 @@ class Cell:
     """A run's answers to the questions of one printed benchmark.
 
     ``counts``: kind -> questions; ``groups``: of questions that count together, how many there are and in how
-    many all answers are right (None where each question counts alone); ``shown``: index -> verdict of the
-    questions that the galleries hold, in the file's order.
+    many all answers are right (None where each question counts alone); ``group_of``: index -> group, and
+    ``shown``: index -> verdict, of the questions that the galleries hold, in the file's order.
     """
 
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
@@ -95,6 +95,8 @@ class Asked:
             for name in self._names(line["index"], verdicts):
                 if line["index"] in chosen[name]:
                     cells[name].shown[line["index"]] = line
+        for cell in cells.values():  # whole benchmarks times all runs would fill memory
+            cell.group_of = {index: cell.group_of[index] for index in cell.shown}
         return cells
 
     def _names(self, index: str, verdicts: Path) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -38,6 +39,12 @@ REPORTS = (
      "Counted by perceptual hashes, source by source.", {"source", "benchmark"}),
 )  # fmt: skip
 DATA_TABLES = ("table6", "table7")
+# Tables without a layout of their own: a page each
+PLAIN_TABLES = {
+    "comparison": "Every cell of every table beside the paper's (comparison)",
+    "attention_locality": "Attention inside a query's own box (attention_locality)",
+}
+THEIRS = {"reported", "difference"}  # their columns that are, or are made with, the paper's numbers
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,11 @@ def make_report(
         say(log, f"{out}: {report.site.pages} pages, {_size(folder):.1f} MB")
 
 
+def _words(cells: Sequence[str]) -> bool:
+    """Whether a column holds words; numbers, nothing and intervals are set to the right."""
+    return any(re.search(r"[A-Za-z]{2}", cell) for cell in cells)
+
+
 def _size(folder: Path) -> float:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
 
@@ -102,8 +114,9 @@ class _Report:
             if of:
                 self.galleries.write(benchmark, of, partial(say, log))
             progress.update(number)
-        views = [self.view(name) for name in self.wanted.tables]
-        for name in self.wanted.tables:
+        laid_out = [name for name in self.wanted.tables if name not in PLAIN_TABLES]
+        views = [self.view(name) for name in laid_out]
+        for name in laid_out:
             self._copy("tables", name, ("csv", "md"))
         self._means({number.href for view in views for _, numbers in view.rows for number in numbers})
         for (recipe, seed), manifest in self.runs.manifests.items():
@@ -114,7 +127,7 @@ class _Report:
         """Whose answers the report shows, and to which benchmarks: those that some table's cells need."""
         found: dict[Answered, set[str]] = {}
         for name in self.wanted.tables:
-            spec = self.specs["table1" if name == "seeds" else name] if name not in DATA_TABLES else None
+            spec = self.specs.get("table1" if name == "seeds" else name)
             if spec is None:
                 continue
             if name == "seeds":
@@ -238,6 +251,18 @@ class _Report:
             file = f"{folder}/{name}.{suffix}"
             shutil.copyfile(self.wanted.results / file, self.site.file(file))
 
+    def _plain(self, name: str) -> dict[str, Any]:
+        """The page of a table without a layout of its own."""
+        self._copy("tables", name, ("csv",))
+        header, rows = record.read_table(self.wanted.results / "tables" / f"{name}.csv")
+        texts = {
+            column for column, cells in zip(header, zip(*rows, strict=True), strict=False) if _words(cells)
+        }
+        path, title = f"tables/{name}.html", PLAIN_TABLES[name]
+        self.site.page(path, "plain", title, [], file=f"{name}.csv", header=header, rows=rows, texts=texts,
+                       theirs=THEIRS)  # fmt: skip
+        return {"title": title, "href": path, "rows": len(rows)}
+
     def _data(self) -> list[dict[str, Any]]:
         """The reports on data, and their page."""
         if not self.wanted.config.report.data:
@@ -284,6 +309,7 @@ class _Report:
             scale=wanted.scale,
             scale_note=markdown.SCALE_NOTES[wanted.scale].replace("**", ""),
             tables=views,
+            plain=[self._plain(name) for name in wanted.tables if name in PLAIN_TABLES],
             figures=[self._figure(name) for name in wanted.figures],
             reports=reports,
             runs=[self._row(manifest) for manifest in self.runs.manifests.values()],
