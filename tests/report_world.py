@@ -50,6 +50,7 @@ def write_questions(folder: Path) -> None:
                 rows.append({
                     "index": len(rows), "image": picture(number), "question": f"What is <b>{number}</b>?",
                     "answer": "A", "A": "this", "B": "that", "category": category, "split": split,
+                    "hint": f"hint <i>{number}</i>",
                 })  # fmt: skip
                 number += 1
         write_tsv(folder / tsv, rows)

@@ -209,7 +209,7 @@ def test_an_answer_that_gives_some_of_the_marks_stands_apart(site, pages):
 
 def test_what_an_answer_or_a_question_says_stays_text(site, pages):
     page = pages[site / "runs/sft-granvit/seed0/MMStar-all-1.html"]
-    assert SCRIPT in page.text and "<b>" in page.text
+    assert SCRIPT in page.text and "<b>" in page.text and "Hint: hint <i>" in page.text
     for path in pages:
         text = path.read_text(encoding="utf-8")
         assert "<script" not in text and "<b>" not in text and "<mistake>" not in text
@@ -237,6 +237,19 @@ def test_each_run_stands_beside_another_and_shuffled_images_beside_the_same_mode
     assert [re.search(r"that of ([\w-]+)", page)[1] for page in text.values()] == [
         "sft-siglip2", "sft-granvit", "sft-granvit", "sft-granvit",
     ]  # fmt: skip
+
+
+def test_galleries_of_shuffled_images_say_that_the_model_saw_another(pages, site):
+    words = "shown another question's image"
+    assert words in pages[site / "chance/sft-granvit/seed0/MMStar-all-1.html"].text
+    assert words not in pages[site / "runs/sft-granvit/seed0/MMStar-all-1.html"].text
+
+
+def test_training_runs_stand_in_the_order_of_their_stages(site):
+    text = (site / "index.html").read_text().partition('id="ran"')[2]
+    names = ["projector-clip", "projector-siglip2", "stage1-granvit", "stage2-granvit", "sft-clip"]
+    places = [text.index(f"runs/{name}/seed0/index.html") for name in names]
+    assert places == sorted(places)
 
 
 def test_a_run_without_the_wished_one_stands_beside_the_last_other():

@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from PIL import Image
 
 from granvit.config import steps
 from granvit.config.loading import Config
+from granvit.config.schema import Stage
 from granvit.config.tables import TableSpec, required_benchmarks, required_leaves
 from granvit.evaluation.benchmarks import load_benchmarks
 from granvit.files import remove_leftovers, whole_folder
@@ -83,6 +84,10 @@ def make_report(
         report = _Report(Site(folder), wanted, specs)
         report.write(log)
         say(log, f"{out}: {report.site.pages} pages, {_size(folder):.1f} MB")
+
+
+def _stage_first(row: Mapping[str, Any]) -> tuple[int, str, int]:
+    return get_args(Stage).index(row["stage"]), row["name"], row["seed"]
 
 
 def _words(cells: Sequence[str]) -> bool:
@@ -312,7 +317,7 @@ class _Report:
             plain=[self._plain(name) for name in wanted.tables if name in PLAIN_TABLES],
             figures=[self._figure(name) for name in wanted.figures],
             reports=reports,
-            runs=[self._row(manifest) for manifest in self.runs.manifests.values()],
+            runs=sorted(map(self._row, self.runs.manifests.values()), key=_stage_first),
             versions=record.versions(),
             steps={name: step["version"] for name, step in steps.load_steps().items()},
             config=yaml.safe_dump(wanted.config.model_dump(), sort_keys=False, allow_unicode=True),
