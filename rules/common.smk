@@ -344,5 +344,5 @@ def report_inputs(wildcards):
 
 
 def phases():
-    """rule -> the phase that it belongs to: the file of rules/ that it stands in."""
+    """The phase of each rule, which is the file of rules/ that it stands in, by the name of the rule."""
     return {rule.name: Path(rule.snakefile).stem for rule in workflow.rules}

@@ -147,6 +147,7 @@ def write_results(results: Path, reported: Path) -> list[Path]:
     write_answers(results, "sft-granvit", 0, 0, root="chance")
     forward = [run for spec in scored for run in required_forward_runs(spec)]
     manifests = write_manifests(results, {0: leaves + forward, 1: list(COMPARED)})
+    write_manifests(results, {0: ["stage2-8m-both"]})  # a figure's own
     tables, scores = results / "tables", results / "scores"
     for spec in scored:
         make_table(
@@ -169,7 +170,12 @@ def write_results(results: Path, reported: Path) -> list[Path]:
     for end in (".png", ".pdf"):
         (results / "figures").mkdir(exist_ok=True)
         Image.new("RGB", (30, 20)).save(results / f"figures/figure1a{end}")
-    facts = {"figure": "figure1a", "scale": "smoke", "recipes": {"sft-clip": "0a1b"}, "settings": {}}
+    facts = {
+        "figure": "figure1a",
+        "scale": "smoke",
+        "recipes": {"sft-clip": "0a1b", "stage2-8m-both": "2c"},
+        "settings": {},
+    }
     write_json(results / "figures/figure1a.json", facts | {"reported": {"HMBench": "70000.77"}})
     write_text(results / "timings/finetune_sft/a.tsv", "s\tmax_rss\tcpu_time\n90\t100\t60\n")
     write_text(results / "timings/finetune_sft/b.tsv", "s\tmax_rss\tcpu_time\n30\t200\tNA\n")

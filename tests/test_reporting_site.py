@@ -212,6 +212,7 @@ def test_what_an_answer_or_a_question_says_stays_text(site, pages):
     assert SCRIPT in page.text and "<b>" in page.text and "Hint: hint <i>" in page.text
     for path in pages:
         text = path.read_text(encoding="utf-8")
+        assert " object at 0x" not in text and "built-in method" not in text
         assert "<script" not in text and "<b>" not in text and "<mistake>" not in text
 
 
@@ -250,6 +251,13 @@ def test_training_runs_stand_in_the_order_of_their_stages(site):
     names = ["projector-clip", "projector-siglip2", "stage1-granvit", "stage2-granvit", "sft-clip"]
     places = [text.index(f"runs/{name}/seed0/index.html") for name in names]
     assert places == sorted(places)
+
+
+def test_runs_that_only_a_figure_shows_have_their_pages_too(site, pages):
+    links = pages[site / "index.html"].links
+    for run in ("stage2-8m-both", "stage1-8m-both"):
+        assert f"runs/{run}/seed0/index.html" in links
+    assert "recipe's hash" in pages[site / "runs/stage2-8m-both/seed0/index.html"].text.lower()
 
 
 def test_a_run_without_the_wished_one_stands_beside_the_last_other():

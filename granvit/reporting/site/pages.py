@@ -103,12 +103,27 @@ class _Report:
     def __init__(self, site: Site, wanted: Wanted, specs: Mapping[str, TableSpec]) -> None:
         self.site, self.wanted, self.specs = site, wanted, specs
         self.shared = next(iter(specs.values())).shared
-        self.runs = Runs(wanted.manifests)
         self.seed = wanted.config.seed
+        self.runs = Runs([*wanted.manifests, *self._manifests_of_figures()])
         self.galleries = Galleries(
             site, wanted.results, Path(wanted.config.data.benchmarks), self.shared, wanted.config.report,
             self.runs, self.lineage,
         )  # fmt: skip
+
+    def _manifests_of_figures(self) -> list[Path]:
+        """Manifests of the runs that figures show, and of all that these started from, as far as they are
+        there: the figures were made from them."""
+        found: dict[str, Path] = {}
+        sidecars = (self.wanted.results / "figures" / f"{name}.json" for name in self.wanted.figures)
+        queue = [recipe for sidecar in sidecars for recipe in record.read_json(sidecar).get("recipes") or {}]
+        while queue:
+            name = queue.pop()
+            paths = list(self.wanted.results.glob(f"*/{name}/seed{self.seed}/manifest.json"))
+            if paths and name not in found:
+                found[name] = paths[0]
+                recipe = record.read_json(paths[0])["recipe"]
+                queue += [other for role in ("parent", "encoder_from") if (other := recipe.get(role))]
+        return [found[name] for name in sorted(found)]
 
     def write(self, log: str | Path | None) -> None:
         shutil.copyfile(STYLE, self.site.file("style.css"))
@@ -291,15 +306,16 @@ class _Report:
         with Image.open(self.wanted.results / "figures" / f"{name}.png") as image:
             width, height = image.size
         recipes, keys = facts.get("recipes") or {}, facts.get("keys") or []
-        shows = [f"Runs: {', '.join(recipes)}."] if recipes else []
-        shows += [f"Records or questions: {len(keys)}."] if keys else []
+        known = self.runs.manifests
+        runs = [(run, run_page(run, self.seed) if (run, self.seed) in known else "") for run in recipes]
         return {
             "name": name,
             "title": name.replace("figure", "Figure "),
             "caption": facts.get("caption") or self.wanted.captions.get(name, ""),
             "width": width,
             "height": height,
-            "shows": " ".join(shows),
+            "runs": runs,
+            "records": len(keys),
         }
 
     def _index(self, views: Sequence[TableView], reports: Sequence[Mapping[str, Any]]) -> None:
