@@ -112,7 +112,8 @@ def test_changed_distillation_weight_changes_the_hash_of_what_follows_only(proje
     transfers = {
         f"{stage}-granvit-{llm}" for stage in ("projector", "stage2", "sft") for llm in ("3b", "7b", "llama3")
     }
-    assert changed == {"stage1-granvit", "stage2-granvit", "sft-granvit"} | transfers
+    budgets = {f"{stage}-granvit-{budget}" for stage in ("stage2", "sft") for budget in ("8m", "16m", "all")}
+    assert changed == {"stage1-granvit", "stage2-granvit", "sft-granvit"} | transfers | budgets
 
 
 def test_chained_turns_are_another_run_and_separate_ones_the_run_they_were_before_the_choice(project):
