@@ -9,10 +9,10 @@ from pathlib import Path
 
 from granvit.config.tables import FORWARD_COLUMNS, TablesFile, TableSpec
 from granvit.reporting import markdown
+from granvit.reporting.reported import read_reported, reported_cell
 from granvit.reporting.scores import AVERAGE, Scores
 from granvit.reporting.site.places import Answered, cell_page, mean_page, run_page, seeds_page
 from granvit.reporting.site.record import read_table
-from granvit.reporting.reported import read_reported, reported_cell
 from granvit.reporting.tables import digits
 
 # Columns of the data tables that are, or come from, the paper's counts
