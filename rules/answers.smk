@@ -49,7 +49,7 @@ rule draw_answers:
         mem_mb=2000,
     params:
         shown=lambda wildcards: getattr(FIGURES, wildcards.figure).model_dump(),
-        facts=lambda wildcards: facts(getattr(FIGURES, wildcards.figure).runs.values())(wildcards),
+        facts=answer_facts,
         version=steps.version("answer_figure"),
     message:
         "Drawing {wildcards.figure} at {wildcards.scale} scale"

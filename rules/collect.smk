@@ -59,13 +59,16 @@ rule report:
         rules.copy_report.output,
 
 
-# Table 1 and its figure, and the report of them, from the smallest budgets: every phase and every rule in a few minutes.
+# The whole paper from the smallest budgets: every rule, every table and figure, and the report of them, in some minutes.
 rule smoke:
     pathvars:
         results="results/smoke",
     input:
-        multiext("<tables>/table1", ".csv", ".md"),
-        "<figures>/figure1a.png",
+        expand("<tables>/{table}.{suffix}", table=[*TABLES, *DATA_TABLES], suffix=["csv", "md"]),
+        multiext("<tables>/", "comparison.csv", "attention_locality.csv"),
+        expand("<figures>/{figure}.png", figure=DRAWN),
+        rules.audit_paper.output,
+        expand(rules.data_reports.input, scale="smoke"),
         "<results>/report",
 
 

@@ -74,6 +74,8 @@ ANSWER_FIGURES = ["figure4b", "figure10", "figure11", "figure12", "figure13"]
 MAP_FIGURES = ["figure1b", "figure8", "figure9"]
 # Tables that are counted from the data
 DATA_TABLES = ["table6", "table7"]
+# Tables of every cell, and of every held-out box: CSV only
+PLAIN_TABLES = ["comparison", "attention_locality"]
 # The two rows that are compared over several seeds
 COMPARED = ["sft-siglip2", "sft-granvit"]
 
@@ -215,6 +217,12 @@ def answers_shown(wildcards):
     names = getattr(FIGURES, wildcards.figure).runs.values()
     runs_shown = [AT[wildcards.scale].recipe(name) for name in names]
     return [fill(rules.answer_heldout.output.answers, recipe=run.name, seed=SEED) for run in runs_shown]
+
+
+def answer_facts(wildcards):
+    """What a figure of answers says in its sidecar."""
+    shown = getattr(FIGURES, wildcards.figure)
+    return facts(shown.runs.values(), shown)(wildcards)
 
 
 @reported

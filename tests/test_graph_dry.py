@@ -24,8 +24,8 @@ pytestmark = pytest.mark.slow  # and not `graph`: a dry-run takes one core, so t
         (["shards"], {"catalogue_source": 8, "pack_shard": 8, "report_filters": 1, "report_rejects": 1}),
         (["seeds"], {"train_stage1": 3, "finetune_sft": 6, "predict_benchmarks": 6}),
         (["standins"], {"build_standin_llm": 4, "build_standin_encoder": 6}),
-        (["smoke"], {"finetune_sft": 7, "draw_radar": 1, "make_report": 1}),
-        (["report"], {"finetune_sft": 49, "make_table": 9, "make_report": 1, "copy_report": 1}),
+        (["smoke"], {"finetune_sft": 54, "make_table": 9, "draw_answers": 5, "make_report": 1}),
+        (["report"], {"finetune_sft": 54, "make_table": 9, "make_report": 1, "copy_report": 1}),
     ],
 )  # fmt: skip
 def test_fresh_clone_plans_every_target(clone, target, jobs):
