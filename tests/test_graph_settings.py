@@ -254,3 +254,18 @@ def test_questions_follow_from_where_they_are_and_what_they_are_rendered_from(mi
     settings = runs.question_settings(mini)
     assert settings["folder"] == mini.config.data.benchmarks
     assert settings["rendered"] == mini.config.data.rendered_questions and settings["version"] >= 1
+
+
+def test_the_paper_scale_has_the_papers_numbers(paper):
+    """Sec. 3 (filters) and Sec. 5.1 (training): a slip in config/ would change every result in silence."""
+    for rules in (paper.config.data.filters.natural, paper.config.data.filters.ocr):
+        assert (rules.min_image_side, rules.image_aspect, rules.min_regions) == (448, 3.0, 1)
+        assert (rules.box_aspect, rules.min_box_area) == (3.0, 100 * 100)
+    assert paper.config.data.filters.natural.box_rules and not paper.config.data.filters.ocr.box_rules
+    stages = {name: paper.recipe(name) for name in ("stage1-granvit", "stage2-granvit", "sft-granvit")}
+    for recipe in stages.values():
+        assert (recipe.batch_size, recipe.epochs) == (256, 1.0)
+        assert {rate for rate in recipe.learning_rate.model_dump().values() if rate} == {1e-5}
+    distillation = stages["stage1-granvit"].distillation
+    assert (distillation.weight, distillation.ema_decay) == (1.0, 0.9)
+    assert stages["stage2-granvit"].mixture == "caption2bbox-24M"
