@@ -68,7 +68,7 @@ rule smoke:
         multiext("<tables>/", "comparison.csv", "attention_locality.csv"),
         expand("<figures>/{figure}.png", figure=DRAWN),
         rules.audit_paper.output,
-        expand(rules.data_reports.input, scale="smoke"),
+        multiext("<data>/", "filter_report.csv", "rejects.csv", "contamination.csv"),
         "<results>/report",
 
 
