@@ -14,17 +14,11 @@ from factories import make_mixture
 from test_models_packing import make_model
 from test_training_heldout import Ranks
 
-from granvit.boxes import format_box
 from granvit.errors import GranvitError
 from granvit.evaluation import heldout_answers as job
 from granvit.evaluation.heldout_answers import answer_heldout, measured
-from granvit.evaluation.heldout_questions import (
-    TASKS,
-    choose_questions,
-    heldout_images,
-    read_answers,
-    write_answers,
-)
+from granvit.evaluation.heldout_questions import choose_questions, read_answers, write_answers
+from granvit.evaluation.heldout_regions import TASKS
 from granvit.training.heldout import HeldOut
 
 KINDS = {"Scenes": "natural", "Pages": "ocr"}
@@ -60,27 +54,6 @@ def test_both_tasks_are_asked_about_the_regions_of_smallest_hash_of_each_kind(mi
     assert [question.data_type for question in some].count("ocr") == 10 and len(some) == 20
     more = {question.index for question in choose_questions(mixture, KINDS, 6)}
     assert {question.index for question in some} < more  # a larger sample keeps the smaller one
-
-
-def test_a_regions_two_questions_are_found_in_any_order_and_where_two_regions_share_a_box(tmp_path):
-    box, other = [0.0, 0.0, 60.0, 60.0], [10.0, 10.0, 70.0, 90.0]
-    boxes = [(box, "a sign"), (box, "a board"), (other, "a man")]
-    captions, places = [], []
-    for at, word in boxes:
-        text = format_box(at, 160, 120)
-        captions.append(
-            {"task": "bbox2caption", "question": f"What is at {text}?", "answer": word, "box": at}
-        )
-        places.append({"task": "caption2bbox", "question": f"Where is {word}?", "answer": text, "box": at})
-    mixed = [pair for both in zip(captions, places, strict=True) for pair in both]
-    for pairs in ([*captions, *places], mixed):
-        path = make_mixture(tmp_path / "Scenes" / "x.parquet", 1, TASKS)
-        table = pq.read_table(path)
-        row = table.to_pylist()[0] | {"qa": pairs}
-        pq.write_table(pa.Table.from_pylist([row], table.schema), path)
-        regions = next(heldout_images(path)).regions
-        assert [(r.box, r.text) for r in regions] == boxes
-        assert [r.asked["caption2bbox"][0] for r in regions] == [f"Where is {word}?" for _, word in boxes]
 
 
 def test_two_runs_and_another_batch_size_write_the_same_bytes(tmp_path, mixture):
@@ -129,7 +102,7 @@ def test_a_line_holds_the_box_in_pixels_and_none_where_the_answer_is_no_box(mixt
 def test_what_cannot_be_read_is_named_with_its_remedy(tmp_path, mixture):
     with pytest.raises(GranvitError, match="nowhere.parquet: not a mixture.*snakemake"):
         choose_questions(tmp_path / "nowhere.parquet", KINDS, 5)
-    with pytest.raises(GranvitError, match="is of source 'Pages', which the sources file lacks"):
+    with pytest.raises(GranvitError, match="'Pages-.' is of source 'Pages', which the sources file lacks"):
         choose_questions(mixture, {"Scenes": "natural"}, 5)
     (tmp_path / "Pages" / "Pages.tar").unlink()
     with pytest.raises(GranvitError, match=r"image 'Pages-\d' cannot be read.*snakemake .*Pages.tar"):

@@ -28,8 +28,8 @@ def mixture(tmp_path):
 
 
 def chosen(mixture, points, figure="figure8", backwards=False):
-    images = list(heldout_images(mixture, KINDS))
-    return choose_queries(images[::-1] if backwards else images, points, figure)
+    images = list(heldout_images(mixture))
+    return choose_queries(images[::-1] if backwards else images, KINDS, points, figure)
 
 
 def test_points_are_the_centres_of_boxes_chosen_by_hash_alone(mixture):
@@ -38,7 +38,7 @@ def test_points_are_the_centres_of_boxes_chosen_by_hash_alone(mixture):
     assert places == [(query.key, query.box) for query in chosen(mixture, wanted(), backwards=True)]
     assert len({key for key, _ in places}) == 2 and len(places) == 4
     assert places != [(query.key, query.box) for query in chosen(mixture, wanted(), "figure1b")]
-    boxes = {image.key: image.boxes for image in heldout_images(mixture, KINDS)}
+    boxes = {image.key: image.boxes for image in heldout_images(mixture)}
     for query in queries:
         assert query.box in boxes[query.key]
         assert (query.x, query.y) == ((query.box[0] + query.box[2]) / 2, (query.box[1] + query.box[3]) / 2)

@@ -18,14 +18,8 @@ from granvit.boxes import format_box
 from granvit.config.figures import load_figures
 from granvit.errors import GranvitError
 from granvit.evaluation.heldout_answers import measured
-from granvit.evaluation.heldout_questions import (
-    TASKS,
-    HeldOutAnswer,
-    HeldOutRegion,
-    choose_questions,
-    heldout_images,
-    write_answers,
-)
+from granvit.evaluation.heldout_questions import HeldOutAnswer, choose_questions, write_answers
+from granvit.evaluation.heldout_regions import TASKS, HeldOutRegion, heldout_images
 from granvit.reporting.answer_choice import (
     Compared,
     choose_failures,

@@ -10,18 +10,15 @@ from pathlib import Path
 import torch
 
 from granvit.boxes import from_relative, iou, parse_box
-from granvit.data.records.shards import read_image_bytes
 from granvit.device import pick_device
-from granvit.errors import GranvitError
 from granvit.evaluation.asks import Ask
 from granvit.evaluation.heldout_questions import (
-    BBOX2CAPTION,
     HeldOutAnswer,
-    HeldOutImage,
     HeldOutQuestion,
     choose_questions,
     write_answers,
 )
+from granvit.evaluation.heldout_regions import BBOX2CAPTION
 from granvit.evaluation.predict import WINDOW, Pictures, answer_window
 from granvit.evaluation.scoring.texts import rouge_l
 from granvit.models.mllm import MLLM
@@ -78,7 +75,7 @@ def answer_regions(
     images = {question.image.key: question.image for question in questions}
     for window in _windows(asks, WINDOW * batch_size):
         keys = dict.fromkeys(key for ask in window for key in ask.images)
-        pictures.data |= {key: _read(images[key], mixture) for key in keys}
+        pictures.data |= {key: images[key].read() for key in keys}
         pictures.open(window)
         for batch, answers, _ in answer_window(pictures, window, batch_size):
             yield batch, answers
@@ -98,16 +95,6 @@ def _windows(asks: Iterable[Ask], size: int) -> Iterator[list[Ask]]:
             window = []
     if window:
         yield window
-
-
-def _read(image: HeldOutImage, mixture: Path) -> bytes:
-    try:
-        return read_image_bytes(image.shard, image.offset, image.size)
-    except OSError as error:
-        raise GranvitError(
-            f"{mixture}: image {image.key!r} cannot be read from {image.shard} ({error}); make the shard "
-            f"with `snakemake {image.shard}`"
-        ) from error
 
 
 def measured(question: HeldOutQuestion, answer: str) -> HeldOutAnswer:

@@ -132,11 +132,11 @@ def measure_locality(
     or image that cannot be read.
     """
     encoder = load_saved_encoder(Path(model) / "encoder").to(pick_device(device))
-    images, done = heldout_images(mixture, data_types), 0
+    images, done = heldout_images(mixture), 0
     progress = Progress(count_images(mixture), "locality", "images", log)
     with replacing(out) as staged, pq.ParquetWriter(staged, SCHEMA) as file:
         while some := list(islice(images, IMAGES_AT_ONCE)):
-            file.write_table(pa.Table.from_pylist(list(_rows(encoder, some)), SCHEMA))
+            file.write_table(pa.Table.from_pylist(list(_rows(encoder, some, data_types)), SCHEMA))
             done += len(some)
             progress.update(done)
 
@@ -146,21 +146,22 @@ def look(encoder: Encoder, pixels: Sequence[torch.Tensor]) -> PatchMaps:
     return PatchMaps(encoder, encoder.normalise(torch.stack(list(pixels)).to(encoder.mean.device)))
 
 
-def _rows(encoder: Encoder, images: Sequence[HeldOutImage]) -> Iterator[dict]:
+def _rows(encoder: Encoder, images: Sequence[HeldOutImage], data_types: Mapping[str, str]) -> Iterator[dict]:
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # Pillow works outside Python's lock
         pixels = list(threads.map(lambda image: encoder.preprocess(image.open()), images))
     maps = look(encoder, pixels)
     for number, image in enumerate(images):
-        if not image.boxes:
+        data_type, boxes = image.data_type(data_types), image.boxes
+        if not boxes:
             continue
-        places = [Place.of(box, image.width, image.height, encoder.grid) for box in image.boxes]
+        places = [Place.of(box, image.width, image.height, encoder.grid) for box in boxes]
         patches = sorted({place.patch for place in places})
         attention, cosine = (
             dict(zip(patches, of(number, patches).cpu().double().numpy(), strict=True))
             for of in (maps.attention, maps.cosine)
         )
-        for box, place in zip(image.boxes, places, strict=True):
+        for box, place in zip(boxes, places, strict=True):
             if place.in_box.sum() > 0:
-                row = {"key": image.key, "data_type": image.data_type, "box": box}
+                row = {"key": image.key, "data_type": data_type, "box": box}
                 found = measures(attention[place.patch], cosine[place.patch], place)
                 yield row | {"share": round(place.share, DIGITS)} | found

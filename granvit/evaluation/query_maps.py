@@ -39,13 +39,18 @@ class Query:
     box: Box | None
 
 
-def choose_queries(images: Iterable[HeldOutImage], wanted: QueryPoints, figure: str) -> list[Query]:
+def choose_queries(
+    images: Iterable[HeldOutImage], data_types: Mapping[str, str], wanted: QueryPoints, figure: str
+) -> list[Query]:
     """The query points of a figure: the user's own, then those that hashes choose; fewer where the held-out
-    images are fewer. Raises GranvitError for an image that cannot be read."""
+    images are fewer. ``data_types``: source -> natural or ocr.
+
+    Raises GranvitError for an image that cannot be read, and for a source that ``data_types`` lacks.
+    """
     fitting = (
         image
         for image in images
-        if image.data_type == wanted.data_type and len(image.boxes) >= wanted.min_boxes
+        if image.data_type(data_types) == wanted.data_type and len(image.boxes) >= wanted.min_boxes
     )
     queries = [_own(own.image, own.point) for own in wanted.own]
     for image in heapq.nsmallest(wanted.images, fitting, key=lambda image: _rank(figure, image.key)):
@@ -89,7 +94,7 @@ def map_queries(
     ``models``: name shown -> model folder. Raises GranvitError for what cannot be read.
     """
     figure = Path(out_points).stem
-    queries = choose_queries(heldout_images(mixture, data_types), wanted, figure)
+    queries = choose_queries(heldout_images(mixture), data_types, wanted, figure)
     points = [_facts(query) for query in queries]
     arrays = {f"{number}.picture": _thumbnail(query.picture) for number, query in enumerate(queries)}
     progress = Progress(len(models), f"maps {figure}", "encoders", log)

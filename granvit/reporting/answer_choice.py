@@ -11,13 +11,8 @@ from pathlib import Path
 from granvit.boxes import area, iou
 from granvit.config.figures import AnsweredBoxes, AnsweredCaptions, Failures
 from granvit.errors import GranvitError
-from granvit.evaluation.heldout_questions import (
-    BBOX2CAPTION,
-    CAPTION2BBOX,
-    HeldOutAnswer,
-    HeldOutImage,
-    read_answers,
-)
+from granvit.evaluation.heldout_questions import HeldOutAnswer, read_answers
+from granvit.evaluation.heldout_regions import BBOX2CAPTION, CAPTION2BBOX, HeldOutImage
 from granvit.evaluation.scoring.texts import rouge_l
 
 

@@ -14,9 +14,9 @@ from matplotlib.patheffects import withStroke
 from granvit.boxes import clip_box
 from granvit.config.figures import AnsweredBoxes, AnsweredCaptions, Failures
 from granvit.data.records.prompts import bbox2caption_question
-from granvit.data.records.shards import read_image_bytes
 from granvit.errors import GranvitError
-from granvit.evaluation.heldout_questions import HeldOutAnswer, HeldOutImage, heldout_images
+from granvit.evaluation.heldout_questions import HeldOutAnswer
+from granvit.evaluation.heldout_regions import HeldOutImage, heldout_images
 from granvit.reporting.answer_choice import (
     Case,
     Compared,
@@ -28,7 +28,7 @@ from granvit.reporting.answer_choice import (
     examine,
 )
 from granvit.reporting.drawing import GREY, INDENT, column, grid, paragraph, tagged
-from granvit.reporting.pictures import Picture, decoded
+from granvit.reporting.pictures import Picture
 
 TRUTH, PREDICTED, OTHER = "#d11507", "#0a8f3c", "#1f5fa8"
 _PAIR, _CELL, _HEIGHT = 240.0, 156.0, 156.0  # points
@@ -173,18 +173,6 @@ def _images_of(questions: Sequence[HeldOutAnswer], mixture: str | Path) -> dict[
     return images
 
 
-def _opened(image: HeldOutImage) -> Any:
-    """The image as shown. Raises GranvitError where its shard is not there."""
-    try:
-        data = read_image_bytes(image.shard, image.offset, image.size)
-    except OSError as error:
-        raise GranvitError(
-            f"{image.shard}: image {image.key!r} cannot be read ({error}); make the shard with "
-            f"`snakemake {image.shard}`"
-        ) from error
-    return decoded(data, image.key)
-
-
 def _frame(
     picture: Picture,
     box: Sequence[float],
@@ -208,7 +196,7 @@ def _key(question: HeldOutAnswer, width: float) -> OffsetBox:
 def _boxes_cell(name: str, one: Compared, image: HeldOutImage) -> OffsetBox:
     question = one.question
     panel = (_PAIR - _GAP * (len(one.answers) - 1)) / len(one.answers)
-    opened = _opened(image)
+    opened = image.open()
     panels = []
     for run, answer in one.answers.items():
         picture = Picture(opened, panel, _HEIGHT)
@@ -228,7 +216,7 @@ def _boxes_cell(name: str, one: Compared, image: HeldOutImage) -> OffsetBox:
 
 def _region(image: HeldOutImage, box: Sequence[float], others: Sequence[Sequence[float]] = ()) -> OffsetBox:
     """The image with a region's box in red; below it, where that is small, what is inside."""
-    opened = _opened(image)
+    opened = image.open()
     picture = Picture(opened, _CELL, _HEIGHT)
     for other in others:
         _frame(picture, other, OTHER, 1.0, "--")
