@@ -34,7 +34,7 @@ rule answer_heldout:
 
 rule draw_answers:
     input:
-        answers=answers_shown,
+        answers=of_shown_runs("answers"),
         heldout=fill(rules.draw_mixture.output.mixture, mixture="heldout"),
     output:
         **figure_files("{figure}"),
@@ -49,7 +49,7 @@ rule draw_answers:
         mem_mb=2000,
     params:
         shown=lambda wildcards: getattr(FIGURES, wildcards.figure).model_dump(),
-        facts=answer_facts,
+        facts=for_job(figures.figure_facts, sections=FIGURES, seed=SEED),
         version=steps.version("answer_figure"),
     message:
         "Drawing {wildcards.figure} at {wildcards.scale} scale"

@@ -1,7 +1,6 @@
 """Targets that people type. `snakemake <target>`; `snakemake` alone makes `all`."""
 
 ABLATIONS = ["table3", "table4", "table5", "table9", "table10"]
-DRAWN = ["figure1a", "figure2", "figure3", "figure4a", "figure5", *MAP_FIGURES, *ANSWER_FIGURES, *data.SAMPLE_FIGURES]
 # Every run behind Table 1
 RUNS = reported(runs.with_ancestors)(AT[SCALE], required_leaves(TABLES["table1"]))
 MANIFESTS = [(run.stage, fill(run_file("manifest", run), scale=SCALE)) for run in RUNS]

@@ -16,9 +16,8 @@ from granvit.config.loading import SCALES, merge, read_words
 from granvit.config.tables import load_tables, required_forward_runs, required_leaves
 from granvit.errors import GranvitError
 from granvit.evaluation.benchmarks import load_benchmarks
-from granvit.graph import data, runs
+from granvit.graph import data, figures, runs
 from granvit.graph import report as graph_report
-from granvit.graph.figures import pipeline, scaling_points, shown_runs
 from granvit.graph.scale import Scale
 from granvit.miniature.standins import SMALLEST_LLM
 
@@ -72,10 +71,14 @@ TRAINING = {
 ANSWER_FIGURES = ["figure4b", "figure10", "figure11", "figure12", "figure13"]
 # The figures of query points and their maps
 MAP_FIGURES = ["figure1b", "figure8", "figure9"]
+# Every figure that some rule draws
+DRAWN = ["figure1a", "figure2", "figure3", "figure4a", "figure5", *MAP_FIGURES, *ANSWER_FIGURES, *data.SAMPLE_FIGURES]
 # Tables that are counted from the data
 DATA_TABLES = ["table6", "table7"]
 # Tables of every cell, and of every held-out box: CSV only
 PLAIN_TABLES = ["comparison", "attention_locality"]
+# Every table that a report shows where nobody chose some
+MADE_TABLES = [*TABLES, *DATA_TABLES, *PLAIN_TABLES]
 # The two rows that are compared over several seeds
 COMPARED = ["sft-siglip2", "sft-granvit"]
 
@@ -100,14 +103,15 @@ pathvars:
     run=r"{recipe,[a-z0-9][a-z0-9.-]*}/seed{seed,\d+}",
 
 
-def for_job(function):
+def for_job(function, **given):
     """An input or params function that asks `function` of granvit.graph: its argument `scale` is what config/ says at the
-    job's scale, every other one the wildcard of that name."""
-    names = list(inspect.signature(function).parameters)
+    job's scale, every other one is `given` or the wildcard of that name."""
+    names = [name for name in inspect.signature(function).parameters if name not in given]
 
     @reported
     def answer(wildcards):
-        return function(*(AT[wildcards.scale] if name == "scale" else wildcards.get(name) for name in names))
+        found = {name: AT[wildcards.scale] if name == "scale" else wildcards.get(name) for name in names}
+        return function(**found, **given)
 
     return answer
 
@@ -136,12 +140,6 @@ def figure_files(figure):
     """A figure as PNG, PDF and sidecar (recipes or keys shown, settings), all written by `save_figure`."""
     png = in_report(f"<figures>/{figure}.png", "figure", "Figures", figure=figure)
     return {"figure": png, "pdf": f"<figures>/{figure}.pdf", "sidecar": f"<figures>/{figure}.json"}
-
-
-def facts(recipes, settings):
-    """A params function: what a figure of the named recipes, with its section of config/figures.yaml, says in its sidecar."""
-    chosen = {"seed": SEED} | settings.model_dump()
-    return reported(lambda wildcards: shown_runs(AT[wildcards.scale], recipes, chosen))
 
 
 def of_shards(file, sources):
@@ -179,61 +177,29 @@ def sources_annotated(on_accelerator):
 
 
 def run_file(kind, recipe, seed=SEED):
-    """A file of a training run: its manifest, model, training_log or timing."""
-    output = getattr(rules, TRAINING[recipe.stage]).output
+    """A file of a training run: its manifest, model, training_log or timing; its answers to held-out questions, or the boxes
+    of which its encoder's locality is made."""
+    later = {"answers": "answer_heldout", "boxes": "measure_locality"}
+    output = getattr(rules, later.get(kind, TRAINING[recipe.stage])).output
     return fill(output.get(kind), recipe=recipe.name, seed=seed)
 
 
-@reported
-def stages_shown(wildcards):
-    """What Fig. 3 shows of its runs."""
-    return pipeline(AT[wildcards.scale], FIGURES.figure3.runs)
+def of_shown_runs(kind, figure=None, seeds=None):
+    """An input function: a file of each run that a figure shows, in their order; of each all seeds."""
+
+    @reported
+    def files(wildcards):
+        scale, names = AT[wildcards.scale], figures.recipes_shown(FIGURES, figure or wildcards.figure)
+        return [run_file(kind, scale.recipe(name), seed) for name in names for seed in seeds or [SEED]]
+
+    return files
 
 
 @reported
-def curve_logs(wildcards):
-    """Logs of the runs that Fig. 4a shows, in their order; of each all seeds."""
-    runs = [AT[wildcards.scale].recipe(name) for name in FIGURES.figure4a.runs]
-    return [run_file("training_log", run, seed) for run in runs for seed in FIGURES.figure4a.seeds or [SEED]]
-
-
-def mapped(file):
-    """An input function: a file of each run whose encoder the maps show, in their order."""
-    names = FIGURES.attention_maps.encoders.values()
-    return reported(lambda wildcards: [file(AT[wildcards.scale].recipe(name)) for name in names])
-
-
-@reported
-def map_facts(wildcards):
-    """What a figure of maps says in its sidecar."""
-    shown = FIGURES.attention_maps
-    settings = shown.model_dump() | getattr(FIGURES, wildcards.figure).model_dump() | {"seed": SEED}
-    return shown_runs(AT[wildcards.scale], shown.encoders.values(), settings)
-
-
-@reported
-def answers_shown(wildcards):
-    """Answers to held-out questions of the runs that a figure compares, in their order."""
-    names = getattr(FIGURES, wildcards.figure).runs.values()
-    runs_shown = [AT[wildcards.scale].recipe(name) for name in names]
-    return [fill(rules.answer_heldout.output.answers, recipe=run.name, seed=SEED) for run in runs_shown]
-
-
-def answer_facts(wildcards):
-    """What a figure of answers says in its sidecar."""
-    shown = getattr(FIGURES, wildcards.figure)
-    return facts(shown.runs.values(), shown)(wildcards)
-
-
-@reported
-def scaled(wildcards):
-    """The points of Fig. 5."""
-    return scaling_points(AT[wildcards.scale], FIGURES.figure5)
-
-
 def scaling_mixtures(wildcards):
     """What the stage that each point of Fig. 5 varies learned from: counts of its mixture."""
-    return [fill(rules.draw_mixture.output.summary, mixture=point["mixture"]) for point in scaled(wildcards)]
+    points = figures.scaling_points(AT[wildcards.scale], FIGURES.figure5)
+    return [fill(rules.draw_mixture.output.summary, mixture=point["mixture"]) for point in points]
 
 
 @reported
@@ -303,16 +269,9 @@ def results_of(tables):
     return expand("results/{table}.{suffix}", table=tables, suffix=["csv", "md"])
 
 
-def shown_in_report(kind):
-    """A params function: the `tables` or `figures` that the report of a scale shows."""
-
-    @reported
-    def names(wildcards):
-        made = {"tables": [*TABLES, *DATA_TABLES, *PLAIN_TABLES], "figures": DRAWN}[kind]
-        known = [*made, "seeds"] if kind == "tables" else made
-        return graph_report.shown(AT[wildcards.scale], kind, known, made)
-
-    return names
+# What the report of a job's scale shows
+TABLES_SHOWN = for_job(graph_report.shown, kind="tables", known=[*MADE_TABLES, "seeds"], made=MADE_TABLES)
+FIGURES_SHOWN = for_job(graph_report.shown, kind="figures", known=DRAWN, made=DRAWN)
 
 
 def table_files(table):
@@ -334,23 +293,16 @@ def report_inputs(wildcards):
     """Everything that the report of a scale shows: tables and figures, the scores and verdicts that the cells come
     from, and the manifests and times of the runs behind them."""
     scale = AT[wildcards.scale]
-    tables, figures = (shown_in_report(kind)(wildcards) for kind in ("tables", "figures"))
+    tables, drawn = TABLES_SHOWN(wildcards), FIGURES_SHOWN(wildcards)
     scored = [TABLES[name] for name in tables if name in TABLES]
-    leaves = {SEED: {name for table in scored for name in required_leaves(table) + required_forward_runs(table)}}
-    files = {kind: [file for table in scored for file in scores_behind(table, kind)] for kind in ("scores", "verdicts")}
-    if "seeds" in tables:
-        seeds = scale.config.comparison_seeds
-        files = {kind: found + scores_of(COMPARED, seeds, kind=kind) for kind, found in files.items()}
-        leaves = {seed: leaves.get(seed, set()) | set(COMPARED) for seed in {SEED, *seeds}}
-    made = [(run, seed) for seed, names in sorted(leaves.items()) for run in runs.with_ancestors(scale, sorted(names))]
+    seeds = scale.config.comparison_seeds if "seeds" in tables else []
+    files = {}
+    for kind in ("scores", "verdicts"):
+        files[kind] = [file for table in scored for file in scores_behind(table, kind)] + scores_of(COMPARED, seeds, kind=kind)
+    made = graph_report.runs_behind(scale, scored, SEED, [(name, seed) for name in COMPARED for seed in seeds])
     files |= {f"{kind}s": [run_file(kind, run, seed) for run, seed in made] for kind in ("manifest", "timing")}
-    files |= {"tables": [file for name in tables for file in table_files(name)]}
-    files |= {"figures": [file for name in figures for file in drawn_files(name)]}
+    files["tables"] = [file for name in tables for file in table_files(name)]
+    files["figures"] = [file for name in drawn for file in drawn_files(name)]
     reports = (rules.report_filters, rules.report_rejects, rules.find_contamination)
-    files |= {"data": [fill(rule.output.report) for rule in reports if scale.config.report.data]}
+    files["data"] = [fill(rule.output.report) for rule in reports if scale.config.report.data]
     return {kind: list(dict.fromkeys(found)) for kind, found in files.items()}
-
-
-def phases():
-    """The phase of each rule, which is the file of rules/ that it stands in, by the name of the rule."""
-    return {rule.name: Path(rule.snakefile).stem for rule in workflow.rules}

@@ -17,7 +17,11 @@ rule draw_radar:
     resources:
         mem_mb=1000,
     params:
-        facts=facts(TABLES["table1"].layout.models.values(), FIGURES.figure1a),
+        facts=for_job(
+            figures.shown_runs,
+            recipes=TABLES["table1"].layout.models.values(),
+            settings={"seed": SEED} | FIGURES.figure1a.model_dump(),
+        ),
         table=TABLES["table1"].settings,
         version=steps.version("figure"),
     message:
@@ -37,8 +41,8 @@ rule draw_pipeline:
     resources:
         mem_mb=1000,
     params:
-        panels=stages_shown,
-        facts=facts(FIGURES.figure3.runs, FIGURES.figure3),
+        panels=for_job(figures.pipeline, recipes=FIGURES.figure3.runs),
+        facts=for_job(figures.figure_facts, sections=FIGURES, figure="figure3", seed=SEED),
         version=steps.version("pipeline"),
     message:
         "Drawing Figure 3 at {wildcards.scale} scale"
@@ -48,7 +52,7 @@ rule draw_pipeline:
 
 rule draw_curves:
     input:
-        logs=curve_logs,
+        logs=of_shown_runs("training_log", "figure4a", FIGURES.figure4a.seeds),
     output:
         **figure_files("figure4a"),
     log:
@@ -59,7 +63,7 @@ rule draw_curves:
     resources:
         mem_mb=1000,
     params:
-        facts=facts(FIGURES.figure4a.runs, FIGURES.figure4a),
+        facts=for_job(figures.figure_facts, sections=FIGURES, figure="figure4a", seed=SEED),
         version=steps.version("curves"),
     message:
         "Drawing Figure 4a at {wildcards.scale} scale"
@@ -81,8 +85,8 @@ rule draw_scaling:
     resources:
         mem_mb=1000,
     params:
-        points=scaled,
-        facts=facts(FIGURES.figure5.leaves, FIGURES.figure5),
+        points=for_job(figures.scaling_points, figure5=FIGURES.figure5),
+        facts=for_job(figures.figure_facts, sections=FIGURES, figure="figure5", seed=SEED),
         cells=TABLES["table1"].shared.model_dump(include={"benchmarks", "columns"}),
         version=steps.version("scaling"),
     message:

@@ -6,7 +6,7 @@ localrules: draw_maps, make_locality, copy_locality
 
 rule map_queries:
     input:
-        models=mapped(lambda recipe: run_file("model", recipe)),
+        models=of_shown_runs("model"),
         mixture=fill(rules.draw_mixture.output.mixture, mixture="heldout"),
         own=lambda wildcards: [own.image for own in getattr(FIGURES, wildcards.figure).own],
     output:
@@ -49,7 +49,7 @@ rule draw_maps:
     resources:
         mem_mb=1000,
     params:
-        facts=map_facts,
+        facts=for_job(figures.figure_facts, sections=FIGURES, seed=SEED),
         version=steps.version("map_figure"),
     message:
         "Drawing {wildcards.figure} at {wildcards.scale} scale"
@@ -82,7 +82,7 @@ rule measure_locality:
 
 rule make_locality:
     input:
-        boxes=mapped(lambda recipe: fill(rules.measure_locality.output.boxes, recipe=recipe.name, seed=SEED)),
+        boxes=of_shown_runs("boxes", "attention_maps"),
     output:
         csv=in_report("<tables>/attention_locality.csv", "locality", "Tables", table="attention_locality"),
     log:

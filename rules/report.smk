@@ -19,12 +19,13 @@ rule make_report:
     resources:
         mem_mb=8000,
     params:
-        tables=shown_in_report("tables"),
-        figures=shown_in_report("figures"),
-        drawn=lambda wildcards: DRAWN,
+        tables=TABLES_SHOWN,
+        figures=FIGURES_SHOWN,
+        drawn=DRAWN,
         captions=FIGURES.captions,
         compared=COMPARED,
-        phases=lambda wildcards: phases(),
+        # Rule -> phase, which is the file of rules/ that it stands in; all are known when the job is
+        phases=lambda wildcards: {rule.name: Path(rule.snakefile).stem for rule in workflow.rules},
         settings=for_job(graph_report.layout_settings),
         look=graph_report.look(),
         version=steps.version("report"),

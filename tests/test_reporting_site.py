@@ -28,8 +28,6 @@ from granvit.errors import GranvitError
 from granvit.evaluation.benchmarks import find_benchmark, load_benchmarks
 from granvit.evaluation.tsv_files import Question
 from granvit.files import copy_folder
-from granvit.graph.report import shown
-from granvit.graph.scale import Scale
 from granvit.reporting.site.answers import Asked, Cell, differing_first
 from granvit.reporting.site.galleries import beside
 from granvit.reporting.site.images import write_images
@@ -396,13 +394,6 @@ def test_heads_of_rows_are_joined_where_there_are_two_columns():
         [2, 1], [0, 1], [1, 1],
     ]  # fmt: skip
     assert [label.rows for head in labelled([["✓", "✓", "✗"]] * 2) for label in head] == [1] * 6
-
-
-def test_unknown_tables_and_figures_are_refused():
-    scale = Scale("smoke", {"report": {"tables": ["tabel1"], "figures": None}})
-    assert shown(scale, "figures", ["f1", "f2"], ["f2", "f2"]) == ["f2"]
-    with pytest.raises(GranvitError, match=r"report\.tables: there is no 'tabel1'.*table1"):
-        shown(scale, "tables", ["table1"], ["table1"])
 
 
 def test_a_folder_is_copied_whole(tmp_path):

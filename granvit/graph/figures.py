@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from granvit.config.figures import Scaling
+from granvit.config.figures import AttentionMaps, FiguresFile, QueryPoints, Scaling
 from granvit.config.recipes import Recipe
 from granvit.errors import GranvitError
 from granvit.graph.data import mixture_settings
@@ -15,12 +15,35 @@ from granvit.training.stages import STAGES, learning_parts
 PARTS = ("encoder", "projector", "llm")
 
 
-def shown_runs(
-    scale: Scale, recipes: Iterable[str], settings: dict[str, Any] | None = None
-) -> dict[str, Any]:
+def recipes_shown(sections: FiguresFile, figure: str) -> list[str]:
+    """The recipes that a figure, or the maps' locality, shows, in their order, by its section of
+    config/figures.yaml."""
+    section = getattr(sections, figure)
+    if isinstance(section, QueryPoints):
+        section = sections.attention_maps
+    if isinstance(section, AttentionMaps):
+        return [*section.encoders.values()]
+    if isinstance(section, Scaling):
+        return section.leaves
+    return [*section.runs.values()] if isinstance(section.runs, dict) else section.runs
+
+
+def figure_facts(scale: Scale, sections: FiguresFile, figure: str, seed: int) -> dict[str, Any]:
+    """What a figure says in its sidecar: its recipes with their hashes, and the settings that chose them.
+
+    Raises GranvitError for an unknown recipe.
+    """
+    section = getattr(sections, figure)
+    settings = {"seed": seed} | section.model_dump()
+    if isinstance(section, QueryPoints):
+        settings = sections.attention_maps.model_dump() | section.model_dump() | {"seed": seed}
+    return shown_runs(scale, recipes_shown(sections, figure), settings)
+
+
+def shown_runs(scale: Scale, recipes: Iterable[str], settings: dict[str, Any]) -> dict[str, Any]:
     """The facts of a figure of some runs: each recipe with its hash, and the settings that chose them."""
     hashes = {name: scale.recipe(name).hash for name in recipes}
-    return {"scale": scale.name, "recipes": hashes, "settings": settings or {}}
+    return {"scale": scale.name, "recipes": hashes, "settings": settings}
 
 
 def pipeline(scale: Scale, recipes: Iterable[str]) -> list[dict[str, Any]]:
