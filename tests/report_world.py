@@ -59,7 +59,6 @@ def write_questions(folder: Path) -> None:
 def verdicts(benchmark, kind: int) -> list[dict]:
     """A run's verdicts; ``kind`` chooses how many are right. RefCOCO's answers are boxes."""
     cells = SPECS["table1"].shared.benchmarks
-    cells = SPECS["table1"].shared.benchmarks
     splits = [split for name, split in SPLITS.items() if cells[name].benchmark == benchmark.name]
     every = list(SPLITS.values())
     boxes = bool(splits)

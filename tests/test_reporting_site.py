@@ -7,89 +7,18 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from dataclasses import dataclass, field, replace
-from html.parser import HTMLParser
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from report_world import (
-    QUESTIONS,
-    SCRIPT,
-    SPECS,
-    make_site,
-    picture,
-    wanted,
-    write_reported,
-)
+from html_pages import Page, read
+from report_world import QUESTIONS, SCRIPT, SPECS, make_site, wanted, write_reported
 
 from granvit.config.tables import required_leaves
 from granvit.errors import GranvitError
 from granvit.evaluation.benchmarks import find_benchmark, load_benchmarks
-from granvit.evaluation.tsv_files import Question
-from granvit.files import copy_folder
-from granvit.reporting.site.answers import Asked, Cell, differing_first
-from granvit.reporting.site.galleries import beside
-from granvit.reporting.site.images import write_images
 from granvit.reporting.site.pages import make_report
-from granvit.reporting.site.places import Answered
-from granvit.reporting.site.record import clock, missing_tables, timings
-from granvit.reporting.site.tables import labelled
-
-VOID = {"meta", "link", "img", "br", "hr", "input"}
-
-
-@dataclass(repr=False)
-class Page(HTMLParser):
-    """What a page holds: links, images, ids, text outside what is labelled *reported*, cells of tables."""
-
-    links: list[str] = field(default_factory=list)
-    images: list[dict[str, str]] = field(default_factory=list)
-    ids: list[str] = field(default_factory=list)
-    tags: list[str] = field(default_factory=list)
-    text: str = ""
-    cells: list[tuple[str, str]] = field(default_factory=list)  # own text, href
-    open: list[bool] = field(default_factory=list)  # of each open element: whether it is reported
-    in_cell: bool = False
-
-    def __post_init__(self):
-        super().__init__()
-
-    def handle_starttag(self, tag, attrs):
-        found = dict(attrs)
-        self.tags.append(tag)
-        self.ids += [found["id"]] if "id" in found else []
-        self.links += [found["href"]] if "href" in found else []
-        if tag == "img":
-            self.images.append(found)
-        if tag not in VOID:
-            inside = bool(self.open) and self.open[-1]
-            self.open.append(inside or "reported" in (found.get("class") or "").split())
-        if tag == "td":
-            self.cells.append(("", ""))
-            self.in_cell = True
-        if tag == "a" and self.in_cell:
-            self.cells[-1] = (self.cells[-1][0], found["href"])
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append(tag)
-
-    def handle_endtag(self, tag):
-        self.open.pop()
-        self.in_cell = self.in_cell and tag != "td"
-
-    def handle_data(self, data):
-        if not (self.open and self.open[-1]):
-            self.text += data
-            if self.in_cell:
-                self.cells[-1] = (self.cells[-1][0] + data.strip(), self.cells[-1][1])
-
-
-def read(path: Path) -> Page:
-    page = Page()
-    page.feed(path.read_text(encoding="utf-8"))
-    assert page.open == [], f"{path}: an element stays open"
-    return page
 
 
 @pytest.fixture(scope="module")
@@ -258,12 +187,6 @@ def test_runs_that_only_a_figure_shows_have_their_pages_too(site, pages):
     assert "recipe's hash" in pages[site / "runs/stage2-8m-both/seed0/index.html"].text.lower()
 
 
-def test_a_run_without_the_wished_one_stands_beside_the_last_other():
-    one, two, chance = Answered("a", 0), Answered("b", 0), Answered("a", 0, chance=True)
-    assert beside(one, [one, two, chance, Answered("c", 1)], ["c", "a"]) == two
-    assert beside(one, [one], ["a"]) is None
-
-
 def test_pages_of_a_gallery_hold_as_many_as_asked_and_name_each_other(site, pages):
     first, second = (pages[site / f"runs/sft-clip/seed0/MMStar-all-{page}.html"] for page in (1, 2))
     assert (first.text.count("Gold"), second.text.count("Gold")) == (3, QUESTIONS - 3)
@@ -319,104 +242,3 @@ def test_a_missing_result_is_named_and_leaves_no_half_report(folder, tmp_path):
         with pytest.raises(GranvitError, match=told):
             make_report(tmp_path / "site", world, SPECS)
         assert not list(tmp_path.glob("*site*"))
-
-
-def test_a_sample_is_the_same_for_every_run_and_keeps_groups_whole(tmp_path):
-    benchmark = find_benchmark(load_benchmarks(), "MMVP")
-    questions = [Question(str(n), {"question": "?"}, ()) for n in range(40)]
-    asked = Asked(benchmark, questions, {"MMVP": None}, limit=7)
-    cells = []
-    for right in (3, 20):
-        path = tmp_path / f"{right}.jsonl"
-        lines = ({"index": str(n), "score": float(n < right), "read": "A"} for n in range(40))
-        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-        cells.append(asked.cells(path)["MMVP"])
-    assert [cell.counts["right"] for cell in cells] == [3, 20] and [cell.n for cell in cells] == [40, 40]
-    assert list(cells[0].shown) == list(cells[1].shown) and len(cells[0].shown) == 8
-    pairs = {int(index) // 2 for index in cells[0].shown}
-    assert {int(index) for index in cells[0].shown} == {n for pair in pairs for n in (2 * pair, 2 * pair + 1)}
-    assert [cell.groups for cell in cells] == [(20, 1), (20, 10)]
-
-
-def test_wrong_answers_that_the_other_run_has_right_come_first():
-    mine = Cell(shown={str(n): {"score": 0.0} for n in range(4)} | {"9": {"score": 1.0}})
-    other = Cell(shown={str(n): {"score": float(n == 2)} for n in range(4)})
-    assert differing_first(mine, other, "wrong") == ["2", "0", "1", "3"]
-    assert differing_first(mine, None, "wrong") == ["0", "1", "2", "3"]
-
-
-def test_an_image_is_small_and_one_that_cannot_be_read_is_named(tmp_path):
-    broken = "QUJD" * 30
-    text = f"index\tquestion\timage\n0\ta\t{picture(0)}\n1\tb\t{broken}\n"
-    (tmp_path / "b.tsv").write_text(text)
-    said = []
-
-    class Everything:
-        def __contains__(self, digest):
-            return True
-
-    found = dict(write_images(tmp_path / "b.tsv", Everything(), tmp_path / "site", 300, said.append))
-    (shown_one,) = found.values()
-    assert (shown_one.width, shown_one.height, shown_one.full) == (300, 200, (900, 600))
-    assert len(said) == 1 and "is not shown: not_an_image" in said[0]
-
-
-def test_a_table_that_is_left_out_says_which_runs_lack_scores_and_their_last_error(tmp_path):
-    (tmp_path / "scores/a/seed0").mkdir(parents=True)
-    log = tmp_path / "logs/finetune_sft/b-seed0.log"
-    log.parent.mkdir(parents=True)
-    log.write_text("error: first\nstep 3\nerror: disk: no space is left\n")
-    needed = {"table2": ["a", "b"], "table3": ["a"], "table4": ["c"]}
-    two, three = missing_tables(needed, ["table4"], tmp_path, seed=0)
-    assert (
-        two["runs"] == [{"name": "b", "error": "disk: no space is left"}]
-        and "1 of the 2 runs" in two["reason"]
-    )
-    assert three["runs"] == [] and "all that it needs has been made" in three["reason"]
-
-
-def test_times_are_summed_by_rule_in_the_order_of_the_phases(tmp_path):
-    for rule, seconds in (("b_rule", (1, 2)), ("a_rule", (5,)), ("unknown", (7,))):
-        for number, value in enumerate(seconds):
-            file = tmp_path / rule / "deep" / f"{number}.tsv"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(f"s\tmax_rss\tcpu_time\n{value}\t-\t{value}\n")
-    found = timings(tmp_path, {"b_rule": "data", "a_rule": "train"})
-    assert [(t.phase, t.rule, t.jobs, t.seconds, t.longest, t.memory) for t in found] == [
-        ("data", "b_rule", 2, 3.0, 2.0, 0.0), ("train", "a_rule", 1, 5.0, 5.0, 0.0),
-        ("other", "unknown", 1, 7.0, 7.0, 0.0),
-    ]  # fmt: skip
-    assert [clock(seconds) for seconds in (3.14, 59.6, 3723.4)] == ["3.1 s", "1:00", "1:02:03"]
-
-
-def test_heads_of_rows_are_joined_where_there_are_two_columns():
-    assert [[label.rows for label in head] for head in labelled([["a", "x"], ["a", "y"], ["b", "y"]])] == [
-        [2, 1], [0, 1], [1, 1],
-    ]  # fmt: skip
-    assert [label.rows for head in labelled([["✓", "✓", "✗"]] * 2) for label in head] == [1] * 6
-
-
-def test_a_folder_is_copied_whole(tmp_path):
-    (tmp_path / "a/deep").mkdir(parents=True)
-    (tmp_path / "a/deep/file").write_text("text")
-    copy_folder(tmp_path / "a", tmp_path / "b")
-    assert (tmp_path / "b/deep/file").read_text() == "text"
-    with pytest.raises(OSError):
-        copy_folder(tmp_path / "missing", tmp_path / "c")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
-
-
-def test_text_stands_out_from_the_ground_that_it_stands_on():
-    style = Path("granvit/reporting/site/style.css").read_text()
-    colours = dict(re.findall(r"--(\w+): #(\w{6});", style))
-    assert {"ink", "grey", "link", "right", "partly", "wrong", "paper", "pale"} <= colours.keys()
-
-    def luminance(colour: str) -> float:
-        parts = [int(colour[at : at + 2], 16) / 255 for at in (0, 2, 4)]
-        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-        return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
-
-    for name in ("ink", "grey", "link", "right", "partly", "wrong"):
-        for ground in ("paper", "pale"):
-            contrast = (luminance(colours[ground]) + 0.05) / (luminance(colours[name]) + 0.05)
-            assert contrast >= 4.5, (name, ground, contrast)

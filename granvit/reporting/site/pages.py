@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,30 +21,16 @@ from granvit.evaluation.benchmarks import load_benchmarks
 from granvit.files import remove_leftovers, whole_folder
 from granvit.progress import Progress, say
 from granvit.reporting import markdown
-from granvit.reporting.scores import AVERAGE, printed_rows
 from granvit.reporting.site import record
 from granvit.reporting.site.galleries import Galleries
-from granvit.reporting.site.places import Answered, cell_page, mean_page, run_page, score_file, seeds_page
+from granvit.reporting.site.means import Means
+from granvit.reporting.site.places import Answered, cell_page, run_page
+from granvit.reporting.site.plain import PLAIN_TABLES, write_data, write_plain
 from granvit.reporting.site.record import Runs
-from granvit.reporting.site.tables import TableView, data_table, means_of, score_table, seeds_table
+from granvit.reporting.site.tables import TableView, data_table, score_table, seeds_table
 from granvit.reporting.site.writing import STYLE, Site
 
-# The reports on data: file, title, what it says, columns of text
-REPORTS = (
-    ("filter_report.csv", "What each step and filter left out",
-     "Images and regions of each source before and after each rule.", {"source", "mode", "rule"}),
-    ("rejects.csv", "What was rejected, by cause",
-     "Images and boxes that could not be used.", {"source", "step", "what", "cause"}),
-    ("contamination.csv", "Training images that look like a benchmark's",
-     "Counted by perceptual hashes, source by source.", {"source", "benchmark"}),
-)  # fmt: skip
 DATA_TABLES = ("table6", "table7")
-# Tables without a layout of their own: a page each
-PLAIN_TABLES = {
-    "comparison": "Every cell of every table beside the paper's (comparison)",
-    "attention_locality": "Attention inside a query's own box (attention_locality)",
-}
-THEIRS = {"reported", "difference"}  # their columns that are, or are made with, the paper's numbers
 
 
 @dataclass(frozen=True)
@@ -88,11 +73,6 @@ def make_report(
 
 def _stage_first(row: Mapping[str, Any]) -> tuple[int, str, int]:
     return get_args(Stage).index(row["stage"]), row["name"], row["seed"]
-
-
-def _words(cells: Sequence[str]) -> bool:
-    """Whether a column holds words; numbers, nothing and intervals are set to the right."""
-    return any(re.search(r"[A-Za-z]{2}", cell) for cell in cells)
 
 
 def _size(folder: Path) -> float:
@@ -138,10 +118,14 @@ class _Report:
         views = [self.view(name) for name in laid_out]
         for name in laid_out:
             self._copy("tables", name, ("csv", "md"))
-        self._means({number.href for view in views for _, numbers in view.rows for number in numbers})
+        means = Means(self.site, self.galleries, self.wanted.compared, self.wanted.config.comparison_seeds)
+        means.write({number.href for view in views for _, numbers in view.rows for number in numbers})
+        if "seeds" in self.wanted.tables:
+            means.write_seeds()
         for (recipe, seed), manifest in self.runs.manifests.items():
             self._run(recipe, seed, manifest, [one for one in everyone if not one.chance])
-        self._index(views, self._data())
+        reports = write_data(self.site, self.wanted.results) if self.wanted.config.report.data else []
+        self._index(views, reports)
 
     def answered(self) -> dict[Answered, set[str]]:
         """Whose answers the report shows, and to which benchmarks: those that some table's cells need."""
@@ -222,83 +206,10 @@ class _Report:
             manifest=json.dumps(manifest, indent=1, ensure_ascii=False),
         )  # fmt: skip
 
-    def _means(self, linked: set[str]) -> None:
-        """The pages of means that some table links to, and of the comparison over seeds."""
-        known = {one for one, _ in self.galleries.scores}
-        for one in sorted(known):
-            for mean in means_of(self.shared).values():
-                path = mean_page(one, mean.name)
-                if path in linked:
-                    note = f"The mean of {len(mean.members)} printed benchmarks, each as the table prints it."
-                    title = f"{mean.name.removeprefix('average ')}: {one.label}"
-                    group = {"title": "", "parts": [self._part(one, name) for name in mean.members]}
-                    self._mean(path, title, note, [group], self.lineage(one.recipe, one.seed))
-        for capability, name in printed_rows(self.shared) if "seeds" in self.wanted.tables else ():
-            self._seeds(capability, name)
-
-    def _seeds(self, capability: str, name: str) -> None:
-        members = self.shared.capabilities[capability] if name == AVERAGE else [name]
-        groups, lineage = [], []
-        for recipe in self.wanted.compared:
-            for seed in self.wanted.config.comparison_seeds:
-                parts = [self._part(Answered(recipe, seed), member) for member in members]
-                groups.append({"title": f"{recipe}, seed {seed}", "parts": parts})
-                lineage += [row for row in self.lineage(recipe, seed) if row not in lineage]
-        title = (
-            f"{capability if name == AVERAGE else name} over {len(self.wanted.config.comparison_seeds)} seeds"
-        )
-        self._mean(
-            seeds_page(capability, name), title, "What mean and deviation are made of.", groups, lineage
-        )
-
-    def _mean(
-        self, path: str, title: str, note: str, groups: list[dict[str, Any]], lineage: list[dict[str, Any]]
-    ) -> None:
-        self.site.page(path, "mean", title, [], note=note, groups=groups, lineage=lineage)
-
-    def _part(self, one: Answered, name: str) -> dict[str, Any]:
-        return {
-            "name": name,
-            "href": cell_page(one, name),
-            "score": self.galleries.scores[one, name].text,
-            "divide": self.shared.benchmarks[name].divide,
-            "doors": [door for door in self.galleries.doors[one, name] if door[0] != "all"],
-            "score_file": score_file(one, self.shared.benchmarks[name].benchmark),
-        }
-
     def _copy(self, folder: str, name: str, suffixes: Sequence[str]) -> None:
         for suffix in suffixes:
             file = f"{folder}/{name}.{suffix}"
             shutil.copyfile(self.wanted.results / file, self.site.file(file))
-
-    def _plain(self, name: str) -> dict[str, Any]:
-        """The page of a table without a layout of its own."""
-        self._copy("tables", name, ("csv",))
-        header, rows = record.read_table(self.wanted.results / "tables" / f"{name}.csv")
-        texts = {
-            column for column, cells in zip(header, zip(*rows, strict=True), strict=False) if _words(cells)
-        }
-        path, title = f"tables/{name}.html", PLAIN_TABLES[name]
-        self.site.page(path, "plain", title, [], file=f"{name}.csv", header=header, rows=rows, texts=texts,
-                       theirs=THEIRS)  # fmt: skip
-        return {"title": title, "href": path, "rows": len(rows)}
-
-    def _data(self) -> list[dict[str, Any]]:
-        """The reports on data, and their page."""
-        if not self.wanted.config.report.data:
-            return []
-        reports = []
-        for file, title, note, texts in REPORTS:
-            path = self.wanted.results / "data" / file
-            header, rows = record.read_table(path)
-            shutil.copyfile(path, self.site.file(f"data/{file}"))
-            reports.append({
-                "name": file.removesuffix(".csv"), "file": file, "title": title, "note": note, "texts": texts,
-                "header": header, "rows": rows,
-            })  # fmt: skip
-        title = "What was left out of the data, and what looks like a benchmark's"
-        self.site.page("data.html", "data", title, [], reports=reports)
-        return reports
 
     def _figure(self, name: str) -> dict[str, Any]:
         self._copy("figures", name, ("png", "pdf", "json"))
@@ -330,7 +241,9 @@ class _Report:
             scale=wanted.scale,
             scale_note=markdown.SCALE_NOTES[wanted.scale].replace("**", ""),
             tables=views,
-            plain=[self._plain(name) for name in wanted.tables if name in PLAIN_TABLES],
+            plain=[
+                write_plain(self.site, wanted.results, name) for name in wanted.tables if name in PLAIN_TABLES
+            ],
             figures=[self._figure(name) for name in wanted.figures],
             reports=reports,
             runs=sorted(map(self._row, self.runs.manifests.values()), key=_stage_first),
