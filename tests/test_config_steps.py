@@ -87,7 +87,6 @@ def test_every_module_is_covered_but_those_that_make_no_result_of_the_graph():
         "copy_files",
         "granvit.cli",
         "granvit.config.editors",
-        "granvit.config.figures",
         "granvit.data.mixtures.export",
         "granvit.data.sources.draw_boxes",
         "granvit.evaluation.agreement",
