@@ -177,8 +177,8 @@ def sources_annotated(on_accelerator):
 
 
 def run_file(kind, recipe, seed=SEED):
-    """A file of a training run: its manifest, model, training_log or timing; its answers to held-out questions, or the boxes
-    of which its encoder's locality is made."""
+    """A file of a training run: its manifest, model, training_log or timing; or its answers to held-out questions, or the
+    boxes of its encoder's locality."""
     later = {"answers": "answer_heldout", "boxes": "measure_locality"}
     output = getattr(rules, later.get(kind, TRAINING[recipe.stage])).output
     return fill(output.get(kind), recipe=recipe.name, seed=seed)
@@ -296,9 +296,8 @@ def report_inputs(wildcards):
     tables, drawn = TABLES_SHOWN(wildcards), FIGURES_SHOWN(wildcards)
     scored = [TABLES[name] for name in tables if name in TABLES]
     seeds = scale.config.comparison_seeds if "seeds" in tables else []
-    files = {}
-    for kind in ("scores", "verdicts"):
-        files[kind] = [file for table in scored for file in scores_behind(table, kind)] + scores_of(COMPARED, seeds, kind=kind)
+    files = {kind: [file for table in scored for file in scores_behind(table, kind)] for kind in ("scores", "verdicts")}
+    files = {kind: found + scores_of(COMPARED, seeds, kind=kind) for kind, found in files.items()}
     made = graph_report.runs_behind(scale, scored, SEED, [(name, seed) for name in COMPARED for seed in seeds])
     files |= {f"{kind}s": [run_file(kind, run, seed) for run, seed in made] for kind in ("manifest", "timing")}
     files["tables"] = [file for name in tables for file in table_files(name)]
