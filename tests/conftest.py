@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.hookimpl(tryfirst=True)  # before the workers read the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """For two workers (`-n 2 --dist loadgroup --no-loadscope-reorder`): the longest first, the workflow's
     tests by one worker and those of several ranks by another; a file's tests by one, so that what they share
