@@ -14,21 +14,6 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.hookimpl(tryfirst=True)  # before the workers read the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For two workers (`-n 2 --dist loadgroup --no-loadscope-reorder`): the longest first, the workflow's
-    tests by one worker and those of several ranks by another; a file's tests by one, so that what they share
-    is made once."""
-
-    def group(item: pytest.Item) -> str:
-        marks = (mark for mark in ("graph", "ranks") if item.get_closest_marker(mark))
-        return next(marks, item.path.name)
-
-    items.sort(key=lambda item: ("graph", "ranks", group(item)).index(group(item)))  # stable
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group(item)))
-
-
 def copy_repository(target: Path) -> Path:
     """What a clone of the working tree would hold: tracked files, and new ones that git does not ignore."""
     listed = subprocess.run(
