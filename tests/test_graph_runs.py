@@ -97,6 +97,8 @@ def test_killed_run_goes_on_to_the_same_bytes(smoke_run, made):
         gone += [f"sft/sft-{model}", f"predictions/sft-{model}", f"scores/sft-{model}"]
     for name in gone:
         shutil.rmtree(made / "results/smoke" / name)
+    for name in ASKED:
+        (made / name).unlink()
     process = subprocess.Popen(
         [RUN, *ASKED], cwd=made, env=environment(made), start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
