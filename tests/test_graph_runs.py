@@ -92,7 +92,7 @@ def test_changed_data_settings_rerun_what_depends_on_them(made):
 
 def test_killed_run_goes_on_to_the_same_bytes(smoke_run, made):
     manifest = made / STAGE1 / "manifest.json"
-    gone = "stage1 stage2 sft/sft-granvit predictions/sft-granvit scores/sft-granvit tables".split()
+    gone = ["stage1", "stage2", "sft/sft-granvit", "predictions/sft-granvit", "scores/sft-granvit", "tables"]
     for name in gone:
         shutil.rmtree(made / "results/smoke" / name)
     for name in ASKED:
