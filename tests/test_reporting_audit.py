@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from granvit.config.tables import load_tables
 from granvit.errors import GranvitError
-from granvit.reporting.audit import CUT, FAILS, FOLLOWS, Paper, compare, make_audit, read_number
+from granvit.reporting.audit import CUT, FAILS, FOLLOWS, Paper, as_printed, compare, make_audit
 
 REPORTED = Path(__file__).parents[1] / "config/reported"
 
@@ -68,7 +68,7 @@ def test_a_planted_slip_is_found_where_it_stands(folder, tables, file, old, new,
 
 @given(st.lists(st.decimals("0", "100", places=4, allow_nan=False), min_size=1, max_size=12))
 def test_a_mean_of_rounded_cells_that_is_rounded_itself_always_follows(values):
-    printed = [read_number(f"{value:.2f}") for value in values]
+    printed = [as_printed(f"{value:.2f}") for value in values]
     total = printed[0]
     for one in printed[1:]:
         total = total + one
@@ -77,11 +77,11 @@ def test_a_mean_of_rounded_cells_that_is_rounded_itself_always_follows(values):
 
 
 def test_letters_and_whole_numbers_are_read_with_their_unit():
-    assert (read_number("27.63M").value, read_number("27.63M").slack) == (27_630_000, 5_000)
-    assert (read_number("41K").value, read_number("41K").slack) == (41_000, 500)
-    assert (read_number("1269").value, read_number("1269").slack) == (1269, 0)
-    with pytest.raises(GranvitError, match="'many' is no printed number"):
-        read_number("many")
+    assert (as_printed("27.63M").value, as_printed("27.63M").slack) == (27_630_000, 5_000)
+    assert (as_printed("41K").value, as_printed("41K").slack) == (41_000, 500)
+    assert (as_printed("1269").value, as_printed("1269").slack) == (1269, 0)
+    with pytest.raises(GranvitError, match="'many' is no number"):
+        as_printed("many")
 
 
 def test_the_files_say_what_was_found_and_equal_inputs_give_equal_bytes(folder, tables, tmp_path):
@@ -94,6 +94,6 @@ def test_the_files_say_what_was_found_and_equal_inputs_give_equal_bytes(folder, 
     assert sum(line.startswith(("| Table", "| Sec.", "| App.")) for line in lines) == len(failing) > 0
     assert all(line.count("|") == 9 for line in lines if line.startswith("|"))
     (folder / "quoted.csv").unlink()
-    with pytest.raises(GranvitError, match="quoted.csv: no such file; restore it"):
+    with pytest.raises(GranvitError, match="quoted.csv: the paper's numbers are missing; restore"):
         make_audit(folder, tables, tmp_path / "c.csv", tmp_path / "c.md")
     assert not (tmp_path / "c.csv").exists()

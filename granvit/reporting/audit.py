@@ -6,7 +6,6 @@ it follows where its interval meets the one that the numbers behind it allow, so
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_DOWN, Decimal
@@ -18,8 +17,8 @@ from granvit.config.tables import TablesFile
 from granvit.errors import GranvitError
 from granvit.files import write_text
 from granvit.reporting import markdown
+from granvit.reporting.reported import read_number, read_printed
 
-UNITS = {"": Decimal(1), "K": Decimal(10) ** 3, "M": Decimal(10) ** 6, "T": Decimal(10) ** 12}
 FOLLOWS, CUT, FAILS = "follows", "follows if cut, not rounded", "does not follow"
 AVERAGED = ("1", "2", "8", "11")  # tables that print averages of their own cells
 
@@ -58,23 +57,18 @@ class Finding:
     of: str
 
 
-def read_number(text: str) -> Printed:
+def as_printed(text: str) -> Printed:
     """``27.63M``: 27,630,000 give or take 5,000; a whole number without a letter is exact. Raises
     GranvitError for what is no number."""
-    found = re.fullmatch(r"([\d,]+(?:\.(\d+))?)([KMT]?)", text.strip())
-    if not found:
-        raise GranvitError(
-            f"config/reported: '{text}' is no printed number; write digits, and K, M or T behind"
-        )
-    digits, decimals, letter = found.groups()
-    unit = UNITS[letter].scaleb(-len(decimals or ""))
-    exact = not letter and not decimals
-    return Printed(Decimal(digits.replace(",", "")) * UNITS[letter], Decimal(0) if exact else unit / 2, unit)
+    value = read_number(text)
+    exponent = value.as_tuple().exponent
+    unit = Decimal(1).scaleb(exponent)
+    return Printed(value, unit / 2 if exponent else Decimal(0), unit)
 
 
 def compare(where: str, what: str, stated: str, computed: Printed, of: str) -> Finding:
     """Whether a stated number follows from what was computed."""
-    said = read_number(stated)
+    said = as_printed(stated)
     difference, tolerance = said.value - computed.value, said.slack + computed.slack
     verdict = FOLLOWS if abs(difference) <= tolerance else FAILS
     if (
@@ -95,16 +89,10 @@ class Paper:
 
     def __init__(self, folder: str | Path, tables: TablesFile) -> None:
         self.folder, self.tables = Path(folder), tables
-        results = self._read("results.csv")
+        results = read_printed(self.folder / "results.csv")
         keys = ["table", "llm", "group", "benchmark", "model"]
         self.cells = dict(zip(map(tuple, results[keys].values.tolist()), results["value"], strict=True))
         self.results = results
-
-    def _read(self, name: str) -> pd.DataFrame:
-        path = self.folder / name
-        if not path.is_file():
-            raise GranvitError(f"{path}: no such file; restore it with `git checkout -- {path}`")
-        return pd.read_csv(path, dtype=str, keep_default_na=False)
 
     def cell(self, reference: str) -> str:
         """The printed text of ``table|group|benchmark|model`` of a table with one LLM. Raises GranvitError
@@ -142,7 +130,7 @@ class Paper:
 
     def _tenth(self, name: str, text: str) -> Printed:
         benchmark = self.tables.columns.get(name, [name])[0]
-        return read_number(text).over(self.tables.benchmarks[benchmark].divide)
+        return as_printed(text).over(self.tables.benchmarks[benchmark].divide)
 
     def _shared_rows(self) -> Iterator[Finding]:
         """Rows of Tables 3, 4 and 5 that are rows of another table."""
@@ -158,11 +146,13 @@ class Paper:
             first = self.results[(self.results["table"] == "5") & (self.results["group"] == group)].iloc[0]
             other = self.cell(f"3|{group}|Average|+Stage1+SelfDistillation")
             what = f"{group} of {first['model']}"
-            yield compare("Table 5", what, first["value"], read_number(other), "Table 3's third row")
+            yield compare("Table 5", what, first["value"], as_printed(other), "Table 3's third row")
 
     def _data_totals(self) -> Iterator[Finding]:
         """Tables 6 and 7, and what the text says of them."""
-        groups, sources = self._read("gran29m_groups.csv"), self._read("gran29m_sources.csv")
+        groups, sources = (
+            read_printed(self.folder / f"gran29m_{name}.csv") for name in ("groups", "sources")
+        )
         for count in ("images", "regions"):
             total = groups.loc[groups["data_type"] == "TOTAL", count].item()
             parts = groups[groups["data_type"] != "TOTAL"]
@@ -191,7 +181,7 @@ class Paper:
         yield compare("Sec. 3", "images", "29.51M", _total(groups, "images"), "Table 7's total")
         yield compare("Sec. 3", "regions", "183.55M", _total(groups, "regions"), "Table 7's total")
         natural = _sum(groups.loc[groups["data_type"] == "Natural", "regions"])
-        about = Printed(natural.value + 50 * UNITS["M"], natural.slack + 5 * UNITS["M"])
+        about = Printed(natural.value + Decimal("50E6"), natural.slack + Decimal("5E6"))
         yield compare(
             "Sec. 5.1", "regions of stage 1, about", "130M", about, "all natural and 50M OCR regions"
         )
@@ -199,7 +189,7 @@ class Paper:
     def _operations(self) -> Iterator[Finding]:
         """Table 9: two FLOPs a MAC, as its first row has it; Sec. 5.1 and A.5: tokens of a tile."""
         for model in ("Frozen", "Tunable"):
-            flops = read_number(self.cell(f"9|FLOPs|FLOPs|{model}"))
+            flops = as_printed(self.cell(f"9|FLOPs|FLOPs|{model}"))
             yield compare(
                 "Table 9", f"MACs, {model}", self.cell(f"9|MACs|MACs|{model}"), flops.over(2), "its FLOPs"
             )
@@ -214,9 +204,9 @@ class Paper:
         """Which cells are underlined as second best. Bold marks, and some underlines, are lost in the text at
         hand: rows without a mark are not checked."""
         keys = ["table", "llm", "group", "benchmark"]
-        for key, marked in self._read("second_best.csv").groupby(keys, sort=False):
+        for key, marked in read_printed(self.folder / "second_best.csv").groupby(keys, sort=False):
             row = {model: text for (*place, model), text in self.cells.items() if tuple(place) == key}
-            values = {model: read_number(text).value for model, text in row.items()}
+            values = {model: as_printed(text).value for model, text in row.items()}
             distinct = sorted(set(values.values()), reverse=True)
             right = [model for model in values if len(distinct) > 1 and values[model] == distinct[1]]
             stated, table = sorted(marked["model"]), key[0]
@@ -231,10 +221,10 @@ class Paper:
 
     def _quoted(self) -> Iterator[Finding]:
         """Numbers of the running text."""
-        for row in self._read("quoted.csv").itertuples():
-            computed, of = read_number(self.cell(row.value)), [row.value]
+        for row in read_printed(self.folder / "quoted.csv").itertuples():
+            computed, of = as_printed(self.cell(row.value)), [row.value]
             if row.minus:
-                computed, of = computed - read_number(self.cell(row.minus)), [row.value, row.minus]
+                computed, of = computed - as_printed(self.cell(row.minus)), [row.value, row.minus]
             yield compare(row.where, row.what, row.stated, computed, " minus ".join(map(_in_words, of)))
 
 
@@ -244,7 +234,7 @@ def _in_words(reference: str) -> str:
 
 
 def _sum(texts: Sequence[str]) -> Printed:
-    return sum(map(read_number, texts), Printed(Decimal(0), Decimal(0)))
+    return sum(map(as_printed, texts), Printed(Decimal(0), Decimal(0)))
 
 
 def _mean(values: Sequence[Printed]) -> Printed:
@@ -256,7 +246,7 @@ def _count(sources: pd.DataFrame, data_type: str) -> Printed:
 
 
 def _total(groups: pd.DataFrame, count: str) -> Printed:
-    return read_number(groups.loc[groups["data_type"] == "TOTAL", count].item())
+    return as_printed(groups.loc[groups["data_type"] == "TOTAL", count].item())
 
 
 def _against(where: str, what: str, stated: Printed, computed: Printed, of: str) -> Finding:

@@ -4,7 +4,6 @@ is. A tidy CSV, for programs.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import pandas as pd
 from granvit.config.tables import FORWARD_COLUMNS, RunRow, TableSpec
 from granvit.errors import GranvitError
 from granvit.files import write_text
-from granvit.reporting.reported import Reported, read_reported, reported_cell
+from granvit.reporting.reported import Reported, read_number, read_reported, reported_cell
 from granvit.reporting.scores import AVERAGE, Scores, printed_rows, read_json
 
 COLUMNS = [
@@ -23,7 +22,6 @@ COLUMNS = [
 ]  # fmt: skip
 CHANCE = "chance"
 COUNTS = ("images", "regions")  # of Tables 6 and 7
-_UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 
 
 def compare_table(
@@ -133,9 +131,9 @@ def _measured(scores: Scores, recipe: str, names: Sequence[str]) -> dict[str, An
 
 
 def number(printed: str) -> float | None:
-    """A number as the paper prints it: ``"91.79"``, ``"3.24T"``; None for a cell without one."""
-    match = re.fullmatch(r"(-?\d+(?:\.\d+)?)([KMGT]?)", printed.strip())
-    return float(match[1]) * _UNITS[match[2]] if match else None
+    """A number as the paper prints it: ``"91.79"``, ``"3.24T"``; None for a cell without one. Raises
+    GranvitError for anything else."""
+    return None if printed in ("-", "") else float(read_number(printed))
 
 
 def _data_cells(path: Path) -> pd.DataFrame:

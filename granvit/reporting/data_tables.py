@@ -6,7 +6,6 @@ nothing is ever filled in from the paper.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -20,11 +19,11 @@ from granvit.errors import GranvitError
 from granvit.files import write_text
 from granvit.progress import Progress
 from granvit.reporting import markdown
+from granvit.reporting.reported import read_number, read_printed
 
 TOTAL = "TOTAL"
 COUNTS = ["images", "regions"]  # after filtering
 DATA_TYPES = {"natural": "Natural", "ocr": "OCR"}  # as Tables 6 and 7 print them
-_UNITS = {"": 1, "K": 10**3, "M": 10**6}
 
 
 def count_indexes(indexes: Iterable[str | Path], log: str | Path | None = None) -> pd.DataFrame:
@@ -121,7 +120,8 @@ def make_table7(
     table = _with_totals(_side_by_side(_own(sources, found, "group"), by_group.add_prefix("table6_")))
     texts = printed.reindex(table.index)  # the paper does not sum a type of data
     for name in COUNTS:
-        table[f"reported_{name}"] = texts[name].map(_approximate, na_action="ignore").astype("Int64")
+        counts = texts[name].map(lambda text: int(read_number(text)), na_action="ignore")
+        table[f"reported_{name}"] = counts.astype("Int64")
         table[f"gap_{name}"] = table[f"reported_{name}"] - table[f"table6_{name}"]
     table = table[[f"{kind}{name}" for kind in ("", "reported_", "table6_", "gap_") for name in COUNTS]]
     _write_csv(out_csv, table, scale)
@@ -164,11 +164,7 @@ def _scale_note(scale: str, own: int, of_paper: int) -> str:
 
 def _read_reported(path: str | Path, name: str) -> pd.DataFrame:
     """The paper's rows as printed, in its order, by type of data and source or group."""
-    if not Path(path).is_file():
-        raise GranvitError(
-            f"{path}: the paper's numbers are missing; restore the file with `git checkout -- {path}`"
-        )
-    return pd.read_csv(path, dtype=str, keep_default_na=False).set_index(["data_type", name])
+    return read_printed(path).set_index(["data_type", name])
 
 
 def _exact(printed: pd.DataFrame, path: str | Path) -> pd.DataFrame:
@@ -176,15 +172,6 @@ def _exact(printed: pd.DataFrame, path: str | Path) -> pd.DataFrame:
         if not all(row[name].isdecimal() for name in COUNTS):
             raise GranvitError(f"{path}: {key}: {dict(row)} has a count that is no whole number; correct it")
     return printed[COUNTS].astype(int).astype("Int64")
-
-
-def _approximate(text: str) -> int:
-    """A count as the paper rounds it: ``27.63M -> 27630000``."""
-    match = re.fullmatch(r"(\d+)(?:\.(\d+))?([KM]?)", text)
-    if match is None:
-        raise GranvitError(f"config/reported: '{text}' is no count; expected 1269, 325K or 27.63M")
-    whole, decimals, unit = match[1], match[2] or "", match[3]
-    return int(whole + decimals) * _UNITS[unit] // 10 ** len(decimals)  # floats would not be exact
 
 
 def _own(sources: pd.DataFrame, found: pd.DataFrame, by: str) -> pd.DataFrame:
