@@ -18,7 +18,7 @@ from granvit.evaluation.heldout_questions import (
     choose_questions,
     write_answers,
 )
-from granvit.evaluation.heldout_regions import BBOX2CAPTION
+from granvit.evaluation.heldout_regions import BBOX2CAPTION, HeldOutImage
 from granvit.evaluation.predict import WINDOW, Pictures, answer_window
 from granvit.evaluation.scoring.texts import rouge_l
 from granvit.models.mllm import MLLM
@@ -45,11 +45,11 @@ def answer_heldout(
     questions = choose_questions(mixture, data_types, number)
     model = MLLM.load(model_dir).to(pick_device(device))
     progress = Progress(len(questions), f"held-out answers {out.parent.name} {out.stem}", "questions", log)
-    answers: dict[Ask, str] = {}
-    for batch, texts in answer_regions(model, mixture, questions, batch_size):
+    asks, answers = make_asks(model, questions), {}
+    images = {question.image.key: question.image for question in questions}
+    for batch, texts in answer_regions(Pictures(model, mixture, asks), images, asks, batch_size):
         answers |= zip(batch, texts, strict=True)
         progress.update(len(answers))
-    asks = make_asks(model, questions)
     write_answers(out, (measured(of, answers[ask]) for of, ask in zip(questions, asks, strict=True)))
 
 
@@ -67,12 +67,9 @@ def make_asks(model: MLLM, questions: Sequence[HeldOutQuestion]) -> list[Ask]:
 
 @torch.inference_mode()
 def answer_regions(
-    model: MLLM, mixture: Path, questions: Sequence[HeldOutQuestion], batch_size: int
+    pictures: Pictures, images: Mapping[str, HeldOutImage], asks: Sequence[Ask], batch_size: int
 ) -> Iterator[tuple[list[Ask], list[str]]]:
-    """Batches of questions and their answers; each image is read and encoded once."""
-    asks = make_asks(model, questions)
-    pictures = Pictures(model, mixture, asks)
-    images = {question.image.key: question.image for question in questions}
+    """Batches of questions and their answers; each of the ``images``, by key, is read and encoded once."""
     for window in _windows(asks, WINDOW * batch_size):
         keys = dict.fromkeys(key for ask in window for key in ask.images)
         pictures.data |= {key: images[key].read() for key in keys}
