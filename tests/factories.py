@@ -200,6 +200,18 @@ STAGE_TASKS = {
 }
 
 
+def make_heldout(folder: Path, **images: int) -> Path:
+    """A mixture with both region tasks, of so many ``images`` of each source."""
+    parts = [
+        parquet.read_table(
+            make_mixture(folder / source / f"{source}.parquet", number, ("bbox2caption", "caption2bbox"))
+        )
+        for source, number in images.items()
+    ]
+    parquet.write_table(pa.concat_tables(parts), folder / "heldout.parquet")
+    return folder / "heldout.parquet"
+
+
 def make_mixtures(folder: Path, images: int = 10) -> dict[str, Path]:
     """A mixture for each stage."""
     return {

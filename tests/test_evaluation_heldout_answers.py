@@ -6,11 +6,9 @@ import json
 import statistics
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
-from factories import make_mixture
+from factories import make_heldout
 from test_models_packing import make_model
 from test_training_heldout import Ranks
 
@@ -27,13 +25,7 @@ KINDS = {"Scenes": "natural", "Pages": "ocr"}
 @pytest.fixture
 def mixture(tmp_path) -> Path:
     """Six images of Scenes and four of Pages, three regions each, both tasks."""
-    parts = [
-        pq.read_table(make_mixture(tmp_path / source / f"{source}.parquet", images, TASKS))
-        for source, images in (("Scenes", 6), ("Pages", 4))
-    ]
-    path = tmp_path / "heldout.parquet"
-    pq.write_table(pa.concat_tables(parts), path)
-    return path
+    return make_heldout(tmp_path, Scenes=6, Pages=4)
 
 
 def ask(tmp_path, mixture, model, number=100, batch_size=4, name="out", monkeypatch=None):

@@ -6,10 +6,9 @@ import hashlib
 from dataclasses import replace
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from factories import make_mixture
+from factories import make_heldout
 from matplotlib.colors import to_rgba
 from matplotlib.patches import Rectangle
 from test_reporting_data_figures import assert_legible, drawn, on_page, words_of
@@ -19,7 +18,7 @@ from granvit.config.figures import load_figures
 from granvit.errors import GranvitError
 from granvit.evaluation.heldout_answers import measured
 from granvit.evaluation.heldout_questions import HeldOutAnswer, choose_questions, write_answers
-from granvit.evaluation.heldout_regions import TASKS, HeldOutRegion, heldout_images
+from granvit.evaluation.heldout_regions import HeldOutRegion, heldout_images
 from granvit.reporting.answer_choice import (
     Compared,
     choose_failures,
@@ -43,13 +42,7 @@ LONG = "a sentence that is far too long for the place it has " * 12
 @pytest.fixture
 def mixture(tmp_path) -> Path:
     """Twelve images of Scenes and eight of Pages, three regions each."""
-    parts = [
-        pq.read_table(make_mixture(tmp_path / source / f"{source}.parquet", images, TASKS))
-        for source, images in (("Scenes", 12), ("Pages", 8))
-    ]
-    path = tmp_path / "heldout.parquet"
-    pq.write_table(pa.concat_tables(parts), path)
-    return path
+    return make_heldout(tmp_path, Scenes=12, Pages=8)
 
 
 def said_by(name: str, question) -> str:
