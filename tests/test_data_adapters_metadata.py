@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import sys
 
 import pytest
 from data_worlds import LABELLED_HALF as HALF
@@ -43,9 +45,18 @@ def test_metadata_csv_is_read_where_there_is_no_jsonl(tmp_path):
         ("train/a.jpg", "a view, in two\nlines"),
         ("train/none.jpg", None),
     ]
+
+
+@pytest.mark.parametrize("limit", [131_072, sys.maxsize])  # that of the process: reading benchmarks lifts it
+def test_a_field_without_an_end_is_an_error_whatever_the_process_has_read_before(tmp_path, limit):
+    root = write_labelled(tmp_path, "train/a.jpg")
     write_file(root / "train/metadata.csv", "file_name,text\na.jpg," + "x" * 200_000)
-    with pytest.raises(GranvitError, match=r"train/metadata\.csv, behind line 1: no CSV \(field larger"):
-        read_source("metadata_jsonl", root)
+    before = csv.field_size_limit(limit)
+    try:
+        with pytest.raises(GranvitError, match=r"train/metadata\.csv, behind line \d: no CSV \(field larger"):
+            read_source("metadata_jsonl", root)
+    finally:
+        csv.field_size_limit(before)
 
 
 def test_json_beside_an_image_may_hold_an_object_of_lists(tmp_path):

@@ -28,6 +28,9 @@ OPTIONS = {
     "box_format": f"{LISTED} (xywh)",
 } | TURN_BOXES
 _CALLED = ("metadata.jsonl", "metadata.csv")
+# Of a CSV, in characters: more is a quote that nothing closes. csv's own limit is one for the whole process,
+# and reading benchmarks lifts it.
+_LONGEST_FIELD = 1 << 17
 
 
 def read_metadata_jsonl(root: Path, settings: dict[str, str]) -> Iterator[RawItem]:
@@ -90,6 +93,8 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict]]:
         rows = csv.DictReader(file)
         try:
             for row in rows:
+                if any(isinstance(value, str) and len(value) > _LONGEST_FIELD for value in row.values()):
+                    raise csv.Error(f"field larger than field limit ({_LONGEST_FIELD})")
                 yield rows.line_num, row
         except csv.Error as error:
             where = f"{path}, behind line {rows.line_num}"
