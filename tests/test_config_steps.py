@@ -217,3 +217,15 @@ def test_show_lists_a_steps_modules_and_a_modules_steps(capsys):
     assert "stage1" in capsys.readouterr().out.split()
     for wrong in (["show"], ["show", "granvit.nothing"], ["bump", "stage9"], ["raise", "stage1"]):
         assert steps.main(wrong) == 2
+
+
+def test_no_figure_reads_the_papers_numbers():
+    """Tables, the comparison, the audit and the report do. Figure 1a's cells hold them, and it draws none of
+    them (test_reporting_radar)."""
+    figures = ["curves", "pipeline", "scaling", "answer_figure", "map_figure", "locality_table", "data_figure"]
+    code = Code()
+    assert [step for step in figures if "granvit.reporting.reported" in code.covered(step)] == []
+    assert "granvit.reporting.reported" in code.covered("table")
+    blocks = re.split(r"(?m)^rule (?=\w+:)", "".join(path.read_text() for path in ROOT.glob("rules/*.smk")))
+    reading = {block.partition(":")[0] for block in blocks[1:] if "config/reported" in block}
+    assert reading == {"make_table", "make_data_table", "compare_table", "audit_paper", "make_report"}
