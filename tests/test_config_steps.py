@@ -222,7 +222,15 @@ def test_show_lists_a_steps_modules_and_a_modules_steps(capsys):
 def test_no_figure_reads_the_papers_numbers():
     """Tables, the comparison, the audit and the report do. Figure 1a's cells hold them, and it draws none of
     them (test_reporting_radar)."""
-    figures = ["curves", "pipeline", "scaling", "answer_figure", "map_figure", "locality_table", "data_figure"]
+    figures = [
+        "curves",
+        "pipeline",
+        "scaling",
+        "answer_figure",
+        "map_figure",
+        "locality_table",
+        "data_figure",
+    ]
     code = Code()
     assert [step for step in figures if "granvit.reporting.reported" in code.covered(step)] == []
     assert "granvit.reporting.reported" in code.covered("table")
