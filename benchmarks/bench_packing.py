@@ -75,7 +75,7 @@ def pairs_of(scene: Scene) -> list[dict]:
 
 def load_model(config) -> MLLM:
     encoder, llm_spec = load_encoder(config.encoders["SigLIP2"]), config.llms["Qwen2.5-1.5B"]
-    llm = load_llm(llm_spec)
+    llm = load_llm(llm_spec, torch.float32)
     projector = Projector(feature_width(encoder, 0), llm.config.hidden_size)
     return MLLM(encoder, projector, llm, load_tokenizer(llm_spec))
 

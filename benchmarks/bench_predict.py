@@ -70,7 +70,7 @@ def load_model(folder: str | None, device: torch.device) -> MLLM:
         return MLLM.load(Path(folder), device)
     config = load_config("mini")
     encoder, spec = load_encoder(config.encoders["SigLIP2"]), config.llms["Qwen2.5-1.5B"]
-    llm = load_llm(spec)
+    llm = load_llm(spec, torch.float32)
     projector = Projector(feature_width(encoder, 0), llm.config.hidden_size)
     return MLLM(encoder, projector, llm, load_tokenizer(spec)).eval().to(device)
 

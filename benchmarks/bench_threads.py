@@ -35,7 +35,7 @@ def train(seconds: float, threads: int) -> float:
     torch.manual_seed(0)
     config = load_config("mini")
     encoder, llm_spec = load_encoder(config.encoders["SigLIP2"]), config.llms["Qwen2.5-1.5B"]
-    llm = load_llm(llm_spec)
+    llm = load_llm(llm_spec, torch.float32)
     projector = Projector(feature_width(encoder, 0), llm.config.hidden_size)
     model = MLLM(encoder, projector, llm, load_tokenizer(llm_spec))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)

@@ -91,6 +91,7 @@ class Steps:
         pixels = torch.stack([model.preprocess(image) for image, _ in samples]).to(self.device)
         tokens, found, clock = 32, {"questions": len(texts), "tokens an answer": 32}, Clock(self.device)
         for precision in ("fp32", "bf16"):
+
             def ask(precision: str = precision) -> None:
                 with torch.inference_mode(), autocast(self.device, precision):
                     model.answer(model.encode_images(pixels), texts, tokens, owners)

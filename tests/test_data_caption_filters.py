@@ -73,7 +73,7 @@ def test_a_dropped_region_keeps_nothing_of_what_the_source_said(server, tmp_path
 def test_looser_filters_need_a_new_annotation_which_asks_only_what_is_new(server, tmp_path):
     folder = annotated_and_filtered(tmp_path / "short", server.url, RULES)
     loose = FilterRules(min_box_area=None)
-    with pytest.raises(GranvitError, match=r"annotated\.jsonl: S__0: .*\[300\.0, .*annotated under stricter"):
+    with pytest.raises(GranvitError, match=r"annotated\.jsonl: S/0: .*\[300\.0, .*annotated under stricter"):
         filter_shard(folder / "annotated.jsonl", folder / "loose.jsonl", folder / "loose.csv", loose)
     assert not (folder / "loose.jsonl").exists()
     asked = len(server.requests)

@@ -31,7 +31,7 @@ def mixture(tmp_path) -> Path:
 def ask(tmp_path, mixture, model, number=100, batch_size=4, name="out", monkeypatch=None):
     model.save(tmp_path / "model")
     if monkeypatch:
-        monkeypatch.setattr(job.MLLM, "load", lambda folder: model)
+        monkeypatch.setattr(job.MLLM, "load", lambda folder, device: model)
     out = tmp_path / f"{name}.jsonl"
     answer_heldout(tmp_path / "model", mixture, KINDS, number, out, batch_size, "cpu")
     return out

@@ -66,7 +66,7 @@ def toy(tmp_path, monkeypatch):
     write_tsv(tmp_path / "Toy.tsv", rows)
 
     def run(model, out="out", shuffle_images=False, reuse=True, **shards):
-        monkeypatch.setattr(prediction.MLLM, "load", lambda folder: model)
+        monkeypatch.setattr(prediction.MLLM, "load", lambda folder, device: model)
         predict(job(tmp_path, out, shuffle_images, reuse), **shards)
         file = tmp_path / out / "Toy.jsonl"
         return file.read_text() if file.exists() else None

@@ -65,7 +65,10 @@ def test_standins_stay_small_enough_for_git():
 
 
 def test_larger_llm_begins_as_the_smallest():
-    small, known = load_llm(spec("llms/Qwen2.5-1.5B")), load_tokenizer(spec("llms/Qwen2.5-1.5B"))
+    small, known = (
+        load_llm(spec("llms/Qwen2.5-1.5B"), torch.float32),
+        load_tokenizer(spec("llms/Qwen2.5-1.5B")),
+    )
     large = standin_llms.new_llm("Qwen2.5-3B", known)
     standin_llms.grow(large, known, small, known)
     ids = known("a small striped red face at the top left", return_tensors="pt")["input_ids"]

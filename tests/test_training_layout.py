@@ -194,9 +194,7 @@ def test_step_without_any_readable_image_is_taken_and_teaches_nothing(world, tmp
     assert manifest["skipped"] == {"corrupt_image": 20} and manifest["metrics"]["loss"] == 0
 
 
-def test_loss_that_is_nan_is_passed_over_and_named_until_it_comes_too_often(
-    world, tmp_path, monkeypatch
-):
+def test_loss_that_is_nan_is_passed_over_and_named_until_it_comes_too_often(world, tmp_path, monkeypatch):
     original, calls = MLLM.token_losses, []
 
     def broken(self, *arguments):

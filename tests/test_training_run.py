@@ -149,9 +149,7 @@ def test_state_of_another_recipe_is_refused_with_both_hashes(world, tmp_path, mo
     assert RECIPE.hash in str(refused.value) and other.hash in str(refused.value)
 
 
-def test_loss_that_is_nan_stops_before_the_weights_change_and_names_the_images(
-    world, tmp_path, monkeypatch
-):
+def test_loss_that_is_nan_stops_before_the_weights_change_and_names_the_images(world, tmp_path, monkeypatch):
     seen = []
     original = MLLM.token_losses
 

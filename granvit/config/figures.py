@@ -88,6 +88,8 @@ class Failures(Strict):
     min_lines: PositiveInt
     min_overlap: Share
     min_margin: Annotated[float, Field(gt=0, le=1)]
+
+
 class AttentionMaps(Strict):
     """Figs. 1b, 8, 9 and the locality behind them. ``encoders``: name shown -> the run whose encoder it is;
     ``threshold``: attention (0-1, min-max of each map) below it is left out."""
@@ -119,6 +121,8 @@ class QueryPoints(Strict):
     points: PositiveInt
     min_boxes: PositiveInt
     own: list[OwnImage] = []
+
+
 class Scaling(Strict):
     """Fig. 5. ``columns``: of config/tables.yaml; ``stage1``, ``stage2``: fine-tuned runs whose ancestor of
     that stage saw more and more regions."""

@@ -43,7 +43,7 @@ def answer_heldout(
     image that cannot be read.
     """
     questions = choose_questions(mixture, data_types, number)
-    model = MLLM.load(model_dir).to(pick_device(device))
+    model = MLLM.load(model_dir, pick_device(device))
     progress = Progress(len(questions), f"held-out answers {out.parent.name} {out.stem}", "questions", log)
     asks, answers = make_asks(model, questions), {}
     images = {question.image.key: question.image for question in questions}

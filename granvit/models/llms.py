@@ -19,14 +19,15 @@ from granvit.errors import GranvitError
 from granvit.models.loading import AGAIN, load_pretrained, model_folder, published_dtype, require_model
 
 
-def load_llm(spec) -> PreTrainedModel:
-    """The causal language model of ``spec.path`` (folder, hub id or .gguf file), on the CPU: in bf16 where it
-    was published so, else in fp32. Weights of a folder are mapped from their file: processes of a host share
-    them, until they are moved or cast (``cast_weights``). Raises GranvitError where weights don't fit."""
+def load_llm(spec, dtype: torch.dtype | None = None) -> PreTrainedModel:
+    """The causal language model of ``spec.path`` (folder, hub id or .gguf file), on the CPU: in ``dtype``, or
+    in bf16 where it was published so, else in fp32. Weights of a folder in the dtype of their file are mapped
+    from it: processes of a host share them, until they are moved or cast (``cast_weights``).
+    Raises GranvitError where weights don't fit."""
     if is_gguf(spec.path):
-        return _load_gguf(require_gguf(spec.path))
+        return _load_gguf(require_gguf(spec.path)).to(dtype or torch.float32)
     path = require_model(spec.path, "llm")
-    dtype = published_dtype(model_folder(path, "llm"))
+    dtype = dtype or published_dtype(model_folder(path, "llm"))
     return load_pretrained(AutoModelForCausalLM, path, "llm", dtype=dtype).eval()
 
 

@@ -37,7 +37,7 @@ def pretrain_sailvit(
         "SAILViT", pool_path, seed, standin_encoders.STEPS - steps, log
     )
     spec = SimpleNamespace(path=str(llm_dir))
-    llm, chat = load_llm(spec), ChatFormat(load_tokenizer(spec))
+    llm, chat = load_llm(spec, torch.float32), ChatFormat(load_tokenizer(spec))
     projector = Projector(WIDTH, llm.config.hidden_size)
     pool = standin_data.image_pool(pool_path, standin_encoders.POOL)
     model = nn.ModuleList([tower.train(), projector, llm.train()])

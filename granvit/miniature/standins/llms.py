@@ -168,7 +168,7 @@ def pretrain(
     steps, peak = STEPS, LEARNING_RATE
     if start:
         spec = SimpleNamespace(path=str(start))
-        grow(llm, tokenizer, load_llm(spec), load_tokenizer(spec))
+        grow(llm, tokenizer, load_llm(spec, torch.float32), load_tokenizer(spec))
         steps, peak = GROWN_STEPS, GROWN_LEARNING_RATE
     optimizer = torch.optim.AdamW(llm.parameters(), lr=peak, weight_decay=0.01, betas=(0.9, 0.95))
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
