@@ -11,6 +11,12 @@ configfile: "config/config.yaml"
 container: "docker://docker.io/library/python:3.11"
 
 
+# Only when jobs are really run, so that plans start nothing
+onstart:
+    if not workflow.non_local_exec and SETTINGS[SCALE]["compute"]["fork_server"]:
+        fork_server.start()
+
+
 # Settings and helpers (the only file with functions), then one file a phase
 include: "rules/common.smk"
 include: "rules/miniature.smk"

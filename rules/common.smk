@@ -10,6 +10,7 @@ from snakemake.io import strip_wildcard_constraints
 
 sys.path.insert(0, workflow.basedir)
 
+from granvit import fork_server
 from granvit.config import steps
 from granvit.config.figures import load_figures
 from granvit.config.loading import SCALES, merge, read_words

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from granvit.errors import GranvitError
+from granvit.fork_server import THREADS, run_in_fork
 from granvit.progress import say, write_log
 
 
@@ -23,10 +24,12 @@ def run(snakemake, main: Callable[..., None]) -> None:
     A GranvitError ends the job with its message alone; any other error is a bug, and leaves its traceback in
     the log too.
     """
+    if snakemake.threads == 1 and (status := run_in_fork(sys.argv[0])) is not None:
+        sys.exit(status)
     log = Path(snakemake.log[0])
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text("")
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    for name in THREADS:
         os.environ[name] = str(snakemake.threads)  # before torch or numpy is imported: they read it once
     _stop_with_snakemake()
     try:
@@ -43,23 +46,23 @@ def _stop_with_snakemake() -> None:
     """End this process when Snakemake is gone (kill -9): a job that nobody waits for would write under the
     next run.
 
-    Snakemake starts a script through a shell, so the shell's parent is watched. SIGTERM lets a trainer save
-    its state.
+    Snakemake starts a script through a shell or a fork server, whose parent is watched. SIGTERM lets a
+    trainer save its state.
     """
-    shell = Path(f"/proc/{os.getppid()}/stat")
-    if not shell.exists():
+    between = Path(f"/proc/{os.getppid()}/stat")
+    if not between.exists():
         return  # no /proc on this system
 
-    def parent_of_shell() -> str:
+    def parent_of_parent() -> str:
         try:
-            return shell.read_text().rpartition(")")[2].split()[1]
+            return between.read_text().rpartition(")")[2].split()[1]
         except OSError:
             return "gone"
 
-    snakemake = parent_of_shell()
+    snakemake = parent_of_parent()
 
     def watch() -> None:
-        while parent_of_shell() == snakemake:
+        while parent_of_parent() == snakemake:
             time.sleep(1)
         os.kill(os.getpid(), signal.SIGTERM)
 

@@ -40,6 +40,7 @@ class ShardingOfStages(Strict):
 
 class Compute(Strict):
     device: str
+    fork_server: bool
     annotate_threads: PositiveInt
     train_threads: PositiveInt
     predict_threads: PositiveInt
