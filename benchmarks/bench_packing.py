@@ -43,7 +43,6 @@ from granvit.models.mllm import MLLM, feature_width
 from granvit.models.projector import Projector
 from granvit.training.loop import Trainer
 
-IMAGES = 40  # five steps of eight: over them the average number of regions is exact
 REGIONS = {4.5: (4, 5), 6.2: (6, 6, 6, 6, 7)}  # average -> image after image
 SIDE = 128  # px of an object: two cells of the scenes' grid
 TOLERANCE = 1e-4
@@ -93,10 +92,10 @@ def check_same_work(packed: Trainer, *baselines: Trainer) -> None:
             )
 
 
-def measure(trainers: list[Trainer], seconds: float, batch_size: int) -> list[float]:
+def measure(trainers: list[Trainer], seconds: float, batch_size: int, a_round: int) -> list[float]:
     """Images per second of each, a step of one and the same step of the other in turn, in whole rounds
-    through the mixture."""
-    spent, steps, a_round = [0.0] * len(trainers), 0, IMAGES // batch_size
+    of so many steps."""
+    spent, steps = [0.0] * len(trainers), 0
     for trainer in trainers:
         trainer.step(1)  # warm-up; the losses' check was step 0
     while steps % a_round or sum(spent) < seconds or not steps:
@@ -108,7 +107,7 @@ def measure(trainers: list[Trainer], seconds: float, batch_size: int) -> list[fl
     return [steps * batch_size / time_spent for time_spent in spent]
 
 
-def compare(regions: float, seconds: float, threads: int) -> list[float]:
+def compare(regions: float, images: int, seconds: float, threads: int) -> list[float]:
     """Images per second packed, one sample a pair in the project's own cut, and in the fastest one."""
     torch.set_num_threads(threads)
     seed_everything(0)
@@ -116,7 +115,7 @@ def compare(regions: float, seconds: float, threads: int) -> list[float]:
     recipe, model, cpu = resolve_recipe(config, "stage1-granvit"), load_model(config), torch.device("cpu")
     with tempfile.TemporaryDirectory() as folder:
         counts = REGIONS[regions]
-        scenes = [make_scene(number, counts[number % len(counts)]) for number in range(IMAGES)]
+        scenes = [make_scene(number, counts[number % len(counts)]) for number in range(images)]
         mixture = write_mixture(Path(folder), ((render_scene(scene), pairs_of(scene)) for scene in scenes))
         layouts = ((True, None), (False, config.compute.tokens_per_batch), (False, None))
         trainers = [
@@ -124,19 +123,23 @@ def compare(regions: float, seconds: float, threads: int) -> list[float]:
             for packed, budget in layouts
         ]
         check_same_work(*trainers)
-        return measure(trainers, seconds, recipe.batch_size)
+        return measure(trainers, seconds, recipe.batch_size, images // recipe.batch_size)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument(
+        "--images", type=int, default=40, help="in batches of 8; the average number of regions is exact in 40"
+    )
     parser.add_argument("--seconds", type=float, default=30, help="of training at each number of regions")
     parser.add_argument("--threads", type=int, default=1, help="of the process (default: 1, as mini runs)")
     arguments = parser.parse_args()
     found = {}
     for regions in REGIONS:
-        ours, baseline, fastest = found[regions] = compare(regions, arguments.seconds, arguments.threads)
+        rates = compare(regions, arguments.images, arguments.seconds, arguments.threads)
+        ours, baseline, fastest = found[regions] = rates
         print(
             f"{regions} regions an image: {ours:.1f} images/s packed, {baseline:.1f} one sample a pair, "
             f"{fastest:.1f} in its fastest cut"

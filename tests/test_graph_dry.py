@@ -33,10 +33,14 @@ def test_fresh_clone_plans_every_target(clone, target, jobs):
     assert {rule: plan.get(rule) for rule in jobs} == jobs
 
 
-@pytest.mark.parametrize("scale", ["smoke", "paper"])
-def test_everything_is_planned_at_the_other_scales_too(clone, scale):
-    plan = planned(call(clone, "snakemake", "-n", "all", "--config", f"scale={scale}"))
+@pytest.mark.parametrize("choice", [["--config", "scale=smoke"], ["--profile", "npu"]])
+def test_everything_is_planned_at_the_other_scales_too(clone, choice):
+    output = call(clone, "snakemake", "-n", "all", *choice)
+    plan = planned(output)
     assert (plan["make_table"], plan["draw_pipeline"], plan["draw_scaling"]) == (9, 1, 1)
+    if "npu" in choice:
+        assert plan["finetune_sft"] == 54 and "render_source" not in plan
+        assert "results/paper/stage1/stage1-granvit" in output and "results/mini" not in output
 
 
 def test_a_changed_setting_of_a_figure_makes_that_figure_again_and_nothing_else(tmp_path):
@@ -52,12 +56,12 @@ def test_a_changed_setting_of_a_figure_makes_that_figure_again_and_nothing_else(
     assert plan == {"draw_pipeline": 1, "copy_figure": 1}
 
 
-@pytest.mark.parametrize("profile", ["npu", "gpu"])
-def test_cluster_profile_plans_the_paper_without_data(clone, profile):
-    output = call(clone, "snakemake", "--profile", profile, "-n", "results/table1.csv")
+def test_the_other_cluster_profile_plans_the_paper_without_data(clone):
+    run = "results/paper/sft/sft-siglip2/seed0/manifest.json"
+    output = call(clone, "snakemake", "--profile", "gpu", "-n", run)
     plan = planned(output)
-    assert plan["finetune_sft"] == 7 and "render_source" not in plan
-    assert "results/paper/stage1/stage1-granvit" in output and "results/mini" not in output
+    assert plan["finetune_sft"] == 1 and "render_source" not in plan
+    assert "results/mini" not in output
 
 
 def test_source_may_have_the_name_of_another_scales_that_is_annotated_otherwise(tmp_path):
