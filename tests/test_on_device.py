@@ -24,14 +24,17 @@ def start(out, *options: str) -> subprocess.CompletedProcess:
 
 @pytest.mark.slow
 def test_every_step_says_what_it_found_in_one_line_of_json(tmp_path, on_device):
-    done = start(tmp_path, "--minutes", "10")
+    # Other cases of the same step are in tests/test_benchmarks.py.
+    cases = {"measure stage2", "measure sft", "measure stage1 small crops", "measure stage1 apart"}
+    chosen = [step.name for step in on_device.list_steps(on_cpu=True) if step.name not in cases]
+    done = start(tmp_path, "--minutes", "10", "--steps", *chosen)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     lines = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
     printed = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     assert printed == lines
-    assert [line["step"] for line in lines] == [step.name for step in on_device.list_steps(on_cpu=True)]
+    assert [line["step"] for line in lines] == chosen
     measured = [line for line in lines if "images/s" in line]
-    assert len(measured) == 6
+    assert len(measured) == 2
     for line in measured:
         assert line["images/s"] > 0 and line["loss"][1] < line["loss"][0] and 0 <= line["padding"] < 1, line
     found = {line["step"]: line for line in lines}
