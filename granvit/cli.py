@@ -10,10 +10,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from granvit.commands import data, evaluation
+from granvit.commands import data, evaluation, export, images, runs
 from granvit.errors import GranvitError
 
-GROUPS = (data, evaluation)
+GROUPS = (images, runs, export, data, evaluation)
 
 
 def build_parser() -> argparse.ArgumentParser:
