@@ -318,3 +318,10 @@ def test_several_sets_of_predictions_stand_side_by_side(made, capsys, suffix):
 def test_the_installed_command_is_this_one():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["scripts"]["granvit"] == f"{main.__module__}:{main.__name__}"
+
+
+def test_a_shell_can_complete_the_commands():
+    for shell in ("bash", "zsh"):
+        command = [sys.executable, "-m", "shtab", f"--shell={shell}", "granvit.cli.build_parser"]
+        script = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        assert all(word in script for word in ("describe", "--box", "diff", "mllm", "--judge-url"))

@@ -165,6 +165,7 @@ def test_a_model_folder_says_what_it_was_taught_where_its_manifest_is_beside_it(
 
 
 PROBLEMS = [
+    (["caption", ""], "the image's name is empty"),
     (["caption", "no.png"], "no.png: cannot be read .No such file or directory.; give the file of an image"),
     (["caption", "results"], "results: cannot be read .Is a directory."),
     (["caption", "words.txt"], "words.txt: cannot be shown, it is no image of a known format; give a JPEG"),

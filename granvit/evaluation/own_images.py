@@ -38,6 +38,8 @@ class Region:
 
 def open_picture(path: str | Path) -> Image.Image:
     """The image as shown: EXIF applied, in RGB. Raises GranvitError for what is no image."""
+    if not str(path).strip():
+        raise GranvitError("the image's name is empty; give the file of an image")
     try:
         data = Path(path).read_bytes()
     except OSError as error:
