@@ -58,6 +58,15 @@ def test_one_run_is_shown_in_full(capsys):
     assert content["manifest"]["recipe"]["name"] == "stage2-a"
 
 
+def test_a_run_is_named_by_its_folder_from_anywhere(world, capsys, monkeypatch):
+    monkeypatch.chdir(world / "results" / "mini" / "stage2" / "stage2-a")
+    for name in ("seed0", str(world / "results/mini/stage2/stage2-a/seed0")):
+        assert main(["runs", "show", name, "--json"]) == 0
+        content = json.loads(capsys.readouterr().out)
+        assert content["run"] == "mini/stage2-a/seed0" and content["can"] == ["caption", "describe", "locate"]
+        assert content["used_by"] == ["mini/sft-a/seed0"]
+
+
 def test_two_runs_beside_each_other_show_what_differs_alone(capsys):
     assert main(["runs", "diff", "sft-a/seed0", "sft-a/seed1", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["differences"]

@@ -15,13 +15,16 @@ import torch
 from factories import make_encoder, make_llm, make_tokenizer
 from PIL import Image
 from test_models_published import ENCODERS, SPECS, tiny_encoder
+from test_models_templates import letters
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForImageTextToText
 
 from granvit.errors import GranvitError
 from granvit.models.encoders import load_encoder
-from granvit.models.llava import add_image_token, padding_scale, save_llava
+from granvit.models.llava import FLATTENED, add_image_token, padding_scale, save_llava
 from granvit.models.llms import load_llm, load_tokenizer
 from granvit.models.mllm import MLLM
+from granvit.models.packing import ChatFormat
 from granvit.models.projector import Projector
 
 FAMILIES = ("qwen2", "llama")
@@ -154,6 +157,55 @@ def test_padding_of_the_exported_processor_has_this_projects_colour(mean):
 def test_padding_that_the_processor_cannot_say_is_an_error():
     with pytest.raises(GranvitError, match="cannot pad with the mean colour"):
         padding_scale([1.5 / 255, 253.1 / 255, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("changed", "to", "message"),
+    [
+        ("padding_scale", lambda mean: 1.0, "shows the model another picture"),
+        (
+            "FLATTENED",
+            FLATTENED.replace("seen.images + ('\\n'", "seen.text + ('\\n'"),
+            "writes a question other",
+        ),
+        ("_with_rows", lambda table, rows: table[:1].expand(rows, -1).clone(), "logits differ by"),
+    ],
+)
+def test_an_export_that_is_another_model_is_refused(tmp_path, monkeypatch, changed, to, message):
+    model = make_model(tmp_path, make_encoder(tmp_path / "encoder"), "qwen2")
+    monkeypatch.setattr(f"granvit.models.llava.{changed}", to)
+    with pytest.raises(GranvitError, match=message):
+        save_llava(model, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("family", ["qwen", "llama"])
+@pytest.mark.parametrize("question", ["What?", "Which? \n", " \nWhere?", "[[text 1]]"])
+def test_published_templates_write_pictures_and_questions_as_training_does(family, question):
+    tokenizer = letters(family)
+    if family == "llama":  # as LLaMA3's own tokenizer.json puts it before any text
+        begin = "<|begin_of_text|>"
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+            single=f"{begin} $A", special_tokens=[(begin, tokenizer.bos_token_id)]
+        )
+    chat = ChatFormat(tokenizer)
+    plain, image_id = add_image_token(tokenizer)
+    content = [{"type": "text", "text": question}, {"type": "image_url", "image_url": {"url": "..."}}]
+    text = plain.apply_chat_template(
+        [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+    )
+    ids = plain(text, add_special_tokens=False)["input_ids"]
+    assert ids == [*chat.before_image, image_id, *chat.prompt(question)]
+
+
+def test_a_tokenizer_that_begins_every_text_is_asked_once(tmp_path):
+    model = make_model(tmp_path, make_encoder(tmp_path / "encoder"), "llama")
+    begin = "<|begin_of_text|>"
+    model.tokenizer.bos_token = begin
+    model.tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{begin} $A", special_tokens=[(begin, model.tokenizer.convert_tokens_to_ids(begin))]
+    )
+    assert save_llava(model, tmp_path / "out") < 1e-3
 
 
 @pytest.mark.parametrize("family", FAMILIES)

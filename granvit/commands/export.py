@@ -93,7 +93,7 @@ def _write_card(arguments: argparse.Namespace, run: Run, kind: str, facts: dict[
         sources = settings.data.sources
         for part, known in (("encoder", settings.encoders), ("llm", settings.llms)):
             paths[part] = known[run.recipe[part]].path if run.recipe[part] in known else ""
-    runs = finished_runs(run.folder.parents[3])
+    runs = finished_runs(run.results)
     card = model_card(run, runs, kind, paths, facts, sources)
     write_text(Path(arguments.out) / CARD, str(card))
 

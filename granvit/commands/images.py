@@ -228,7 +228,7 @@ def _model(arguments: argparse.Namespace, ability: str | None) -> tuple[Path, st
     if run is None:
         return folder, None
     if ability:
-        require_able(run, finished_runs(run.folder.parents[3]), ability)
+        require_able(run, finished_runs(run.results), ability)
     say(f"model: {run.label}" + ("" if arguments.model or arguments.run_of else " (the newest that is fit)"))
     return folder, run.label
 

@@ -72,7 +72,7 @@ def run_show(arguments: argparse.Namespace) -> int:
     from granvit.reporting.finished_runs import find_run, finished_runs, flattened, taught, used_by
 
     run = find_run(arguments.results, arguments.name)
-    runs = finished_runs(arguments.results)
+    runs = finished_runs(run.results)
     facts = _facts(run, used_by(run, runs))
     facts |= {"can": sorted(taught(run, runs)), "folder": str(run.folder), "scores": run.scores}
     if arguments.json:

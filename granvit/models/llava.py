@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from PIL import Image
 from tokenizers import AddedToken
 from torch import nn
@@ -35,10 +36,10 @@ IMAGE_TOKEN = "<image>"
 FLATTENED = """\
 {%- set plain = namespace(messages=[]) -%}
 {%- for message in messages -%}
-{%- set seen = namespace(images='', text='') -%}
-{%- if message['content'] is string -%}
-{%- set seen.text = message['content'] -%}
+{%- if message['content'] is string or not message['content'] -%}
+{%- set plain.messages = plain.messages + [message] -%}
 {%- else -%}
+{%- set seen = namespace(images='', text='') -%}
 {%- for part in message['content'] -%}
 {%- if part['type'] == 'text' -%}
 {%- set seen.text = seen.text + ('\\n' if seen.text else '') + part['text'] -%}
@@ -46,9 +47,9 @@ FLATTENED = """\
 {%- set seen.images = seen.images + '<image>' -%}
 {%- endif -%}
 {%- endfor -%}
-{%- endif -%}
 {%- set words = seen.images + ('\\n' if seen.images else '') + seen.text -%}
 {%- set plain.messages = plain.messages + [{'role': message['role'], 'content': words}] -%}
+{%- endif -%}
 {%- endfor -%}
 {%- set messages = plain.messages -%}
 """
@@ -69,7 +70,7 @@ MARKED = (
 {%- set marked.chat = written -%}
 {%- for message in plain.messages -%}
 {%- set mark = '[[text ' ~ loop.index ~ ']]' -%}
-{%- set marked.chat = marked.chat | replace(mark, message['content']) -%}
+{%- set marked.chat = marked.chat | replace(mark, message['content'] or '') -%}
 {%- endfor -%}
 {{- marked.chat -}}
 """,
@@ -223,13 +224,17 @@ def check_equal(model: MLLM, plain: nn.Module, processor: LlavaProcessor) -> flo
     and where more than rounding lies between the logits."""
     picture = Image.linear_gradient("L").resize((96, 64)).convert("RGB")
     question = "What is shown at [0.1, 0.25, 0.5, 0.75]? \n"  # some benchmarks' questions end so
-    given = ask(processor, [picture], question)
     before, after = model.chat.before_image, model.chat.prompt(question)
-    image_ids = [plain.config.image_token_id] * model.image_tokens
-    if given["input_ids"].tolist() != [[*before, *image_ids, *after]]:
+    expected_ids = [*before, *[plain.config.image_token_id] * model.image_tokens, *after]
+    try:
+        given = ask(processor, [picture], question)
+        problem = "" if given["input_ids"].tolist() == [expected_ids] else "other tokens"
+    except (ValueError, TemplateError) as error:
+        problem = str(error)
+    if problem:
         raise GranvitError(
             "export mllm: the exported processor writes a question otherwise than this model was trained "
-            f"on it; the chat template of {model.tokenizer.name_or_path!r} cannot take pictures"
+            f"on it ({problem}); the chat template of {model.tokenizer.name_or_path!r} cannot take pictures"
         )
     pixels = model.encoder.normalise(model.preprocess(picture)[None].to(model.device))
     if not torch.allclose(given["pixel_values"].to(pixels), pixels, atol=1e-5):

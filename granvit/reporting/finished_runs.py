@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -57,8 +58,13 @@ class Run:
 
     @property
     def scale_folder(self) -> Path:
-        """``results/{scale}``."""
-        return self.folder.parents[2]
+        """``results/{scale}``, however the run's folder was named."""
+        return Path(os.path.abspath(self.folder / ".." / ".." / ".."))
+
+    @property
+    def results(self) -> Path:
+        """The folder that holds all scales."""
+        return self.scale_folder.parent
 
     @cached_property
     def finished(self) -> float:
