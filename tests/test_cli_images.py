@@ -164,6 +164,30 @@ def test_a_model_folder_says_what_it_was_taught_where_its_manifest_is_beside_it(
     assert "no manifest.json beside it says what it was taught" in capsys.readouterr().err
 
 
+def test_a_model_comes_from_the_hub_by_its_id(world, said, capsys, monkeypatch):
+    asked = []
+    fetch = "huggingface_hub.snapshot_download"
+    monkeypatch.setattr(fetch, lambda name, **_: asked.append(name) or str(world / "made" / "model"))
+    assert output(capsys, "ask", "photo.png", "Why?", "--model", "some/model")["answer"] == said["answer"]
+    assert asked == ["some/model"]
+
+    def offline(name, **_):
+        raise OSError("no connection\nand more")
+
+    monkeypatch.setattr(fetch, offline)
+    assert main(["ask", "photo.png", "Why?", "--model", "some/model"]) == 1
+    error = (
+        "error: --model some/model: no such folder, and the hub does not give it (no connection); go online"
+    )
+    assert capsys.readouterr().err.startswith(error)
+
+
+def test_an_exported_model_is_told_apart(tmp_path, capsys):
+    (tmp_path / "processor_config.json").write_text("{}")
+    assert main(["ask", "photo.png", "Why?", "--model", str(tmp_path)]) == 1
+    assert "an exported model, which transformers asks" in capsys.readouterr().err
+
+
 PROBLEMS = [
     (["caption", ""], "the image's name is empty"),
     (["caption", "no.png"], "no.png: cannot be read .No such file or directory.; give the file of an image"),

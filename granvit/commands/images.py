@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from granvit.commands.asked import say
+from granvit.commands.asked import positive, say
+from granvit.commands.chosen_model import chosen_model, model_options
 from granvit.errors import GranvitError
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 _LONGEST = {"describe": 48, "locate": 32, "caption": 256, "ask": 128}  # open: tokens of an answer
 _KINDS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
-_PARTS = ("encoder", "projector", "llm")
 
 
 def add_commands(groups: Any) -> None:
@@ -59,12 +59,7 @@ def _command(groups: Any, name: str, run: Any, words: str, example: str) -> argp
         "(exit status: 0 answered, 1 not, with one line that says why, 2 wrong usage)",
     )  # fmt: skip
     command.add_argument("image", help="file of an image, shown as a browser shows it (EXIF applied)")
-    model = command.add_mutually_exclusive_group()
-    model.add_argument(
-        "--run", dest="run_of", help="a finished run by its recipe (`granvit runs`; default: the newest fit)"
-    )
-    model.add_argument("--model", metavar="FOLDER", help="a model folder instead, such as a run's model/")
-    command.add_argument("--results", default="results", help="folder that holds the runs (results)")
+    model_options(command)
     command.add_argument("--device", default="auto", help="auto | cpu | cuda | npu")
     command.add_argument("--json", action="store_true", help="print JSON instead of the answer alone")
     if name in _LONGEST:
@@ -161,7 +156,7 @@ def run_attention(arguments: argparse.Namespace) -> int:
     out = _output(arguments, "attention")
     picture = open_picture(arguments.image)
     x, y, read_as = read_point(arguments.point, *picture.size)
-    folder, label = _model(arguments, None)
+    folder, label = chosen_model(arguments, None)
     from granvit.device import pick_device
     from granvit.evaluation.locality import look, query_patch
     from granvit.models.encoders import load_saved_encoder
@@ -192,10 +187,8 @@ def run_attention(arguments: argparse.Namespace) -> int:
 
 def _answer(arguments: argparse.Namespace, picture: Image, question: str, ability: str) -> dict[str, Any]:
     """What is printed as JSON: the model, the question and its answer."""
-    from granvit.commands.asked import positive
-
     positive(arguments, "max_new_tokens")
-    folder, label = _model(arguments, ability)
+    folder, label = chosen_model(arguments, ability)
     from granvit.evaluation.toolkits import Answerer
 
     answerer = Answerer(folder, arguments.device)
@@ -206,48 +199,6 @@ def _answer(arguments: argparse.Namespace, picture: Image, question: str, abilit
 def _facts(arguments: argparse.Namespace, picture: Image, folder: Path, label: str | None) -> dict[str, Any]:
     size = {"width": picture.width, "height": picture.height}
     return {"image": arguments.image, **size, "model": str(folder), "run": label}
-
-
-def _model(arguments: argparse.Namespace, ability: str | None) -> tuple[Path, str | None]:
-    """The model folder that is meant and its run, which is said. Raises GranvitError where there is none, or
-    it was not taught this."""
-    from granvit.reporting.finished_runs import find_run, finished_runs, newest_able, read_run, require_able
-
-    if arguments.model:
-        folder = _folder(Path(arguments.model), needs=_PARTS if ability else ("encoder",))
-        manifest = folder.absolute().parent / "manifest.json"
-        run = read_run(manifest.parent) if folder.name == "model" and manifest.is_file() else None
-        if run is None and ability:
-            say(f"model: {folder}; no manifest.json beside it says what it was taught")
-    elif arguments.run_of:
-        run = find_run(arguments.results, arguments.run_of)
-        folder = _folder(run.folder, needs=_PARTS)
-    else:
-        run = newest_able(arguments.results, ability)
-        folder = run.model
-    if run is None:
-        return folder, None
-    if ability:
-        require_able(run, finished_runs(run.results), ability)
-    say(f"model: {run.label}" + ("" if arguments.model or arguments.run_of else " (the newest that is fit)"))
-    return folder, run.label
-
-
-def _folder(given: Path, needs: tuple[str, ...]) -> Path:
-    """The model folder itself, or that of a run's folder."""
-    folder = given / "model" if (given / "model").is_dir() else given
-    is_encoder = needs == ("encoder",) and (folder / "preprocessor_config.json").is_file()
-    if is_encoder or all((folder / part / "config.json").is_file() for part in needs):
-        return folder
-    if not given.is_dir():
-        problem = "no such folder"
-    elif (given / "processor_config.json").is_file():
-        problem = (
-            "an exported model, which transformers asks (docs/usage.md); give the run's own model folder"
-        )
-    else:
-        problem = f"no model folder, which holds {', '.join(needs)}"
-    raise GranvitError(f"{given}: {problem}; expected results/{{scale}}/{{stage}}/{{recipe}}/seed{{N}}/model")
 
 
 def _output(arguments: argparse.Namespace, what: str) -> Path:

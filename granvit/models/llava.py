@@ -173,8 +173,10 @@ def _weights(model: MLLM, rows: int) -> dict[str, torch.Tensor]:
 def _with_rows(table: torch.Tensor, rows: int) -> torch.Tensor:
     """A table with so many rows. New ones are the mean of all: their logit is the mean of all logits, so that
     the largest is always another one's."""
-    new = table.detach().mean(0, keepdim=True).expand(rows - len(table), -1)
-    return torch.cat([table.detach(), new.to(table.dtype)])
+    table = table.detach()
+    if rows == len(table):
+        return table
+    return torch.cat([table, table.mean(0, keepdim=True).expand(rows - len(table), -1)])
 
 
 def make_processor(model: MLLM, tokenizer: PreTrainedTokenizerBase) -> LlavaProcessor:
