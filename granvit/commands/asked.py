@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,6 +90,12 @@ def judge_of(arguments: argparse.Namespace, settings: Any) -> Judge | None:
     given = {"url": arguments.judge_url, "model": arguments.judge_model}
     values = settings.evaluation.judge.model_dump() | {key: value for key, value in given.items() if value}
     return make_judge(check(JudgeSettings, values, "--judge-url and --judge-model"))
+
+
+def own_output() -> AbstractContextManager:
+    """Within it, what libraries print goes beside the output, which is the command's own (JSON, mostly):
+    DeepSpeed logs to standard output when something imports it."""
+    return redirect_stdout(sys.stderr)
 
 
 def say(line: str) -> None:

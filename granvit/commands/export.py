@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from granvit.commands.asked import own_output
 from granvit.errors import GranvitError
 
 if TYPE_CHECKING:
@@ -37,12 +38,13 @@ def add_commands(groups: Any) -> None:
 def run_mllm(arguments: argparse.Namespace) -> int:
     """Write the whole model, checked against the run's own."""
     run = _run(arguments)
-    from granvit.models.llava import save_llava
-    from granvit.models.mllm import MLLM
+    with own_output():
+        from granvit.models.llava import save_llava
+        from granvit.models.mllm import MLLM
 
-    model = MLLM.load(run.model)
-    layer = model.encoder.spec.feature_layer
-    difference = save_llava(model, arguments.out)
+        model = MLLM.load(run.model)
+        layer = model.encoder.spec.feature_layer
+        difference = save_llava(model, arguments.out)
     facts = {
         "largest difference of a logit from the training program's, on a test picture": f"{difference:.1e}",
         "feature layer": str(layer),
@@ -57,9 +59,10 @@ def run_encoder(arguments: argparse.Namespace) -> int:
     from granvit.files import copy_folder
 
     run = _run(arguments)
-    from granvit.models.encoders import load_saved_encoder
+    with own_output():
+        from granvit.models.encoders import load_saved_encoder
 
-    layer = load_saved_encoder(run.model / "encoder").spec.feature_layer
+        layer = load_saved_encoder(run.model / "encoder").spec.feature_layer
     copy_folder(run.model / "encoder", arguments.out)
     _write_card(arguments, run, "encoder", {"feature layer": str(layer)})
     _say(arguments, run, {"feature_layer": layer}, f"read its hidden_states[{layer}]")

@@ -7,11 +7,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from granvit.commands.asked import positive, say
+from granvit.commands.asked import own_output, positive, say
 from granvit.commands.chosen_model import chosen_model, model_options
 from granvit.errors import GranvitError
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL.Image import Image
 
     from granvit.evaluation.own_images import Region
@@ -157,17 +158,11 @@ def run_attention(arguments: argparse.Namespace) -> int:
     picture = open_picture(arguments.image)
     x, y, read_as = read_point(arguments.point, *picture.size)
     folder, label = chosen_model(arguments, None)
-    from granvit.device import pick_device
-    from granvit.evaluation.locality import look, query_patch
-    from granvit.models.encoders import load_saved_encoder
+    with own_output():
+        values, patch = _attention(folder, picture, (x, y), arguments.device)
+    grid = len(values)
     from granvit.reporting.map_figures import overlaid, patch_box, stretched
 
-    place = folder if (folder / "preprocessor_config.json").is_file() else folder / "encoder"
-    encoder = load_saved_encoder(place).to(pick_device(arguments.device))
-    grid = encoder.grid
-    patch = query_patch(x, y, *picture.size, grid)
-    values = look(encoder, [encoder.preprocess(picture)]).attention(0, [patch])[0]
-    values = values.reshape(grid, grid).cpu().numpy()
     row, column = divmod(patch, grid)
     most = dict(zip(("row", "column"), map(int, divmod(int(values.argmax()), grid)), strict=True))
     drawn = overlaid(picture, stretched(values, *picture.size))
@@ -185,14 +180,30 @@ def run_attention(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _attention(
+    folder: Path, picture: Image, point: tuple[float, float], device: str
+) -> tuple[np.ndarray, int]:
+    """The map (grid, grid) of the patch that holds a point (pixels), and that patch."""
+    from granvit.device import pick_device
+    from granvit.evaluation.locality import look, query_patch
+    from granvit.models.encoders import load_saved_encoder
+
+    place = folder if (folder / "preprocessor_config.json").is_file() else folder / "encoder"
+    encoder = load_saved_encoder(place).to(pick_device(device))
+    patch = query_patch(*point, *picture.size, encoder.grid)
+    values = look(encoder, [encoder.preprocess(picture)]).attention(0, [patch])[0]
+    return values.reshape(encoder.grid, encoder.grid).cpu().numpy(), patch
+
+
 def _answer(arguments: argparse.Namespace, picture: Image, question: str, ability: str) -> dict[str, Any]:
     """What is printed as JSON: the model, the question and its answer."""
     positive(arguments, "max_new_tokens")
     folder, label = chosen_model(arguments, ability)
-    from granvit.evaluation.toolkits import Answerer
+    with own_output():
+        from granvit.evaluation.toolkits import Answerer
 
-    answerer = Answerer(folder, arguments.device)
-    answer = answerer.answer([[picture]], [question], arguments.max_new_tokens)[0]
+        answerer = Answerer(folder, arguments.device)
+        answer = answerer.answer([[picture]], [question], arguments.max_new_tokens)[0]
     return _facts(arguments, picture, folder, label) | {"question": question, "answer": answer}
 
 
