@@ -9,6 +9,7 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from granvit.commands import data, evaluation, export, images, runs
 from granvit.errors import GranvitError
@@ -16,11 +17,18 @@ from granvit.errors import GranvitError
 GROUPS = (images, runs, export, data, evaluation)
 
 
+class OneLineParser(argparse.ArgumentParser):
+    """A parser whose errors are one line, without the usage before it; exit status 2."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}; see `{self.prog} --help`\n")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands. Each command sets ``run``, a function of the parsed arguments that returns
     the exit status.
     """
-    parser = argparse.ArgumentParser(prog="granvit", description="GranViT: a fine-grained vision encoder.")
+    parser = OneLineParser(prog="granvit", description="GranViT: a fine-grained vision encoder.")
     groups = parser.add_subparsers(metavar="COMMAND", required=True)
     for group in GROUPS:
         group.add_commands(groups)
@@ -29,7 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; a user's mistake, and a file that the system refuses, is one line on standard error
-    and exit status 1.
+    and exit status 1; wrong usage is one too, and status 2.
     """
     try:
         parsed = build_parser().parse_args(arguments)

@@ -320,6 +320,30 @@ def test_the_installed_command_is_this_one():
     assert project["scripts"]["granvit"] == f"{main.__module__}:{main.__name__}"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required: COMMAND; see `granvit --help`"),
+        (["locate", "a.png"], "the following arguments are required: text; see `granvit locate --help`"),
+        (
+            ["eval", "score", "--seed", "x"],
+            "argument --seed: invalid int value: 'x'; see `granvit eval score",
+        ),
+        (
+            ["caption", "a.png", "--run", "a", "--model", "b"],
+            "argument --model: not allowed with argument --run",
+        ),
+        (["export", "mllm", "a"], "the following arguments are required: OUT; see `granvit export mllm"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_status_2(capsys, arguments, message):
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    error = capsys.readouterr().err
+    assert end.value.code == 2 and error.count("\n") == 1
+    assert error.startswith(f"error: {message}")
+
+
 def test_a_shell_can_complete_the_commands():
     for shell in ("bash", "zsh"):
         command = [sys.executable, "-m", "shtab", f"--shell={shell}", "granvit.cli.build_parser"]

@@ -16,7 +16,10 @@ def model_options(command: argparse.ArgumentParser) -> None:
     """Add the options that name a model."""
     model = command.add_mutually_exclusive_group()
     model.add_argument(
-        "--run", dest="run_of", help="a finished run by its recipe (`granvit runs`; default: the newest fit)"
+        "--run",
+        dest="run_of",
+        metavar="RUN",
+        help="a finished run by its recipe (`granvit runs`; default: the newest fit)",
     )
     model.add_argument(
         "--model", metavar="FOLDER", help="a model folder instead, such as a run's model/, or its hub id"
