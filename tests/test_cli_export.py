@@ -106,6 +106,10 @@ def test_the_encoder_alone_is_a_plain_folder_with_its_card(world, capsys):
     ours = MLLM.load(world / "made" / "model").encoder
     weights = AutoModel.from_pretrained(world / "enc").state_dict()
     assert weights and all(torch.equal(weights[name], of) for name, of in ours.model.state_dict().items())
+    file = world / "enc" / "config.json"
+    assert (
+        not file.samefile(world / "made" / "model" / "encoder" / "config.json") and file.stat().st_nlink == 1
+    )
     card = ModelCard.load(world / "enc" / "README.md")
     assert card.data.pipeline_tag == "image-feature-extraction" and "hidden_states[-2]" in card.text
     assert "llm Qwen2.5" not in card.text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,14 +57,15 @@ def run_mllm(arguments: argparse.Namespace) -> int:
 
 def run_encoder(arguments: argparse.Namespace) -> int:
     """Copy the encoder, which a run keeps as a plain folder."""
-    from granvit.files import copy_folder
+    from granvit.files import whole_folder
 
     run = _run(arguments)
     with own_output():
         from granvit.models.encoders import load_saved_encoder
 
         layer = load_saved_encoder(run.model / "encoder").spec.feature_layer
-    copy_folder(run.model / "encoder", arguments.out)
+    with whole_folder(arguments.out) as staged:  # copies, not links: who gets them may change them in place
+        shutil.copytree(run.model / "encoder", staged, dirs_exist_ok=True)
     _write_card(arguments, run, "encoder", {"feature layer": str(layer)})
     _say(arguments, run, {"feature_layer": layer}, f"read its hidden_states[{layer}]")
     return 0
