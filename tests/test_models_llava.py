@@ -221,3 +221,9 @@ def test_chats_without_pictures_are_written_as_before(family):
     assert plain.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) == expected
     as_lists = [{**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in chat]
     assert plain.apply_chat_template(as_lists, tokenize=False, add_generation_prompt=True) == expected
+
+
+def test_a_side_that_patches_do_not_divide_gives_as_many_tokens_as_here(tmp_path):
+    """SigLIP-so400m's 384 pixels are 27 patches of 14, and 6 pixels."""
+    model = make_model(tmp_path, make_encoder(tmp_path / "encoder", size=38, patch=8), "qwen2")
+    assert model.image_tokens == 16 and save_llava(model, tmp_path / "out") < 1e-3
