@@ -31,6 +31,7 @@ ADDRESS = "GRANVIT_FORK_SERVER"  # the environment's name for the server's socke
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 MODELS = ("aimv2", "clip", "internvl", "qwen2", "siglip", "siglip2")
 LIBRARIES = (
+    "deepspeed",  # of accelerate and transformers, as they save
     "matplotlib.figure",
     "numpy",
     "pandas",
@@ -39,6 +40,7 @@ LIBRARIES = (
     "pydantic",
     "scipy.optimize",
     "torch",
+    "torch._dynamo",
     "torch.distributed.tensor",
     "torch.export",
     "transformers.models.auto.modeling_auto",
@@ -52,8 +54,10 @@ def start() -> None:
     folder = tempfile.mkdtemp(prefix="granvit-")  # nobody else's process may have scripts run: mode 0700
     os.environ[ADDRESS] = str(Path(folder) / "socket")
     environment = {**os.environ, **dict.fromkeys(THREADS, "1")}
+    # Libraries ask for a GPU as they are imported; through CUDA itself, no fork could use it any more.
+    environment["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
     command = [sys.executable, "-m", "granvit.fork_server"]
-    subprocess.Popen(command, stdin=subprocess.PIPE, env=environment)
+    subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment)
 
 
 def run_in_fork(script: str) -> int | None:
@@ -72,6 +76,16 @@ def run_in_fork(script: str) -> int | None:
         socket.send_fds(connection, [json.dumps(job).encode() + b"\n"], [0, 1, 2])
         status = answer.read()
     return int(status) if status else 1  # killed before it could say
+
+
+def load_libraries() -> None:
+    """Import them. What this machine lacks is left to the job that needs it."""
+    for library in LIBRARIES:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(library)
+    if conversions := sys.modules.get("transformers.conversion_mapping"):
+        with contextlib.suppress(AttributeError):  # 1,000 patterns, which a process compiles once
+            conversions.get_checkpoint_conversion_mapping("llama")
 
 
 def serve(address: str) -> socket.socket | None:
@@ -139,9 +153,7 @@ def run_script(script: str) -> int:
 
 def main() -> None:
     address = os.environ[ADDRESS]
-    for library in LIBRARIES:
-        with contextlib.suppress(ImportError):  # a job that needs it will say so
-            importlib.import_module(library)
+    load_libraries()
     connection = serve(address)
     if connection is None:
         shutil.rmtree(Path(address).parent, ignore_errors=True)
