@@ -17,7 +17,7 @@ from granvit.data.records.prompts import (
     bbox2caption_question,
     caption2bbox_question,
 )
-from granvit.data.records.records import Record
+from granvit.data.records.records import Record, readable_key
 from granvit.reporting.data_figures import counted
 from granvit.reporting.data_samples import Shown, listed_regions
 from granvit.reporting.drawing import GREY, INDENT, INK, column, grid, numbered, paragraph, tagged
@@ -68,7 +68,7 @@ def annotation_page(
     ]
     head = [
         paragraph(f"{title} ({scale} scale)", 3 * _PANEL, 2, size=13, weight="bold"),
-        paragraph(f"Key: {record.key}", 3 * _PANEL, 2, size=8, colour=GREY),
+        paragraph(f"Key: {readable_key(record.key)}", 3 * _PANEL, 2, size=8, colour=GREY),
     ]
     return grid(head, [_panel(number, *step) for number, step in enumerate(steps, 1)], 3, _PANEL)
 

@@ -14,6 +14,7 @@ from matplotlib.patheffects import withStroke
 from granvit.boxes import clip_box
 from granvit.config.figures import AnsweredBoxes, AnsweredCaptions, Failures
 from granvit.data.records.prompts import bbox2caption_question
+from granvit.data.records.records import readable_key
 from granvit.errors import GranvitError
 from granvit.evaluation.heldout_questions import HeldOutAnswer
 from granvit.evaluation.heldout_regions import HeldOutImage, heldout_images
@@ -190,7 +191,7 @@ def _bold(text: str, width: float, lines: int = 1) -> OffsetBox:
 
 
 def _key(question: HeldOutAnswer, width: float) -> OffsetBox:
-    return paragraph(question.index, width, 2, size=_SMALL, colour=GREY)
+    return paragraph(readable_key(question.index), width, 2, size=_SMALL, colour=GREY)
 
 
 def _boxes_cell(name: str, one: Compared, image: HeldOutImage) -> OffsetBox:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.offsetbox import OffsetBox
 
 from granvit.boxes import clip_box
-from granvit.data.records.records import Record
+from granvit.data.records.records import Record, readable_key
 from granvit.progress import Progress
 from granvit.reporting.data_samples import Shown, choose_samples, listed_regions
 from granvit.reporting.drawing import GREY, INDENT, column, grid, numbered, paragraph
@@ -81,7 +81,7 @@ def _cell(sample: Shown) -> OffsetBox:
     picture.draw_boxes(record, listed)
     name = paragraph(record.source, _CELL, size=9, weight="bold")
     texts = (paragraph(record.regions[at].text or "(no text)", _CELL - INDENT, 2) for at in listed)
-    key = paragraph(record.key, _CELL, size=5.5, colour=GREY)
+    key = paragraph(readable_key(record.key), _CELL, size=5.5, colour=GREY)
     blocks = [column([name, paragraph(", ".join(facts), _CELL, colour=GREY), key]), picture, *numbered(texts)]
     if record.caption:
         blocks.append(paragraph(f"Image: {record.caption}", _CELL, 4, colour=GREY))

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from granvit.boxes import Box, pad_offsets
+from granvit.data.records.records import readable_key
 from granvit.errors import GranvitError
 from granvit.reporting.drawing import BODY, GREY, INK, column, grid, paragraph
 from granvit.reporting.lettering import families, wrap
@@ -130,7 +131,8 @@ def _cell(
             mark(part, box)
         blocks.append(column([_name(name), *drawn], _GAP, _MAP))
     x, y = point["point"]
-    key = paragraph(f"{point['key']} at ({x:g}, {y:g})", _IMAGE + len(encoders) * _MAP, size=5.5, colour=GREY)
+    where = f"{readable_key(point['key'])} at ({x:g}, {y:g})"
+    key = paragraph(where, _IMAGE + len(encoders) * _MAP, size=5.5, colour=GREY)
     return column([HPacker(children=blocks, align="bottom", sep=_GAP), key], 2)
 
 
