@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -204,13 +205,25 @@ def test_cluster_profile_asks_for_the_devices_that_its_layout_uses(profile):
     assert asked["configfile"] == str((folder / "compute.yaml").relative_to(ROOT))
     compute = config.load_config("paper", yaml.safe_load((folder / "compute.yaml").read_text()), ROOT).compute
     training = {"pretrain_projector", "train_stage1", "train_stage2", "continue_pretraining", "finetune_sft"}
-    assert training <= asked["set-resources"].keys() and compute.train_nodes == 1
+    text = "\n".join(file.read_text() for file in (ROOT / "rules").glob("*.smk"))
+    used = set(re.findall(r"^rule (\w+):(?:(?!^rule|^use).)*?accelerators=", text, re.MULTILINE | re.DOTALL))
+    used |= training | {"predict_shuffled", "annotate_on_accelerator"}
+    assert {"predict_benchmarks", "answer_heldout", "map_queries", "measure_locality"} < used
     for rule, resources in asked["set-resources"].items():
         devices = compute.train_devices if rule in training else compute.accelerators
-        if rule not in ("catalogue_source", "ingest_source", "annotate_regions"):  # these need no device
-            assert (resources.get("gpu"), resources.get("gres")) == (
-                (devices, None) if profile == "gpu" else (None, f"'npu:{devices}'")
-            )
+        wanted = f"'{profile}:{devices}'" if rule in used else None
+        # devices of each node, and one task for them: `gpu: 8` may be spread over nodes
+        assert (resources.get("gres"), resources.get("gpu")) == (wanted, None), rule
+        assert resources.get("tasks_per_gpu", 0) == 0 and resources.get("nodes", 1) == 1
+    assert used <= asked["set-resources"].keys() and asked["default-resources"]["nodes"] == 1
+    for rule in training:
+        assert (
+            asked["set-resources"][rule]["cpus_per_task"]
+            == compute.train_threads
+            == 8 * compute.train_devices
+        )
+    assert asked["set-resources"]["answer_heldout"]["cpus_per_task"] == compute.predict_threads
+    assert asked["set-resources"]["annotate_regions"]["cpus_per_task"] == compute.annotate_threads
 
 
 def test_large_llm_is_tuned_in_shards_and_only_where_it_is_tuned():
