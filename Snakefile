@@ -13,7 +13,9 @@ container: "docker://docker.io/library/python:3.11"
 
 # Only when jobs are really run, so that plans start nothing
 onstart:
-    if not workflow.non_local_exec and SETTINGS[SCALE]["compute"]["fork_server"]:
+    if workflow.non_local_exec:
+        ask_slurm()
+    elif SETTINGS[SCALE]["compute"]["fork_server"]:
         fork_server.start()
 
 

@@ -1,7 +1,7 @@
 """Settings, and helper functions of the rules: the only file with functions. granvit.graph says what a job depends on."""
 
 import inspect
-import shutil
+import os
 import sys
 from functools import cache, wraps
 
@@ -17,7 +17,7 @@ from granvit.config.loading import SCALES, merge, read_words
 from granvit.config.tables import load_tables, required_forward_runs, required_leaves
 from granvit.errors import GranvitError
 from granvit.evaluation.benchmarks import load_benchmarks
-from granvit.graph import data, figures, runs
+from granvit.graph import data, figures, profiles, runs
 from granvit.graph import report as graph_report
 from granvit.graph.scale import Scale
 from granvit.miniature.standins import SMALLEST_LLM
@@ -36,14 +36,30 @@ def reported(function):
     return wrapper
 
 
-if workflow.non_local_exec and not workflow.dryrun and shutil.which("sbatch") is None:
-    raise WorkflowError("profile: SLURM's sbatch is not on PATH; run this on a login node of the cluster")
-
 # What the user overrides on the command line or in a profile; every scale's own file stays below it.
 OVERRIDES = merge(
     dict(workflow.config_settings.overwrite_config), read_words(dict(workflow.config_settings.config))
 )
 config["overrides"] = OVERRIDES  # for scripts that read a setting which reruns nothing
+
+# Only where a person typed the command: jobs get what is in force as options of their own.
+if workflow.is_main_process:
+    reported(profiles.require_one_scale)(config["scale"], os.environ)
+    for name in profiles.profiles_named(sys.argv[1:], os.environ):
+        reported(profiles.require_whole)(
+            name,
+            {
+                "config": workflow.config_settings.config,
+                "configfile": [str(file.absolute()) for file in workflow.config_settings.configfiles],
+                "default-resources": workflow.resource_settings.default_resources,
+                "resources": workflow.resource_settings.resources,
+                "set-resources": [
+                    f"{rule}:{key}"
+                    for rule, resources in workflow.resource_settings.overwrite_resources.items()
+                    for key in resources
+                ],
+            },
+        )
 
 SCALE = config["scale"]
 SEED = config["seed"]
@@ -102,6 +118,12 @@ pathvars:
     timings="<results>/timings",
     standins="results/standins",
     run=r"{recipe,[a-z0-9][a-z0-9.-]*}/seed{seed,\d+}",
+
+
+def ask_slurm():
+    """Let SLURM refuse in seconds, and in one line, what it would refuse job by job."""
+    first = {job.rule.name: job.resources for job in workflow.dag.needrun_jobs() if not job.is_local}
+    reported(profiles.require_slurm)({rule: profiles.sbatch_arguments(of) for rule, of in first.items()})
 
 
 def for_job(function, **given):
