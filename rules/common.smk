@@ -6,7 +6,7 @@ import sys
 from functools import cache, wraps
 
 from snakemake.exceptions import WorkflowError
-from snakemake.io import strip_wildcard_constraints
+from snakemake.io import IOFile, strip_wildcard_constraints
 
 sys.path.insert(0, workflow.basedir)
 
@@ -225,23 +225,35 @@ def scaling_mixtures(wildcards):
     return [fill(rules.draw_mixture.output.summary, mixture=point["mixture"]) for point in points]
 
 
-@reported
-def start_of_run(wildcards):
-    """Input files of a training run: its mixtures, and the checkpoints it starts from."""
-    scale = AT[wildcards.scale]
-    recipe = scale.recipe(wildcards.recipe)
-    mixture = rules.draw_mixture.output.mixture
-    files = {"mixture": fill(mixture, mixture=recipe.mixture)}
-    if recipe.eval_every:
-        files["heldout"] = fill(mixture, mixture="heldout")
-    for role, other in {"parent": recipe.parent, "encoder_from": recipe.encoder_from}.items():
-        if other:
-            files[role] = run_file("manifest", scale.recipe(other), wildcards.seed)
-            files[f"{role}_model"] = run_file("model", scale.recipe(other), wildcards.seed)
-    if scale.is_rendered and not recipe.parent:
-        files["llm"] = f"{scale.config.llms[recipe.llm].path}/model.safetensors"
-        if not recipe.encoder_from:
-            files["encoder"] = f"{scale.config.encoders[recipe.encoder].path}/model.safetensors"
+def is_recorded(file):
+    """Whether Snakemake has seen the job end that made a file."""
+    return workflow.persistence.metadata(IOFile(file)) is not None
+
+
+def start_of_run(stage):
+    """An input function of a rule that trains runs of a stage: their mixtures, and the checkpoints they start from."""
+
+    @reported
+    def files(wildcards):
+        scale = AT[wildcards.scale]
+        recipe = scale.recipe(wildcards.recipe)
+        if workflow.is_main_process:
+            manifest = fill(getattr(rules, TRAINING[stage]).output.manifest, **dict(wildcards.items()))
+            runs.require_own_run(recipe, stage, Path(manifest), lambda: is_recorded(manifest))
+        mixture = rules.draw_mixture.output.mixture
+        found = {"mixture": fill(mixture, mixture=recipe.mixture)}
+        if recipe.eval_every:
+            found["heldout"] = fill(mixture, mixture="heldout")
+        for role, other in {"parent": recipe.parent, "encoder_from": recipe.encoder_from}.items():
+            if other:
+                found[role] = run_file("manifest", scale.recipe(other), wildcards.seed)
+                found[f"{role}_model"] = run_file("model", scale.recipe(other), wildcards.seed)
+        if scale.is_rendered and not recipe.parent:
+            found["llm"] = f"{scale.config.llms[recipe.llm].path}/model.safetensors"
+            if not recipe.encoder_from:
+                found["encoder"] = f"{scale.config.encoders[recipe.encoder].path}/model.safetensors"
+        return found
+
     return files
 
 

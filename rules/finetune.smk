@@ -5,6 +5,8 @@ use rule pretrain_projector as continue_pretraining with:
     pathvars:
         stage="continued",
         job="continue_pretraining/{recipe}-seed{seed}",
+    input:
+        unpack(start_of_run("continued")),
     priority: 30
     message:
         "Continued pretraining of {wildcards.recipe}, seed {wildcards.seed}"
@@ -14,6 +16,8 @@ use rule pretrain_projector as finetune_sft with:
     pathvars:
         stage="sft",
         job="finetune_sft/{recipe}-seed{seed}",
+    input:
+        unpack(start_of_run("sft")),
     priority: 25
     message:
         "Fine-tuning of {wildcards.recipe}, seed {wildcards.seed}"

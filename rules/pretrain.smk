@@ -9,7 +9,7 @@ rule pretrain_projector:
         stage="projector",
         job="pretrain_projector/{recipe}-seed{seed}",
     input:
-        unpack(start_of_run),
+        unpack(start_of_run("projector")),
     output:
         manifest="<results>/<stage>/<run>/manifest.json",
         timing="<results>/<stage>/<run>/timing.json",
@@ -37,6 +37,8 @@ use rule pretrain_projector as train_stage1 with:
     pathvars:
         stage="stage1",
         job="train_stage1/{recipe}-seed{seed}",
+    input:
+        unpack(start_of_run("stage1")),
     priority: 35
     message:
         "Stage 1 of {wildcards.recipe}, seed {wildcards.seed}"
@@ -46,6 +48,8 @@ use rule pretrain_projector as train_stage2 with:
     pathvars:
         stage="stage2",
         job="train_stage2/{recipe}-seed{seed}",
+    input:
+        unpack(start_of_run("stage2")),
     priority: 30
     message:
         "Stage 2 of {wildcards.recipe}, seed {wildcards.seed}"

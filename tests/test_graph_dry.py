@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from conftest import call, copy_repository, planned
 
+from granvit.graph.scale import Scale
+
 pytestmark = pytest.mark.slow  # and not `graph`: a dry-run takes one core, so two go side by side
 
 
@@ -110,3 +112,25 @@ def test_missing_model_folder_is_reported_by_the_job(tmp_path):
     file.write_text(file.read_text().replace("standins/encoders/CLIP", "standins/encoders/KLIP"))
     output = call(folder, "snakemake", "-n", "results/table1.csv", fails=True)
     assert "standins/encoders/KLIP" in output and "Traceback" not in output
+
+
+def test_run_of_another_recipe_that_snakemake_did_not_see_end_is_not_taken_for_the_new_one(tmp_path):
+    folder = copy_repository(tmp_path)
+    run = folder / "results/smoke/projector/projector-siglip2/seed0"
+    (run / "model").mkdir(parents=True)
+    for name in ("timing.json", "training_log.csv"):
+        (run / name).write_text("")
+    (run / "manifest.json").write_text('{"recipe_hash": "0123456789"}')
+    asked = str((run / "manifest.json").relative_to(folder))
+    output = call(folder, "snakemake", "-n", asked, fails=True)
+    assert "recipe_hash is 01234567, but 'projector-siglip2' is now" in output
+    assert f"remove {run.relative_to(folder)} to train it again" in output
+    own = Scale("smoke").recipe("projector-siglip2").hash
+    (run / "manifest.json").write_text(f'{{"recipe_hash": "{own}"}}')
+    assert "recipe_hash" not in call(folder, "snakemake", "-n", asked)
+
+
+def test_run_asked_for_under_another_stage_is_sent_to_its_own(clone):
+    asked = "results/smoke/projector/sft-clip/seed0/manifest.json"
+    output = call(clone, "snakemake", "-n", asked, fails=True)
+    assert "'sft-clip' is a recipe of sft; ask for results/smoke/sft/sft-clip/seed0/manifest.json" in output

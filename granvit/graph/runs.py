@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from granvit.config import steps
 from granvit.config.recipes import Recipe
+from granvit.errors import GranvitError
 from granvit.evaluation import judge
 from granvit.evaluation.benchmarks import load_benchmarks
 from granvit.graph.scale import Scale
@@ -29,6 +32,27 @@ def state_folder(scale: Scale, recipe: str, seed: str) -> str:
     """Where a run keeps what it needs to resume; no output, so that a retry finds it."""
     resolved = scale.recipe(recipe)
     return f"state/{scale.name}/{resolved.stage}/{recipe}/seed{seed}-{resolved.hash[:8]}"
+
+
+def require_own_run(recipe: Recipe, asked: str, manifest: Path, is_recorded: Callable[[], bool]) -> None:
+    """Raise GranvitError where a run's path names another stage (``asked``) than its recipe's, or where its
+    ``manifest`` was written by another recipe and Snakemake cannot know: it keeps no record of a job that
+    ended after its Snakemake was gone (``is_recorded`` says whether it has one), and takes the run for
+    finished.
+    """
+    if recipe.stage != asked:
+        right = str(manifest).replace(f"/{asked}/{recipe.name}/", f"/{recipe.stage}/{recipe.name}/")
+        raise GranvitError(f"{manifest}: '{recipe.name}' is a recipe of {recipe.stage}; ask for {right}")
+    try:
+        found = json.loads(manifest.read_text(encoding="utf-8")).get("recipe_hash")
+    except (OSError, ValueError):
+        return  # nothing that could be taken for a finished run
+    if found != recipe.hash and not is_recorded():
+        raise GranvitError(
+            f"{manifest}: recipe_hash is {str(found)[:8]}, but '{recipe.name}' is now {recipe.hash[:8]}, and "
+            f"Snakemake has no record of that job, so it would take the old run for the new one; remove "
+            f"{manifest.parent} to train it again, or change the settings back"
+        )
 
 
 def with_ancestors(scale: Scale, names: Iterable[str]) -> list[Recipe]:
