@@ -12,7 +12,14 @@ ROOT = Path(__file__).resolve().parents[1]
 # Who may know whom: a room imports rooms of the lines above its own, and of its own line only itself.
 FLOORS = [
     ["granvit.errors"],
-    ["granvit.files", "granvit.boxes", "granvit.device", "granvit.processes", "granvit.progress"],
+    [
+        "granvit.files",
+        "granvit.boxes",
+        "granvit.device",
+        "granvit.processes",
+        "granvit.progress",
+        "granvit.slurm",
+    ],
     ["granvit.config", "granvit.servers"],
     ["granvit.data", "granvit.models"],
     ["granvit.training", "granvit.evaluation", "granvit.miniature"],

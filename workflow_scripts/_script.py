@@ -16,6 +16,7 @@ from pathlib import Path
 from granvit.errors import GranvitError
 from granvit.fork_server import THREADS, run_in_fork
 from granvit.progress import say, write_log
+from granvit.slurm import show_own_devices
 
 
 def run(snakemake, main: Callable[..., None]) -> None:
@@ -33,6 +34,8 @@ def run(snakemake, main: Callable[..., None]) -> None:
         os.environ[name] = str(snakemake.threads)  # before torch or numpy is imported: they read it once
     _stop_with_snakemake()
     try:
+        if snakemake.resources.get("accelerators") and (said := show_own_devices()):
+            say(log, said)
         main(snakemake, log)
     except GranvitError as error:
         say(log, f"error: {error}")
