@@ -13,10 +13,19 @@ container: "docker://docker.io/library/python:3.11"
 
 # Only when jobs are really run, so that plans start nothing
 onstart:
+    remove_seen_states()
     if workflow.non_local_exec:
         ask_slurm()
     elif SETTINGS[SCALE]["compute"]["fork_server"]:
         fork_server.start()
+
+
+onsuccess:
+    remove_seen_states()
+
+
+onerror:
+    remove_seen_states()
 
 
 # Settings and helpers (the only file with functions), then one file a phase

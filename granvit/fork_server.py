@@ -27,8 +27,9 @@ import threading
 import traceback
 from pathlib import Path
 
+from granvit.processes import THREADS
+
 ADDRESS = "GRANVIT_FORK_SERVER"  # the environment's name for the server's socket
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 MODELS = ("aimv2", "clip", "internvl", "qwen2", "siglip", "siglip2")
 LIBRARIES = (
     "deepspeed",  # of accelerate and transformers, as they save

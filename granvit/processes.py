@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")  # what libraries read once
 
 
 def end_with_parent() -> None:

@@ -35,6 +35,34 @@ def is_living(job: str) -> bool | None:
     return any(state in LIVING for state in done.stdout.split())
 
 
+def seconds_left() -> float | None:
+    """How long this job may still run; None outside of SLURM, without a limit, or where it does not say."""
+    job = job_id()
+    if job is None:
+        return None
+    try:
+        command = ["squeue", "--noheader", "--jobs", job, "--format=%L"]
+        shown = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    found = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", shown.strip())
+    if not found:
+        return None
+    days, hours, minutes, seconds = (int(number or 0) for number in found.groups())
+    return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
+
+
+def requeue() -> bool:
+    """Ask SLURM to start this job again, from the queue; whether it agreed. It then ends this process."""
+    job = job_id()
+    if job is None:
+        return False
+    try:
+        return subprocess.run(["scontrol", "requeue", job], capture_output=True, timeout=60).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
 def show_own_devices() -> str:
     """Let this process, and those that it starts, see the NPUs that SLURM gave its job, and no others;
     returns what to say about it.
@@ -104,6 +132,6 @@ def _lock(there: list[int], count: int) -> list[int]:
             return taken
     raise GranvitError(
         f"devices: SLURM gave this job {count} NPUs by number only, and other jobs hold all but {len(taken)} "
-        f"of this node's {len(there)}; ask for whole nodes (`gres` in profile.yaml), or let gres.conf name the "
-        "devices' files"
+        f"of this node's {len(there)}; ask for whole nodes (`gres` in profile.yaml), or let gres.conf name "
+        "the devices' files"
     )

@@ -17,6 +17,7 @@ from granvit.config.loading import SCALES, merge, read_words
 from granvit.config.tables import load_tables, required_forward_runs, required_leaves
 from granvit.errors import GranvitError
 from granvit.evaluation.benchmarks import load_benchmarks
+from granvit.finished import remove_state_of
 from granvit.graph import data, figures, profiles, runs
 from granvit.graph import report as graph_report
 from granvit.graph.scale import Scale
@@ -124,6 +125,14 @@ def ask_slurm():
     """Let SLURM refuse in seconds, and in one line, what it would refuse job by job."""
     first = {job.rule.name: job.resources for job in workflow.dag.needrun_jobs() if not job.is_local}
     reported(profiles.require_slurm)({rule: profiles.sbatch_arguments(of) for rule, of in first.items()})
+
+
+def remove_seen_states():
+    """Remove the saved states of all runs whose end Snakemake has seen."""
+    for folder in Path("state").glob("*/*/*/seed*-*"):
+        run = Path("results", *folder.parts[1:4], folder.name.partition("-")[0])
+        if is_recorded(str(run / "manifest.json")):
+            remove_state_of(run)
 
 
 def for_job(function, **given):

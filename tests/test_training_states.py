@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import pkgutil
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +15,7 @@ from factories import make_job, make_recipe, make_world
 from granvit.config.compute import RunCompute
 from granvit.errors import GranvitError
 from granvit.files import replacing, whole_folder
+from granvit.finished import remove_state_of
 from granvit.training import checkpoint
 from granvit.training.checkpoint import States
 from granvit.training.engine import Cluster
@@ -58,6 +62,59 @@ def cut(path):
 def flip(path):
     """As many bytes, but no state."""
     path.write_bytes(b"\0" * path.stat().st_size)
+
+
+END = [
+    ("granvit.training.run.write_outputs", False), ("granvit.models.mllm.MLLM.save", False),
+    ("granvit.training.log.TrainingLog.write", False), ("granvit.training.outputs.write_json", False),
+    ("granvit.training.outputs.write_json", True), ("granvit.training.checkpoint.States.finish", False),
+    ("granvit.training.checkpoint.States.finish", True), ("granvit.training.engine.Cluster.close", True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("moment", "after"), END)
+def test_run_that_dies_at_its_end_is_written_again_without_a_step(
+    world, tmp_path, monkeypatch, moment, after
+):
+    """Also one whose outputs were whole: Snakemake removes them when it did not see the job's end."""
+    original = pkgutil.resolve_name(moment)
+
+    def dying(*given, **named):
+        if after:
+            original(*given, **named)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(moment, dying)
+        start(world, tmp_path)
+    shutil.rmtree(tmp_path / "run", ignore_errors=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "step", lambda *_: pytest.fail("trained again"))
+        start(world, tmp_path)
+    for name in ("manifest.json", "training_log.csv", "model/encoder/model.safetensors"):
+        assert (tmp_path / "run" / name).read_bytes() == (world.folder / "run" / name).read_bytes(), name
+
+
+def test_state_of_a_finished_run_is_removed_by_who_uses_the_run_and_no_other(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = Path("results/mini/sft/mine/seed1")
+    states = [
+        Path(f"state/mini/sft/mine/{name}/step-1")
+        for name in ("seed1-12345678", "seed1-abc", "seed11-12345678")
+    ]
+    for folder in states:
+        folder.mkdir(parents=True)
+    remove_state_of(run, None)
+    assert all(folder.is_dir() for folder in states)  # unfinished
+    run.mkdir(parents=True)
+    (run / "manifest.json").write_text('{"recipe_hash": "1234567890"}')
+    owner = states[0].parent / "owner.json"
+    owner.touch()
+    remove_state_of(run)
+    assert all(folder.is_dir() for folder in states)  # somebody is in there
+    owner.unlink()
+    remove_state_of(run)
+    assert [folder.is_dir() for folder in states] == [False, True, True]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from granvit.errors import GranvitError
-from granvit.fork_server import THREADS, run_in_fork
+from granvit.fork_server import run_in_fork
+from granvit.processes import THREADS
 from granvit.progress import say, write_log
 from granvit.slurm import show_own_devices
 

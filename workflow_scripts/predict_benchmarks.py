@@ -11,7 +11,9 @@ def main(job, log):
     from granvit.evaluation.asks import PredictionJob
     from granvit.evaluation.benchmarks import load_benchmarks
     from granvit.evaluation.launch import predict_on_devices
+    from granvit.finished import remove_state_of
 
+    remove_state_of(Path(job.input.model).parent)
     predict_on_devices(
         PredictionJob(
             model_dir=Path(job.input.model),

@@ -9,8 +9,10 @@ def main(job, log):
     from _config import config_of
 
     from granvit.config.recipes import Recipe
+    from granvit.finished import remove_state_of
     from granvit.training.job import Job
     from granvit.training.launch import launch
+    from granvit.training.limit import within_limit
 
     def path(name, folder=False):
         file = job.input.get(name)
@@ -33,7 +35,9 @@ def main(job, log):
         log=log,
         compute=compute.for_run(recipe),
     )
-    launch(task, compute.launcher, compute.train_devices, compute.train_nodes)
+    remove_state_of(task.parent_dir, task.encoder_dir)
+    with within_limit(task, compute.minutes_to_save):
+        launch(task, compute.launcher, compute.train_devices, compute.train_nodes)
 
 
 run(snakemake, main)

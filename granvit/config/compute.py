@@ -56,6 +56,7 @@ class Compute(Strict):
     tokens_per_batch: PositiveInt
     data_workers: NonNegativeInt
     keep_states: PositiveInt
+    minutes_to_save: Positive
     max_bad_steps: PositiveInt
     max_skipped_share: Share
     device_memory: Positive | None

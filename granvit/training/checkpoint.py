@@ -97,10 +97,14 @@ class States:
             )
         return None
 
-    def remove(self) -> None:
-        """The run is finished: nothing is left to resume."""
+    def finish(self) -> None:
+        """The run is written. Its last state stays, from which that is done again in no time: Snakemake
+        removes the outputs of a job whose end it did not see. ``granvit.finished`` takes it away later."""
         if self.cluster.is_main:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            for step in self._whole()[:-1]:
+                shutil.rmtree(step, ignore_errors=True)
+            for cache in self.folder.glob("*.arrow"):
+                cache.unlink(missing_ok=True)
 
     def _whole(self) -> list[Path]:
         return sorted(path.parent for path in self.folder.glob(f"step-*/{FINGERPRINT}"))

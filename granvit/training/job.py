@@ -21,7 +21,8 @@ class Job(Strict):
     ``encoder``, ``llm``: the published models (config/encoders.yaml, llms.yaml) that a run without parent
     starts from. ``parent_dir``: run folder of the recipe's parent. ``encoder_dir``: run folder whose encoder
     replaces the one above (Table 2: an encoder that was pretrained with another LLM). ``state_dir``: where
-    the resumable state lives, removed at the end. ``log``: a file that progress is written to.
+    the resumable state lives; it stays until somebody uses the run (``granvit.finished``). ``log``: a file
+    that progress is written to.
     """
 
     recipe: Recipe

@@ -15,11 +15,13 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from granvit.errors import GranvitError
-from granvit.processes import end_with_parent, importing_environment
+from granvit.processes import THREADS, end_with_parent, importing_environment
 from granvit.training.job import EXIT_SAVED, STOP_SIGNALS, Job
+from granvit.training.owner import owning
 
 PLACES = ("{devices}", "{nodes}", "{host}", "{port}")
 
@@ -28,8 +30,9 @@ def launch(job: Job, launcher: str | None, devices: int, nodes: int) -> None:
     """Train ``job``: in this process, or by ``launcher`` with ``devices`` processes on each of ``nodes``.
 
     A signal to this process asks the ranks, through a file in the state folder that all of them see, to save
-    and exit; this process then exits with code 85 too (EXIT_SAVED). Raises GranvitError where the launcher is
-    not there or fails, and, without one, what ``train`` raises.
+    and exit; this process then exits with code 85 too (EXIT_SAVED). Whoever writes that file asks the same.
+    Raises GranvitError where another living job has the state folder, where the launcher is not there or
+    fails, and, without one, what ``train`` raises.
     """
     if launcher is None:
         if max(devices, 1) * nodes > 1:
@@ -37,13 +40,19 @@ def launch(job: Job, launcher: str | None, devices: int, nodes: int) -> None:
                 f"compute.launcher: null, but compute asks for {nodes} x {devices} devices; name a launcher, "
                 f"e.g. 'torchrun --standalone --nproc-per-node {{devices}}'"
             )
-        return _train(job)
-    job.state_dir.mkdir(parents=True, exist_ok=True)
+        with owning(job.state_dir):
+            return _train(job)
+    with owning(job.state_dir):
+        _launch(job, launcher, max(devices, 1), nodes)
+
+
+def _launch(job: Job, launcher: str, devices: int, nodes: int) -> None:
     job_file = job.state_dir / "job.json"
     job_file.write_text(job.model_dump_json(indent=2), encoding="utf-8")
-    command = launch_command(launcher, max(devices, 1), nodes, job_file)
-    code, asked = _run(command, job.stop_file)
-    if asked and not job.manifest.is_file():
+    command = launch_command(launcher, devices, nodes, job_file)
+    job.stop_file.unlink(missing_ok=True)
+    code, asked = _run(command, job.stop_file, devices)
+    if (asked or job.stop_file.exists()) and not job.manifest.is_file():
         raise SystemExit(EXIT_SAVED)
     if code:
         raise GranvitError(
@@ -79,18 +88,19 @@ def _train(job: Job) -> None:
     train(job)
 
 
-def _run(command: list[str], stop_file: Path) -> tuple[int, bool]:
+def _run(command: list[str], stop_file: Path, devices: int) -> tuple[int, bool]:
     """How ``command`` ended, and whether a signal asked it to."""
     asked = False
 
     def ask(*_: object) -> None:
         nonlocal asked
         asked = True
-        stop_file.touch()
+        with suppress(OSError):  # a handler must not raise into what it interrupts
+            stop_file.touch()
 
     # A session of its own: a signal to this process group is answered here, not by half of the ranks.
     process = subprocess.Popen(
-        command, start_new_session=True, env=importing_environment(), preexec_fn=end_with_parent
+        command, start_new_session=True, env=_rank_environment(devices), preexec_fn=end_with_parent
     )
     previous = {number: signal.signal(number, ask) for number in (*STOP_SIGNALS, signal.SIGINT)}
     try:
@@ -100,6 +110,15 @@ def _run(command: list[str], stop_file: Path) -> tuple[int, bool]:
             signal.signal(number, handler)
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
+
+
+def _rank_environment(devices: int) -> dict[str, str]:
+    """The environment of a node's ranks, which share the job's threads."""
+    environment = importing_environment()
+    for name in THREADS:
+        if environment.get(name, "").isdigit():
+            environment[name] = str(max(1, int(environment[name]) // devices))
+    return environment
 
 
 def _port(job_file: Path) -> int:

@@ -52,7 +52,7 @@ def train(job: Job) -> None:
     log = Loop(job, trainer, heldout, states).run()
     manifest = make_manifest(job, inputs, described, cluster, log.summary())
     write_outputs(job, trainer.engine, model, log, manifest)
-    states.remove()
+    states.finish()
     cluster.close()
 
 
