@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import re
 import sys
 from functools import cache, wraps
 
@@ -36,6 +37,15 @@ def reported(function):
 
     return wrapper
 
+
+# Snakemake writes the interpreter's path into shell commands as it is; from the checkout, `.venv` has no space.
+if re.search(r"[^\w@%+=:,./-]", sys.executable):
+    sys.executable = os.path.relpath(sys.executable)
+    if re.search(r"[^\w@%+=:,./-]", sys.executable):
+        raise WorkflowError(
+            f"environment: Snakemake cannot start {sys.executable!r}, whose path has a space or another sign that "
+            "shells read; make the environment in the checkout (`make env`), or in a folder without such signs"
+        )
 
 # What the user overrides on the command line or in a profile; every scale's own file stays below it.
 OVERRIDES = merge(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 from conftest import call, copy_repository, planned
 
@@ -134,3 +137,15 @@ def test_run_asked_for_under_another_stage_is_sent_to_its_own(clone):
     asked = "results/smoke/projector/sft-clip/seed0/manifest.json"
     output = call(clone, "snakemake", "-n", asked, fails=True)
     assert "'sft-clip' is a recipe of sft; ask for results/smoke/sft/sft-clip/seed0/manifest.json" in output
+
+
+def test_checkout_in_a_folder_with_a_space_and_other_letters_is_like_any_other(tmp_path):
+    folder = copy_repository(tmp_path / "größe & 二 folders")
+    (folder / ".venv").symlink_to(Path(sys.executable).parent.parent)
+    call(folder, str(folder / ".venv/bin/python"), "-m", "snakemake", "results/figure3.png")
+    assert (folder / "results/figure3.png").stat().st_size > 0
+    elsewhere = tmp_path / "an environment"
+    elsewhere.symlink_to(Path(sys.executable).parent.parent)
+    output = call(folder, str(elsewhere / "bin/python"), "-m", "snakemake", "-n", "all", fails=True)
+    assert "environment: Snakemake cannot start" in output
+    assert "make the environment in the checkout" in output

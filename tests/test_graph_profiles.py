@@ -94,6 +94,22 @@ def test_slurm_that_would_refuse_is_quoted_with_the_rule(tmp_path, monkeypatch):
         require_slurm({"score": ["--nodes=1"], "train": asked})
 
 
+def test_jobs_that_outlived_their_snakemake_are_named_before_more_are_sent(tmp_path, monkeypatch):
+    for name, text in {
+        "sbatch": "",
+        "squeue": f"7|{tmp_path}\n8|{tmp_path}/other\n12_[3-9]|{tmp_path}",
+    }.items():
+        (tmp_path / name).write_text(f'#!/bin/sh\necho "{text}"\n')
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(GranvitError, match=r"queue \(7, 12_\[3-9\]\); .*`scancel 7 12_\[3-9\]`"):
+        require_slurm({})
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path.parent)
+    require_slurm({})
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "says"),

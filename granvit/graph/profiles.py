@@ -3,6 +3,7 @@ profile's option of that name as a whole, which Snakemake does without a word.""
 
 from __future__ import annotations
 
+import getpass
 import shutil
 import subprocess
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -85,7 +86,7 @@ def require_one_scale(scale: str, environment: Mapping[str, str], root: str | Pa
 
 
 def require_slurm(requests: Mapping[str, Sequence[str]]) -> None:
-    """Raise GranvitError where SLURM is not there, or would refuse a job.
+    """Raise GranvitError where SLURM is not there, still has jobs of this folder, or would refuse one.
 
     ``requests``: a rule's name -> arguments of sbatch that say what one of its jobs asks for; each is tried
     without submitting anything.
@@ -94,6 +95,11 @@ def require_slurm(requests: Mapping[str, Sequence[str]]) -> None:
         raise GranvitError(
             "profile: SLURM's `sbatch` is not on PATH; run this command on a login node of the cluster, or "
             "without --profile on this machine"
+        )
+    if left := _living_jobs(Path.cwd()):
+        raise GranvitError(
+            f"profile: jobs of an earlier run in this checkout are still in SLURM's queue "
+            f"({', '.join(left)}); wait for them, or `scancel {' '.join(left)}`, and start this command again"
         )
     for rule, arguments in requests.items():
         command = ["sbatch", "--test-only", *arguments, "--wrap", "true"]
@@ -109,6 +115,16 @@ def require_slurm(requests: Mapping[str, Sequence[str]]) -> None:
                 f"profile: SLURM would refuse the jobs of {rule}: {said}; they ask for "
                 f"`{' '.join(arguments)}`, which profile.yaml says: change it there (docs/clusters.md)"
             )
+
+
+def _living_jobs(folder: Path) -> list[str]:
+    """Ids of this user's jobs in the queue that were submitted from a folder."""
+    command = ["squeue", "--noheader", "--user", getpass.getuser(), "--format=%i|%Z"]
+    try:
+        lines = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout.splitlines()
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return [job for job, _, where in (line.partition("|") for line in lines) if where == str(folder)]
 
 
 def sbatch_arguments(resources: Mapping[str, Any]) -> list[str]:
