@@ -139,6 +139,7 @@ def ask_slurm():
 
 def remove_seen_states():
     """Remove the saved states of all runs whose end Snakemake has seen."""
+    workflow.persistence.deactivate_cache()  # it remembers what there was before a job of this command
     for folder in Path("state").glob("*/*/*/seed*-*"):
         run = Path("results", *folder.parts[1:4], folder.name.partition("-")[0])
         if is_recorded(str(run / "manifest.json")):

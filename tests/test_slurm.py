@@ -34,6 +34,7 @@ def local(tmp_path_factory) -> Path:
     assert old in scale.read_text()
     scale.write_text(scale.read_text().replace(old, new))
     call(folder, "snakemake", "--config", "scale=smoke", "--", f"{RUN}/manifest.json")
+    assert not list(folder.glob("state/smoke/*/*/*"))  # its end was seen
     return folder
 
 
@@ -121,8 +122,8 @@ def left_alone_on_the_way(slurm: Slurm, folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def runs(local, slurm, tmp_path_factory) -> dict[str, Path]:
-    """The run on one node of the npu profile and on two nodes of the gpu profile, side by side, each cut off on the
-    way; `said` holds what was printed."""
+    """The run on one node of the npu profile and on two nodes of the gpu profile, side by side, each cut off
+    on the way; `said` holds what was printed."""
     root = tmp_path_factory.mktemp("runs")
     folders = {
         "npu": checkout(local, root / "a checkout/npu", "npu"),

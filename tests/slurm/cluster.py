@@ -152,7 +152,8 @@ def _configure(folder: Path) -> dict[str, str]:
         real = shutil.which(name, path=_path())
         if real is None:
             continue
-        log = f'echo "fork server: ${{GRANVIT_FORK_SERVER:-none}} sbatch $*" | sed "s/ --wrap=.*//" >> "{folder}/sbatch.log"\n'
+        said = 'echo "fork server: ${GRANVIT_FORK_SERVER:-none} sbatch $*" | sed "s/ --wrap=.*//"'
+        log = f'{said} >> "{folder}/sbatch.log"\n'
         note = log if name == "sbatch" else ""
         script = folder / "bin" / name
         script.write_text(f'#!/bin/sh\nexport SLURM_CONF="{folder}/slurm.conf"\n{note}exec {real} "$@"\n')
