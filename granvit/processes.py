@@ -23,3 +23,13 @@ def importing_environment() -> dict[str, str]:
     """This process's environment, in which the package that is running is the one that is imported."""
     root = str(Path(__file__).resolve().parents[1])
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
+
+
+def rank_environment(ranks: int, workers: int = 0) -> dict[str, str]:
+    """``importing_environment`` of each of a node's ranks: they share the job's threads, where it has
+    a number, and of its part each rank's ``workers``, which decode images, take one each."""
+    environment = importing_environment()
+    for name in THREADS:
+        if environment.get(name, "").isdigit():
+            environment[name] = str(max(1, int(environment[name]) // ranks - workers))
+    return environment

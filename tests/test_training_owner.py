@@ -16,6 +16,7 @@ import pytest
 
 from granvit import slurm
 from granvit.errors import GranvitError
+from granvit.processes import rank_environment
 from granvit.training import limit
 from granvit.training.job import EXIT_SAVED
 from granvit.training.limit import within_limit
@@ -135,20 +136,32 @@ def saving(job, came_further: bool) -> None:
     raise SystemExit(EXIT_SAVED)
 
 
-@pytest.mark.parametrize(("came_further", "requeued"), [(True, True), (False, False)])
+@pytest.mark.parametrize(
+    ("shown", "minutes", "came_further", "requeued"),
+    [("0:03", 0.01, True, True), ("0:02", 10.0, True, True), ("0:03", 0.01, False, False)],
+)
 def test_run_saves_before_the_limit_and_goes_on_in_another_turn(
-    tmp_path, monkeypatch, commands, came_further, requeued
+    tmp_path, monkeypatch, commands, shown, minutes, came_further, requeued
 ):
     monkeypatch.setenv("SLURM_JOB_ID", "5")
     monkeypatch.setattr(limit, "PATIENCE", 0.01)
-    commands("squeue", "1:01")
+    commands("squeue", shown)
     commands("scontrol", "")
     (tmp_path / "step-1").mkdir()
     job = SimpleNamespace(state_dir=tmp_path, stop_file=tmp_path / "stop", log=None, label="run seed0")
-    with pytest.raises(SystemExit) as end, within_limit(job, 1.0):
+    with pytest.raises(SystemExit) as end, within_limit(job, minutes):
         saving(job, came_further)
     assert end.value.code == EXIT_SAVED
     assert ("scontrol requeue 5" in commands.calls.read_text()) == requeued
+
+
+@pytest.mark.parametrize(
+    ("threads", "devices", "workers", "each"),
+    [("64", 8, 6, "2"), ("8", 8, 6, "1"), ("8", 2, 0, "4"), ("1", 2, 0, "1")],
+)
+def test_ranks_of_a_node_share_the_threads_of_the_job(monkeypatch, threads, devices, workers, each):
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    assert rank_environment(devices, workers)["OMP_NUM_THREADS"] == each
 
 
 def test_run_that_ends_in_time_is_not_asked(tmp_path, monkeypatch, commands):

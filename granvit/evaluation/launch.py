@@ -18,7 +18,7 @@ from pathlib import Path
 from granvit.errors import GranvitError
 from granvit.evaluation.answer_files import AnswerFiles
 from granvit.evaluation.asks import PredictionJob, fingerprints
-from granvit.processes import end_with_parent, importing_environment
+from granvit.processes import end_with_parent, rank_environment
 
 COMMAND = [sys.executable, "-m", "granvit.evaluation.launch"]  # what a process runs, before its job file
 
@@ -58,7 +58,7 @@ def predict_shard(job: PredictionJob, shard: int = 0, shards: int = 1) -> None:
 def _start(file: Path, rank: int, processes: int) -> subprocess.Popen:
     environment = {
         "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // processes)),
-        **importing_environment(),
+        **rank_environment(processes),
         "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes),
     }  # fmt: skip
     return subprocess.Popen([*COMMAND, str(file)], env=environment, preexec_fn=end_with_parent)

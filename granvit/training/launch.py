@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from granvit.errors import GranvitError
-from granvit.processes import THREADS, end_with_parent, importing_environment
+from granvit.processes import end_with_parent, rank_environment
 from granvit.training.job import EXIT_SAVED, STOP_SIGNALS, Job
 from granvit.training.owner import owning
 
@@ -51,7 +51,7 @@ def _launch(job: Job, launcher: str, devices: int, nodes: int) -> None:
     job_file.write_text(job.model_dump_json(indent=2), encoding="utf-8")
     command = launch_command(launcher, devices, nodes, job_file)
     job.stop_file.unlink(missing_ok=True)
-    code, asked = _run(command, job.stop_file, devices)
+    code, asked = _run(command, job.stop_file, rank_environment(devices, job.compute.data_workers))
     if (asked or job.stop_file.exists()) and not job.manifest.is_file():
         raise SystemExit(EXIT_SAVED)
     if code:
@@ -88,7 +88,7 @@ def _train(job: Job) -> None:
     train(job)
 
 
-def _run(command: list[str], stop_file: Path, devices: int) -> tuple[int, bool]:
+def _run(command: list[str], stop_file: Path, environment: dict[str, str]) -> tuple[int, bool]:
     """How ``command`` ended, and whether a signal asked it to."""
     asked = False
 
@@ -99,9 +99,7 @@ def _run(command: list[str], stop_file: Path, devices: int) -> tuple[int, bool]:
             stop_file.touch()
 
     # A session of its own: a signal to this process group is answered here, not by half of the ranks.
-    process = subprocess.Popen(
-        command, start_new_session=True, env=_rank_environment(devices), preexec_fn=end_with_parent
-    )
+    process = subprocess.Popen(command, start_new_session=True, env=environment, preexec_fn=end_with_parent)
     previous = {number: signal.signal(number, ask) for number in (*STOP_SIGNALS, signal.SIGINT)}
     try:
         return process.wait(), asked
@@ -110,15 +108,6 @@ def _run(command: list[str], stop_file: Path, devices: int) -> tuple[int, bool]:
             signal.signal(number, handler)
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-
-
-def _rank_environment(devices: int) -> dict[str, str]:
-    """The environment of a node's ranks, which share the job's threads."""
-    environment = importing_environment()
-    for name in THREADS:
-        if environment.get(name, "").isdigit():
-            environment[name] = str(max(1, int(environment[name]) // devices))
-    return environment
 
 
 def _port(job_file: Path) -> int:

@@ -16,7 +16,8 @@ PATIENCE = 300.0  # seconds that SLURM may take to end a job that it has put bac
 
 @contextmanager
 def within_limit(job: Job, minutes: float) -> Iterator[None]:
-    """Ask the run in the body, ``minutes`` before SLURM's limit, to save and exit, through its stop file.
+    """Ask the run in the body, ``minutes`` before SLURM's limit (a quarter of what is left, where that is
+    less), to save and exit, through its stop file.
 
     A run that has come further since the beginning is then put back into the queue, which uses up no retry;
     where SLURM refuses that, and where it has come no further, the job fails with EXIT_SAVED. Without SLURM
@@ -27,13 +28,13 @@ def within_limit(job: Job, minutes: float) -> Iterator[None]:
     if left is None:
         yield
         return
-    asked = False
+    ahead, asked = min(60 * minutes, left / 4), False
 
     def ask() -> None:
         nonlocal asked
-        if not over.wait(max(left - 60 * minutes, 0)):
+        if not over.wait(left - ahead):
             asked = True
-            say(job.log, f"{job.label} | {minutes:g} minutes before the job's time limit: saving")
+            say(job.log, f"{job.label} | {ahead / 60:.1f} minutes before the job's time limit: saving")
             with suppress(OSError):
                 job.stop_file.touch()
 
