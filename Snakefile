@@ -14,9 +14,9 @@ container: "docker://docker.io/library/python:3.11"
 # Only when jobs are really run, so that plans start nothing
 onstart:
     remove_seen_states()
-    if workflow.non_local_exec:
+    if workflow.executor_plugin.name == "slurm":
         ask_slurm()
-    elif SETTINGS[SCALE]["compute"]["fork_server"]:
+    if not workflow.non_local_exec and SETTINGS[SCALE]["compute"]["fork_server"]:
         fork_server.start()
 
 

@@ -9,12 +9,13 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import call, copy_repository, environment
+from conftest import ROOT, call, copy_repository, environment
 from slurm.cluster import Slurm, cluster, missing
 from slurm.site import fit_profile
 
@@ -185,3 +186,18 @@ def test_state_is_gone_once_snakemake_has_seen_the_end(runs):
 
 def test_jobs_of_a_cluster_meet_no_fork_server(runs, slurm):
     assert all("fork server: none" in line for line in slurm.sbatch_lines())
+
+
+def test_two_jobs_of_one_node_see_a_device_each(slurm, tmp_path):
+    command = (
+        f"{sys.executable} -c 'from granvit.slurm import show_own_devices as show; print(show())'; sleep 5"
+    )
+    asked = ["--gres=npu:1", "--mem=100", "--nodelist=n2", "--chdir", str(ROOT), "--wrap", command]
+    for name in ("one", "other"):
+        slurm.ask("sbatch", "--output", str(tmp_path / name), *asked)
+    seen = [
+        until(lambda file=tmp_path / name: file.is_file() and file.read_text(), 60)
+        for name in ("one", "other")
+    ]
+    numbers = {re.fullmatch(r"devices: NPU (\d) of this node, of SLURM job \d+\s*", text)[1] for text in seen}
+    assert len(numbers) == 2
