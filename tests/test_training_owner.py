@@ -17,7 +17,7 @@ import pytest
 from granvit import slurm
 from granvit.errors import GranvitError
 from granvit.processes import rank_environment
-from granvit.training import limit
+from granvit.training import limit, owner
 from granvit.training.job import EXIT_SAVED
 from granvit.training.limit import within_limit
 from granvit.training.owner import owning
@@ -31,6 +31,11 @@ with owning(Path(sys.argv[1])):
     print("mine", flush=True)
     time.sleep(60)
 """
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    monkeypatch.setattr(owner, "PATIENCE", 0.1)
 
 
 @pytest.fixture
@@ -91,6 +96,15 @@ def test_owner_on_another_node_is_alive_by_its_job_or_its_signs_of_life(
             pass
 
 
+def test_owner_that_is_about_to_end_is_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(owner, "PATIENCE", 20)
+    command = [sys.executable, "-c", HOLD.replace("60", "1"), str(tmp_path)]
+    other = subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    other.stdout.readline()
+    with owning(tmp_path):
+        assert other.wait() == 0
+
+
 def test_job_that_slurm_starts_again_takes_its_own_folder(tmp_path, monkeypatch, commands):
     commands("squeue", "RUNNING")
     monkeypatch.setenv("SLURM_JOB_ID", "77")
@@ -102,6 +116,9 @@ def test_job_that_slurm_starts_again_takes_its_own_folder(tmp_path, monkeypatch,
 @pytest.mark.parametrize("text", ["", "half {"])
 def test_owner_that_cannot_be_read_is_none(tmp_path, text):
     (tmp_path / "owner.json").write_text(text)
+    with pytest.raises(GranvitError, match="alive"), owning(tmp_path):  # somebody may be writing it
+        pass
+    os.utime(tmp_path / "owner.json", (time.time() - 60,) * 2)
     with owning(tmp_path):
         assert json.loads((tmp_path / "owner.json").read_text())["host"] == socket.gethostname()
 

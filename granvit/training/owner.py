@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from granvit.errors import GranvitError
 from granvit.slurm import is_living, job_id
 
 BEAT = 15.0  # seconds between two signs of life
+PATIENCE = 20.0  # seconds that a job whose Snakemake was killed has to save and end
 SILENCE = 180.0  # seconds without one, after which an owner elsewhere is taken for dead
 
 
@@ -46,19 +48,22 @@ def owning(folder: Path) -> Iterator[None]:
 def _claim(file: Path) -> None:
     process = os.getpid()
     owner = {"host": socket.gethostname(), "process": process, "begun": _begun(process), "job": job_id()}
-    for _ in range(2):
+    end = time.monotonic() + PATIENCE
+    while True:
         with suppress(FileExistsError), open(file, "x", encoding="utf-8") as opened:
             json.dump(owner, opened)
             return
         found = _read(file)
-        if found and _is_alive(found, file):
+        if not (_is_alive(found, file) if found else _age(file) < BEAT):  # one may be just writing it
+            file.unlink(missing_ok=True)
+        elif time.monotonic() < end:
+            time.sleep(0.5)
+        else:
             job = f", SLURM job {found['job']}: `scancel {found['job']}`" if found.get("job") else ""
             raise GranvitError(
                 f"state: {file.parent} belongs to a job that is alive (process {found.get('process')} on "
                 f"{found.get('host')}{job}); wait for it or end it, then start this one again"
             )
-        file.unlink(missing_ok=True)
-    raise GranvitError(f"state: another job has just taken {file.parent}; wait for it or end it")
 
 
 def _read(file: Path) -> dict:
@@ -76,11 +81,19 @@ def _is_alive(owner: dict, file: Path) -> bool:
         return owner.get("begun") is not None and _begun(owner["process"]) == owner["begun"]
     if job and (living := is_living(job)) is not None:
         return living
+    return _age(file) < SILENCE
+
+
+def _age(file: Path) -> float:
+    """Seconds since a file was touched, by the disk's own clock: machines' may differ."""
     probe = file.with_name(f".{file.name}.{os.getpid()}")
-    probe.touch()  # the disk's own clock: machines' may differ
-    age = probe.stat().st_mtime - file.stat().st_mtime
-    probe.unlink()
-    return age < SILENCE
+    probe.touch()
+    try:
+        return probe.stat().st_mtime - file.stat().st_mtime
+    except FileNotFoundError:
+        return float("inf")
+    finally:
+        probe.unlink()
 
 
 def _begun(process: int) -> str | None:
