@@ -134,6 +134,9 @@ pathvars:
 def ask_slurm():
     """Let SLURM refuse in seconds, and in one line, what it would refuse job by job."""
     first = {job.rule.name: job.resources for job in workflow.dag.needrun_jobs() if not job.is_local}
+    layout = AT[SCALE].config.compute
+    for rule in first.keys() & set(TRAINING.values()):
+        reported(profiles.require_layout)(rule, first[rule], max(layout.train_devices, 1), layout.train_nodes)
     reported(profiles.require_slurm)({rule: profiles.sbatch_arguments(of) for rule, of in first.items()})
 
 

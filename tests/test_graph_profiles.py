@@ -14,6 +14,7 @@ from conftest import call, environment
 from granvit.errors import GranvitError
 from granvit.graph.profiles import (
     profiles_named,
+    require_layout,
     require_one_scale,
     require_slurm,
     require_whole,
@@ -92,6 +93,26 @@ def test_slurm_that_would_refuse_is_quoted_with_the_rule(tmp_path, monkeypatch):
     require_slurm({"train": ["--nodes=1"]})
     with pytest.raises(GranvitError, match=r"refuse the jobs of train: no such partition; .*--gres=npu:9"):
         require_slurm({"score": ["--nodes=1"], "train": asked})
+
+
+@pytest.mark.parametrize(
+    ("resources", "says"),
+    [
+        ({"nodes": 2, "gres": "npu:8"}, "asks for nodes 2 in profile.yaml, but compute.train_nodes is 1"),
+        (
+            {"nodes": 1, "gres": "gpu:a100:4"},
+            "asks for gres 4 in profile.yaml, but compute.train_devices is 8",
+        ),
+        ({"gres": "npu:8"}, None),
+        ({"nodes": 1}, None),
+    ],
+)
+def test_training_job_asks_for_what_its_run_is_laid_out_on(resources, says):
+    if says:
+        with pytest.raises(GranvitError, match=says):
+            require_layout("train_stage1", resources, devices=8, nodes=1)
+    else:
+        require_layout("train_stage1", resources, devices=8, nodes=1)
 
 
 def test_jobs_that_outlived_their_snakemake_are_named_before_more_are_sent(tmp_path, monkeypatch):

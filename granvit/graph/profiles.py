@@ -117,6 +117,22 @@ def require_slurm(requests: Mapping[str, Sequence[str]]) -> None:
             )
 
 
+def require_layout(rule: str, resources: Mapping[str, Any], devices: int, nodes: int) -> None:
+    """Raise GranvitError where a training job asks SLURM for other nodes or devices than its run is laid out
+    on: devices would idle, or ranks wait for nodes that never come."""
+    gres = str(resources.get("gres") or "").rpartition(":")[2]
+    asked = {"compute.train_nodes": (resources.get("nodes", 1), nodes)}
+    if gres.isdigit():
+        asked["compute.train_devices"] = (int(gres), devices)
+    for key, (found, laid_out) in asked.items():
+        if found != laid_out:
+            what = "nodes" if key == "compute.train_nodes" else "gres"
+            raise GranvitError(
+                f"profile: {rule} asks for {what} {found} in profile.yaml, but {key} is {laid_out} in "
+                "compute.yaml; make them the same (docs/clusters.md)"
+            )
+
+
 def _living_jobs(folder: Path) -> list[str]:
     """Ids of this user's jobs in the queue that were submitted from a folder."""
     command = ["squeue", "--noheader", "--user", getpass.getuser(), "--format=%i|%Z"]
