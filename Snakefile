@@ -13,19 +13,23 @@ container: "docker://docker.io/library/python:3.11"
 
 # Only when jobs are really run, so that plans start nothing
 onstart:
-    remove_seen_states()
+    finished.remove_seen_states(is_recorded)
     if workflow.executor_plugin.name == "slurm":
-        ask_slurm()
+        planned = [job for job in workflow.dag.needrun_jobs() if not job.is_local]
+        reported(profiles.ask_slurm)(planned, AT[SCALE].config.compute, TRAINING.values())
     if not workflow.non_local_exec and SETTINGS[SCALE]["compute"]["fork_server"]:
         fork_server.start()
 
 
+# The persistence remembers what there was before a job of this command
 onsuccess:
-    remove_seen_states()
+    workflow.persistence.deactivate_cache()
+    finished.remove_seen_states(is_recorded)
 
 
 onerror:
-    remove_seen_states()
+    workflow.persistence.deactivate_cache()
+    finished.remove_seen_states(is_recorded)
 
 
 # Settings and helpers (the only file with functions), then one file a phase

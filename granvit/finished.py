@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -15,6 +16,15 @@ def remove_state_of(*run_dirs: str | Path | None) -> None:
         state = state_of(Path(run_dir))
         if state and not (state / "owner.json").exists():
             shutil.rmtree(state, ignore_errors=True)
+
+
+def remove_seen_states(is_recorded: Callable[[str], bool]) -> None:
+    """Remove the saved states of all runs of this folder whose end Snakemake has seen: ``is_recorded`` says
+    so of a manifest."""
+    for folder in Path("state").glob("*/*/*/seed*-*"):
+        run = Path("results", *folder.parts[1:4], folder.name.partition("-")[0])
+        if is_recorded(str(run / "manifest.json")):
+            remove_state_of(run)
 
 
 def state_of(run_dir: Path) -> Path | None:

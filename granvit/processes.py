@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import signal
 import sys
 from pathlib import Path
 
+from granvit.errors import GranvitError
+
 PR_SET_PDEATHSIG = 1
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")  # what libraries read once
+
+
+def plain_path(interpreter: str) -> str:
+    """A path of the interpreter that shells read as one word: from this folder, if need be, since `.venv` has
+    no space. Raises GranvitError where there is none."""
+    for path in (interpreter, os.path.relpath(interpreter)):
+        if not re.search(r"[^\w@%+=:,./-]", path):
+            return path
+    raise GranvitError(
+        f"environment: Snakemake cannot start {interpreter!r}, whose path has a space or another sign that "
+        "shells read; make the environment in the checkout (`make env`), or in a folder without such signs"
+    )
 
 
 def end_with_parent() -> None:

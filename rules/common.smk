@@ -2,7 +2,6 @@
 
 import inspect
 import os
-import re
 import sys
 from functools import cache, wraps
 
@@ -11,18 +10,18 @@ from snakemake.io import IOFile, strip_wildcard_constraints
 
 sys.path.insert(0, workflow.basedir)
 
-from granvit import fork_server
+from granvit import finished, fork_server
 from granvit.config import steps
 from granvit.config.figures import load_figures
 from granvit.config.loading import SCALES, merge, read_words
 from granvit.config.tables import load_tables, required_forward_runs, required_leaves
 from granvit.errors import GranvitError
 from granvit.evaluation.benchmarks import load_benchmarks
-from granvit.finished import remove_state_of
 from granvit.graph import data, figures, profiles, runs
 from granvit.graph import report as graph_report
 from granvit.graph.scale import Scale
 from granvit.miniature.standins import SMALLEST_LLM
+from granvit.processes import plain_path
 
 
 def reported(function):
@@ -38,14 +37,8 @@ def reported(function):
     return wrapper
 
 
-# Snakemake writes the interpreter's path into shell commands as it is; from the checkout, `.venv` has no space.
-if re.search(r"[^\w@%+=:,./-]", sys.executable):
-    sys.executable = os.path.relpath(sys.executable)
-    if re.search(r"[^\w@%+=:,./-]", sys.executable):
-        raise WorkflowError(
-            f"environment: Snakemake cannot start {sys.executable!r}, whose path has a space or another sign that "
-            "shells read; make the environment in the checkout (`make env`), or in a folder without such signs"
-        )
+# Snakemake writes the interpreter's path into shell commands as it is.
+sys.executable = reported(plain_path)(sys.executable)
 
 # What the user overrides on the command line or in a profile; every scale's own file stays below it.
 OVERRIDES = merge(
@@ -55,22 +48,7 @@ config["overrides"] = OVERRIDES  # for scripts that read a setting which reruns 
 
 # Only where a person typed the command: jobs get what is in force as options of their own.
 if workflow.is_main_process:
-    reported(profiles.require_one_scale)(config["scale"], os.environ)
-    for name in profiles.profiles_named(sys.argv[1:], os.environ):
-        reported(profiles.require_whole)(
-            name,
-            {
-                "config": workflow.config_settings.config,
-                "configfile": [str(file.absolute()) for file in workflow.config_settings.configfiles],
-                "default-resources": workflow.resource_settings.default_resources,
-                "resources": workflow.resource_settings.resources,
-                "set-resources": [
-                    f"{rule}:{key}"
-                    for rule, resources in workflow.resource_settings.overwrite_resources.items()
-                    for key in resources
-                ],
-            },
-        )
+    reported(profiles.require_command)(workflow, sys.argv[1:], os.environ)
 
 SCALE = config["scale"]
 SEED = config["seed"]
@@ -129,24 +107,6 @@ pathvars:
     timings="<results>/timings",
     standins="results/standins",
     run=r"{recipe,[a-z0-9][a-z0-9.-]*}/seed{seed,\d+}",
-
-
-def ask_slurm():
-    """Let SLURM refuse in seconds, and in one line, what it would refuse job by job."""
-    first = {job.rule.name: job.resources for job in workflow.dag.needrun_jobs() if not job.is_local}
-    layout = AT[SCALE].config.compute
-    for rule in first.keys() & set(TRAINING.values()):
-        reported(profiles.require_layout)(rule, first[rule], max(layout.train_devices, 1), layout.train_nodes)
-    reported(profiles.require_slurm)({rule: profiles.sbatch_arguments(of) for rule, of in first.items()})
-
-
-def remove_seen_states():
-    """Remove the saved states of all runs whose end Snakemake has seen."""
-    workflow.persistence.deactivate_cache()  # it remembers what there was before a job of this command
-    for folder in Path("state").glob("*/*/*/seed*-*"):
-        run = Path("results", *folder.parts[1:4], folder.name.partition("-")[0])
-        if is_recorded(str(run / "manifest.json")):
-            remove_state_of(run)
 
 
 def for_job(function, **given):

@@ -6,13 +6,32 @@ from __future__ import annotations
 import getpass
 import shutil
 import subprocess
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from granvit.config.compute import Compute
 from granvit.errors import GranvitError
+
+
+def require_command(workflow: Any, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Raise GranvitError where a command of Snakemake drops what its profile has to hold, or makes another
+    scale than `dvc repro` stores. ``workflow``: Snakemake's own, with the settings in force."""
+    require_one_scale(workflow.config["scale"], environment)
+    settings, resources = workflow.config_settings, workflow.resource_settings
+    there = {
+        "config": settings.config,
+        "configfile": [str(file.absolute()) for file in settings.configfiles],
+        "default-resources": resources.default_resources,
+        "resources": resources.resources,
+        "set-resources": [
+            f"{rule}:{key}" for rule, given in resources.overwrite_resources.items() for key in given
+        ],
+    }
+    for name in profiles_named(arguments, environment):
+        require_whole(name, there)
 
 
 def profiles_named(arguments: Sequence[str], environment: Mapping[str, str]) -> list[str]:
@@ -83,6 +102,15 @@ def require_one_scale(scale: str, environment: Mapping[str, str], root: str | Pa
             f"dvc: this run makes results/{scale}, but DVC stores results/{stored}, the scale that "
             f"config/config.yaml names; set `scale: {scale}` there"
         )
+
+
+def ask_slurm(jobs: Iterable[Any], layout: Compute, training: Collection[str]) -> None:
+    """Let SLURM refuse in seconds, and in one line, what it would refuse job by job. ``jobs``: Snakemake's;
+    ``training``: rules whose jobs are laid out on devices and nodes as ``layout`` says."""
+    first = {job.rule.name: job.resources for job in jobs}
+    for rule in first.keys() & set(training):
+        require_layout(rule, first[rule], max(layout.train_devices, 1), layout.train_nodes)
+    require_slurm({rule: sbatch_arguments(asked) for rule, asked in first.items()})
 
 
 def require_slurm(requests: Mapping[str, Sequence[str]]) -> None:
