@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -153,24 +154,38 @@ def run_script(script: str) -> int:
     return 0
 
 
+class End:
+    """The last thing that a fork does: say how it ended, and be gone. To tear down all that is loaded would
+    cost as much as a small job."""
+
+    def __init__(self) -> None:
+        self.connection: socket.socket | None = None
+        self.status = 1
+
+    def __call__(self) -> None:
+        if self.connection is None:
+            return  # the server's own end
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the other side is gone from here on
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.connection.send(str(self.status).encode())
+        os._exit(self.status)
+
+
 def main() -> None:
-    address = os.environ[ADDRESS]
+    address, end = os.environ[ADDRESS], End()
+    atexit.register(end)  # before the libraries and the job register theirs, which run first
     load_libraries()
+    gc.freeze()  # or each fork's first collection would copy the pages of all these objects
     connection = serve(address)
     if connection is None:
         shutil.rmtree(Path(address).parent, ignore_errors=True)
         return
-    status = 1
-
-    def report() -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the other side is gone from here on
-        connection.send(str(status).encode())
-
-    atexit.register(report)  # runs after all that the job registers: who waits for it finds everything done
+    end.connection = connection
     script = become(connection)
     end_with(connection)
-    status = run_script(script)
-    sys.exit(status)
+    end.status = run_script(script)
+    sys.exit(end.status)
 
 
 if __name__ == "__main__":
