@@ -50,6 +50,8 @@ LIBRARIES = (
     *(f"transformers.models.{model}.modeling_{model}" for model in MODELS),
 )
 
+_servers: list[subprocess.Popen] = []  # each ends when its stdin is closed: with this process
+
 
 def start() -> None:
     """Start a server for the jobs of this process. It ends with this process; until its libraries are there,
@@ -60,7 +62,8 @@ def start() -> None:
     # Libraries ask for a GPU as they are imported; through CUDA itself, no fork could use it any more.
     environment["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
     command = [sys.executable, "-m", "granvit.fork_server"]
-    subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment)
+    options = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "env": environment}
+    _servers.append(subprocess.Popen(command, **options))
 
 
 def run_in_fork(script: str) -> int | None:

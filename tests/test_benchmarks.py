@@ -25,7 +25,7 @@ def is_ratio(ratio: float, ours: float, baseline: float) -> bool:
     return smallest - 0.01 <= ratio <= largest + 0.01
 
 
-def run_benchmark(name: str, *options: str) -> dict:
+def run_benchmark(name: str, *options: str, unit: str = "images/s") -> dict:
     """Start a benchmark as its docstring says, from the repository's root; its last line, read."""
     done = subprocess.run(
         [sys.executable, f"benchmarks/bench_{name}.py", *options],
@@ -37,7 +37,7 @@ def run_benchmark(name: str, *options: str) -> dict:
     assert done.returncode == 0, done.stderr[-3000:]
     line = json.loads(done.stdout.splitlines()[-1])
     assert [key for key in KEYS if key in line] == list(KEYS)
-    assert line["benchmark"] == name and line["unit"] == "images/s"
+    assert line["benchmark"] == name and line["unit"] == unit
     assert line["ours"] > 0 and line["baseline"] > 0
     assert is_ratio(line["ratio"], line["ours"], line["baseline"])
     return line
@@ -57,6 +57,11 @@ def test_bench_stage_ends_with_its_line_and_measures_every_stage():
         parts = stage["split ms/image"]
         assert all(parts[part] > 0 for part in ("data", "encoder", "llm", "optimizer")), name
         assert (parts["teacher"] > 0) == name.startswith("stage1"), name
+
+
+@pytest.mark.slow
+def test_bench_fork_server_ends_with_its_line():
+    run_benchmark("fork_server", "--jobs", "2", unit="jobs/h")
 
 
 @pytest.mark.slow
