@@ -214,7 +214,7 @@ def is_recorded(file):
 
 
 def start_of_run(stage):
-    """An input function of a rule that trains runs of a stage: their mixtures, and the checkpoints they start from."""
+    """An input function for the training of a stage: its runs' mixtures, and the checkpoints that they start from."""
 
     @reported
     def files(wildcards):
