@@ -11,13 +11,17 @@ from granvit.boxes import (
     contains,
     exif_to_display,
     format_box,
+    from_cxcywh,
+    from_padded_square,
     from_relative,
     from_xywh,
     iou,
+    overhang,
     pad_offsets,
     parse_box,
     shift,
     to_canvas,
+    to_cxcywh,
     to_xywh,
     widen,
 )
@@ -124,6 +128,31 @@ def test_box_in_cocos_form_and_back():
     assert to_xywh([10, 20, 40, 60]) == [10, 20, 30, 40]
 
 
+def test_box_in_yolos_form_and_back():
+    assert from_cxcywh([50, 40, 20, 10]) == [40, 35, 60, 45]
+    assert to_cxcywh([40, 35, 60, 45]) == [50, 40, 20, 10]
+
+
+def test_box_of_the_padded_square_in_pixels_of_the_image():
+    assert from_padded_square([0.25, 0.5, 0.75, 1.0], 800, 400) == [200, 200, 600, 600]  # padded by 200 above
+    assert from_padded_square([0.25, 0.5, 0.75, 1.0], 400, 800) == [0, 400, 400, 800]
+
+
+@pytest.mark.parametrize(
+    "box, pixels",
+    [
+        ([0, 0, 30, 20], 0),
+        ([-3, 0, 30, 20], 3),
+        ([0, -4, 30, 20], 4),
+        ([0, 0, 35, 20], 5),
+        ([0, 0, 30, 26], 6),
+        ([-3, -4, 35, 26], 6),
+    ],
+)
+def test_a_box_reaches_beyond_the_image_by_its_worst_side(box, pixels):
+    assert overhang(box, 30, 20) == pixels
+
+
 def test_relative_box_is_of_width_across_and_of_height_down():
     assert from_relative([0.25, 0.5, 0.75, 1], 640, 480) == [160, 240, 480, 480]
 
@@ -135,6 +164,6 @@ def test_margin_is_a_share_of_the_boxs_own_sides():
 
 def test_box_around_points_and_whether_one_lies_in_another():
     assert around([3, 9, 1, 5, 4, 7, 2, 6]) == [1, 5, 4, 9]
-    assert contains([0, 0, 10, 10], [0, 2, 10, 8])
+    assert contains([0, 0, 10, 10], [0, 2, 10, 8]) and contains([0, 0, 10, 10], [2, 0, 8, 10])
     for outside in ([-1, 2, 5, 8], [1, -1, 5, 8], [1, 2, 11, 8], [1, 2, 5, 11]):
         assert not contains([0, 0, 10, 10], outside)

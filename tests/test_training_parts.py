@@ -58,6 +58,33 @@ def test_workers_of_a_feed_find_the_order_drawn(tmp_path):
     assert len(feed.batches.order._permutations) == 2
 
 
+class Numbered:
+    """Stands in for Batches: a batch is its step's number, and the third cannot be made."""
+
+    order = Order(images=8, epochs=3, batch_size=4, seed=0)  # six steps
+
+    def __getitem__(self, step):
+        if step == 3:
+            raise GranvitError("key: the file and the remedy")
+        return step
+
+
+def test_workers_make_the_steps_ahead_and_begin_again_only_after_a_jump(monkeypatch):
+    begun, loader = [], Feed._loader
+    monkeypatch.setattr(Feed, "_loader", lambda feed, step: begun.append(step) or loader(feed, step))
+    feed = Feed(Numbered(), workers=1)
+    assert [feed[step] for step in (1, 2, 4, 5)] == [1, 2, 4, 5]
+    assert begun == [1, 4]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_batch_that_cannot_be_made_says_why_in_its_own_words(workers):
+    feed = Feed(Numbered(), workers)
+    assert feed[2] == 2
+    with pytest.raises(GranvitError, match=r"^key: the file and the remedy$"):
+        feed[3]
+
+
 def test_learning_rate_warms_up_and_falls_to_zero():
     factors = [rate_factor(step, 100, 0.03) for step in range(100)]
     assert factors[:3] == [1 / 3, 2 / 3, 1.0] and max(factors) == 1.0 and factors[-1] < 0.001
