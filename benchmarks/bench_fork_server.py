@@ -62,7 +62,12 @@ def main() -> None:
             time.sleep(0.1)
         forked = jobs_an_hour([sys.executable, "-c", ASK, str(script)], jobs)
         alone = jobs_an_hour([sys.executable, str(script)], jobs)
-    found = {"benchmark": "fork_server", "ours": round(forked), "baseline": round(alone), "unit": "jobs/h"}
+    found = {
+        "benchmark": "fork_server",
+        "ours": round(forked, 1),
+        "baseline": round(alone, 1),
+        "unit": "jobs/h",
+    }
     print(json.dumps({**found, "ratio": round(forked / alone, 2)}))
 
 
