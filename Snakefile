@@ -16,7 +16,7 @@ onstart:
     finished.remove_seen_states(is_recorded)
     if workflow.executor_plugin.name == "slurm":
         planned = [job for job in workflow.dag.needrun_jobs() if not job.is_local]
-        reported(profiles.ask_slurm)(planned, AT[SCALE].config.compute, TRAINING.values())
+        reported(profiles.ask_slurm)(planned, AT[SCALE].config.compute, runs.TRAINING_RULES.values())
     if not workflow.non_local_exec and SETTINGS[SCALE]["compute"]["fork_server"]:
         fork_server.start()
 

@@ -1,4 +1,5 @@
-"""Writing files so that nothing half-written is ever found under its final name."""
+"""Files of the workflow: written so that nothing half-written is ever found under its final name, and
+read."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ import shutil
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from granvit.errors import GranvitError
 
@@ -124,6 +126,30 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, value: object, sort_keys: bool = True) -> None:
     """Write indented JSON with a final newline."""
     write_text(path, json.dumps(value, indent=2, sort_keys=sort_keys, ensure_ascii=False) + "\n")
+
+
+def is_hub_id(path: str) -> bool:
+    """Whether a model's path (config/encoders.yaml, llms.yaml, a command line) is a hub id, ``owner/name``,
+    and not a place on this disk."""
+    place = Path(path)
+    here = place.exists() or place.parent.exists()
+    return len(place.parts) == 2 and not (here or place.is_absolute() or path.startswith((".", "~")))
+
+
+def read_json(path: str | Path) -> dict[str, Any]:
+    """The mapping of a JSON file that a job of the workflow wrote. Raises GranvitError where it is missing,
+    broken or no mapping, and says how to make it."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("expected a mapping")
+    except FileNotFoundError:
+        raise GranvitError(f"{path}: no such file; make it with `snakemake {path}`") from None
+    except (OSError, ValueError) as error:
+        raise GranvitError(
+            f"{path}: cannot be read ({error}); delete it, and make it again with `snakemake {path}`"
+        ) from None
+    return content
 
 
 def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Iterable[object]]) -> None:

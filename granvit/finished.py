@@ -9,6 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 
+def state_folder(scale: str, stage: str, recipe: str, seed: str, recipe_hash: str) -> str:
+    """Where a run's resumable state lies; another one for every change of its recipe. ``seed``: seedN."""
+    return f"state/{scale}/{stage}/{recipe}/{seed}-{recipe_hash[:8]}"
+
+
 def remove_state_of(*run_dirs: str | Path | None) -> None:
     """Remove the saved states of finished runs (``results/{scale}/{stage}/{recipe}/seed{N}``). Only for
     who knows that Snakemake has seen their end: jobs that start from a run, or answer with it, do."""
@@ -28,10 +33,10 @@ def remove_seen_states(is_recorded: Callable[[str], bool]) -> None:
 
 
 def state_of(run_dir: Path) -> Path | None:
-    """Where a finished run's state would be (granvit.graph.runs names it); None for one that is not."""
+    """Where a finished run's state would be; None for one that is not finished."""
     try:
         made_by = json.loads((run_dir / "manifest.json").read_text(encoding="utf-8"))["recipe_hash"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     scale, stage, recipe, seed = run_dir.parts[-4:]
-    return run_dir.parents[4] / f"state/{scale}/{stage}/{recipe}/{seed}-{made_by[:8]}"
+    return run_dir.parents[4] / state_folder(scale, stage, recipe, seed, made_by)

@@ -39,7 +39,7 @@ rule draw_answers:
     output:
         **figure_files("{figure}"),
     wildcard_constraints:
-        figure="|".join(ANSWER_FIGURES),
+        figure="|".join(figures.ANSWER_FIGURES),
     log:
         "<logs>/draw_answers/{figure}.log",
     benchmark:

@@ -65,20 +65,9 @@ LOOKED_UP = {
     "data": {"max_image_pixels", "rendered_questions", "contamination"},
 }
 SETTINGS = reported(lambda: {scale: AT[scale].config.model_dump(include=LOOKED_UP) for scale in SCALES})()
-# The rule that makes the runs of each stage
-TRAINING = {
-    "projector": "pretrain_projector",
-    "stage1": "train_stage1",
-    "stage2": "train_stage2",
-    "continued": "continue_pretraining",
-    "sft": "finetune_sft",
-}
-# The figures of answers to held-out questions; each has its section of config/figures.yaml
-ANSWER_FIGURES = ["figure4b", "figure10", "figure11", "figure12", "figure13"]
-# The figures of query points and their maps
-MAP_FIGURES = ["figure1b", "figure8", "figure9"]
 # Every figure that some rule draws
-DRAWN = ["figure1a", "figure2", "figure3", "figure4a", "figure5", *MAP_FIGURES, *ANSWER_FIGURES, *data.SAMPLE_FIGURES]
+PLAIN_FIGURES = ["figure1a", "figure2", "figure3", "figure4a", "figure5"]
+DRAWN = [*PLAIN_FIGURES, *figures.MAP_FIGURES, *figures.ANSWER_FIGURES, *data.SAMPLE_FIGURES]
 # Tables that are counted from the data
 DATA_TABLES = ["table6", "table7"]
 # Tables of every cell, and of every held-out box: CSV only
@@ -186,7 +175,7 @@ def run_file(kind, recipe, seed=SEED):
     """A file of a training run: its manifest, model, training_log or timing; or its answers to held-out questions, or the
     boxes of its encoder's locality."""
     later = {"answers": "answer_heldout", "boxes": "measure_locality"}
-    output = getattr(rules, later.get(kind, TRAINING[recipe.stage])).output
+    output = getattr(rules, later.get(kind, runs.TRAINING_RULES[recipe.stage])).output
     return fill(output.get(kind), recipe=recipe.name, seed=seed)
 
 
@@ -221,7 +210,7 @@ def start_of_run(stage):
         scale = AT[wildcards.scale]
         recipe = scale.recipe(wildcards.recipe)
         if workflow.is_main_process:
-            manifest = fill(getattr(rules, TRAINING[stage]).output.manifest, **dict(wildcards.items()))
+            manifest = fill(getattr(rules, runs.TRAINING_RULES[stage]).output.manifest, **dict(wildcards.items()))
             runs.require_own_run(recipe, stage, Path(manifest), lambda: is_recorded(manifest))
         mixture = rules.draw_mixture.output.mixture
         found = {"mixture": fill(mixture, mixture=recipe.mixture)}

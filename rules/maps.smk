@@ -13,7 +13,7 @@ rule map_queries:
         maps="<results>/maps/{figure}.safetensors",
         points="<results>/maps/{figure}.json",
     wildcard_constraints:
-        figure="|".join(MAP_FIGURES),
+        figure="|".join(figures.MAP_FIGURES),
     log:
         "<logs>/map_queries/{figure}.log",
     benchmark:
@@ -40,7 +40,7 @@ rule draw_maps:
     output:
         **figure_files("{figure}"),
     wildcard_constraints:
-        figure="|".join(MAP_FIGURES),
+        figure="|".join(figures.MAP_FIGURES),
     log:
         "<logs>/draw_maps/{figure}.log",
     benchmark:

@@ -104,7 +104,10 @@ def test_a_damaged_manifest_is_named(tmp_path, capsys):
     folder = make_run(tmp_path / "results", "sft-a", "sft", None, finished=1)
     (folder / "manifest.json").write_text("{")
     assert main(["runs", "--results", str(tmp_path / "results")]) == 1
-    assert re.search(r"^error: .*seed0/manifest.json: cannot be read .*; run", capsys.readouterr().err)
+    assert re.search(
+        r"^error: .*seed0/manifest.json: cannot be read .*; delete it, and make it again",
+        capsys.readouterr().err,
+    )
 
 
 def test_an_empty_folder_of_results_is_no_mistake(tmp_path, capsys):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from granvit.commands.asked import say
 from granvit.errors import GranvitError
+from granvit.files import is_hub_id
 
 _ENCODER, _PARTS = ("encoder",), ("encoder", "projector", "llm")
 _FILES = ["*.json", "*.jinja", "*.safetensors"]
@@ -57,15 +58,8 @@ def chosen_model(arguments: argparse.Namespace, ability: str | None) -> tuple[Pa
 
 def _local(given: str) -> Path:
     """The folder, or that of a hub id (``owner/name``) once its files are here."""
-    path = Path(given)
-    if (
-        path.exists()
-        or len(path.parts) != 2
-        or path.is_absolute()
-        or given[0] in ".~"
-        or path.parent.exists()
-    ):
-        return path
+    if not is_hub_id(given):
+        return Path(given)
     from huggingface_hub import snapshot_download
 
     try:

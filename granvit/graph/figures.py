@@ -13,6 +13,9 @@ from granvit.graph.scale import Scale
 from granvit.training.stages import STAGES, learning_parts
 
 PARTS = ("encoder", "projector", "llm")
+# Of answers to held-out questions, and of query points and their maps: sections of config/figures.yaml
+ANSWER_FIGURES = ("figure4b", "figure10", "figure11", "figure12", "figure13")
+MAP_FIGURES = ("figure1b", "figure8", "figure9")
 
 
 def recipes_shown(sections: FiguresFile, figure: str) -> list[str]:

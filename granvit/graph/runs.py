@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from granvit import finished
 from granvit.config import steps
 from granvit.config.recipes import Recipe
 from granvit.errors import GranvitError
@@ -28,10 +29,20 @@ def run_settings(scale: Scale, recipe: str) -> dict[str, Any]:
     }
 
 
+# The rule that makes the runs of each stage
+TRAINING_RULES = {
+    "projector": "pretrain_projector",
+    "stage1": "train_stage1",
+    "stage2": "train_stage2",
+    "continued": "continue_pretraining",
+    "sft": "finetune_sft",
+}
+
+
 def state_folder(scale: Scale, recipe: str, seed: str) -> str:
     """Where a run keeps what it needs to resume; no output, so that a retry finds it."""
     resolved = scale.recipe(recipe)
-    return f"state/{scale.name}/{resolved.stage}/{recipe}/seed{seed}-{resolved.hash[:8]}"
+    return finished.state_folder(scale.name, resolved.stage, recipe, f"seed{seed}", resolved.hash)
 
 
 def require_own_run(recipe: Recipe, asked: str, manifest: Path, is_recorded: Callable[[], bool]) -> None:

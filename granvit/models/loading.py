@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from transformers.utils import logging
 
 from granvit.errors import GranvitError
+from granvit.files import is_hub_id
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads would take the cores of other jobs
 # openai/clip-vit-large-patch14-336 has a .bin only; transformers would ask a bot on the hub to convert it
@@ -33,10 +34,7 @@ def require_model(path: str, what: str) -> str:
     folder = Path(path)
     if (folder / "config.json").is_file():
         return str(folder)
-    looks_local = (
-        folder.is_absolute() or path.startswith(".") or len(folder.parts) != 2 or folder.parent.exists()
-    )
-    if looks_local:
+    if not is_hub_id(path):
         problem = "holds no config.json" if folder.exists() else "does not exist"
         raise GranvitError(
             f"{what}: model folder {path!r} {problem}; expected a folder in Hugging Face layout "

@@ -12,9 +12,9 @@ import pandas as pd
 
 from granvit.config.tables import FORWARD_COLUMNS, RunRow, TableSpec
 from granvit.errors import GranvitError
-from granvit.files import write_text
+from granvit.files import read_json, write_text
 from granvit.reporting.reported import Reported, read_number, read_reported, reported_cell
-from granvit.reporting.scores import AVERAGE, Scores, printed_rows, read_json
+from granvit.reporting.scores import AVERAGE, Scores, printed_rows
 
 COLUMNS = [
     "table", "row", "column", "reported", "reproduced", "difference", "low", "high", "n", "seeds", "scale",

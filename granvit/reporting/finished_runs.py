@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 
 from granvit.config.reading import nearest
 from granvit.errors import GranvitError
+from granvit.files import read_json
 
 # What a stage teaches (granvit.training.stages); a run also knows what the run that it starts from knew.
 CAPTION, DESCRIBE, LOCATE, ASK = "caption", "describe", "locate", "ask"
@@ -80,20 +80,20 @@ class Run:
     def seconds(self) -> float | None:
         """How long training took; None where nothing says so."""
         file = self.folder / "timing.json"
-        return read_json_file(file).get("seconds") if file.is_file() else None
+        return read_json(file).get("seconds") if file.is_file() else None
 
     @property
     def scores(self) -> dict[str, dict[str, Any]]:
         """Score files of its answers, by benchmark."""
         place = self.scale_folder / "scores" / self.recipe["name"] / f"seed{self.seed}"
-        found = [read_json_file(path) for path in sorted(place.glob("*.json"))]
+        found = [read_json(path) for path in sorted(place.glob("*.json"))]
         return {score["benchmark"]: score for score in found if "benchmark" in score}
 
 
 def read_run(folder: str | Path) -> Run:
     """The run of a folder. Raises GranvitError where it holds none that has finished."""
     folder = Path(folder)
-    manifest = read_json_file(folder / "manifest.json")
+    manifest = read_json(folder / "manifest.json")
     if not {"recipe", "seed"} <= manifest.keys() or not {"name", "scale", "stage"} <= set(manifest["recipe"]):
         raise GranvitError(f"{folder}/manifest.json: not the manifest of a training run")
     return Run(folder, manifest)
@@ -173,11 +173,20 @@ def require_able(run: Run, runs: Sequence[Run], ability: str) -> None:
 
 def taught(run: Run, runs: Sequence[Run]) -> set[str]:
     """What a run can be asked for: what its stage teaches, and what its parents' stages did."""
-    learned = set(TAUGHT.get(run.recipe["stage"], set()))
-    if str(run.recipe.get("mixture", "")).startswith("both-"):
-        learned |= {DESCRIBE, LOCATE}
-    parent = next((other for other in runs if _started_from(run, other, "parent")), None)
-    return learned | (taught(parent, runs) if parent else set())
+    learned: set[str] = set()
+    for one in lineage(run, runs):
+        learned |= TAUGHT.get(one.recipe["stage"], set())
+        if str(one.recipe.get("mixture", "")).startswith("both-"):  # both region tasks, whatever the stage
+            learned |= {DESCRIBE, LOCATE}
+    return learned
+
+
+def lineage(run: Run, runs: Sequence[Run]) -> list[Run]:
+    """The run and those that it started from, as far as they are there; the first one first."""
+    found = [run]
+    while parent := next((other for other in runs if _started_from(found[0], other, "parent")), None):
+        found.insert(0, parent)
+    return found
 
 
 def used_by(run: Run, runs: Sequence[Run]) -> list[str]:
@@ -229,16 +238,3 @@ def _nothing(results: str | Path) -> GranvitError:
         f"{results}: no finished run there; train one (`make table1`), name another folder in --results, or "
         "give --model FOLDER"
     )
-
-
-def read_json_file(file: Path) -> dict[str, Any]:
-    """A result's JSON mapping. Raises GranvitError where it is missing, cut off or no mapping."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise GranvitError(f"{file}: no such file; expected the folder of a finished run") from None
-    except (OSError, ValueError) as error:
-        raise GranvitError(f"{file}: cannot be read ({error}); run that job again") from None
-    if not isinstance(content, dict):
-        raise GranvitError(f"{file}: expected a JSON mapping; run that job again")
-    return content

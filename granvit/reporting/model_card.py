@@ -11,7 +11,8 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from granvit.config.reading import read_yaml
 from granvit.data.sources.table import read_sources
-from granvit.reporting.finished_runs import Run, read_json_file, taught
+from granvit.files import is_hub_id, read_json
+from granvit.reporting.finished_runs import Run, lineage, taught
 from granvit.reporting.markdown import SCALE_NOTES, table
 
 LICENCES_FILE = "config/licences.yaml"
@@ -89,7 +90,7 @@ def model_card(
         model_name=run.label if official else None,
         eval_results=official or None,
     )
-    lineage = ancestors(run, runs)
+    trained = lineage(run, runs)
     body = [
         f"# {run.label}",
         _head(run, kind, parts, facts, sorted(taught(run, runs))),
@@ -98,32 +99,15 @@ def model_card(
         "## Parts and their licences",
         table(["part", "from", "licence"], _licences(run, parts), 3),
         "## Training",
-        table(_TRAINED, list(map(_trained, lineage)), 4),
+        table(_TRAINED, list(map(_trained, trained)), 4),
         f"Recipe {run.manifest.get('recipe_hash', '')}, seed {run.seed}; "
         + ", ".join(f"{name} {version}" for name, version in run.manifest.get("versions", {}).items()),
-        *_data(lineage, sources),
+        *_data(trained, sources),
         *_results(scores, run.recipe["scale"]),
         "## Limits",
         "\n".join(f"- {line}" for line in LIMITS[kind]),
     ]
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(part.strip() for part in body) + "\n")
-
-
-def ancestors(run: Run, runs: Sequence[Run]) -> list[Run]:
-    """The run and those that it started from, as far as they are there; the first one first."""
-    found = [run]
-    while parent := found[-1].recipe.get("parent"):
-        same = (r for r in runs if r.recipe["name"] == parent and r.scale_folder == run.scale_folder)
-        above = next((r for r in same if r.seed == run.seed), None)
-        if above is None:
-            break
-        found.append(above)
-    return found[::-1]
-
-
-def is_hub_id(path: str) -> bool:
-    """Whether a path of the configuration is a model on the hub, not a file or folder."""
-    return path.count("/") == 1 and not path.startswith((".", "/")) and not Path(path).exists()
 
 
 def _head(run: Run, kind: str, parts: Mapping[str, str], facts: Mapping[str, str], can: Sequence[str]) -> str:
@@ -164,15 +148,15 @@ def _trained(run: Run) -> list[str]:
     ]  # fmt: skip
 
 
-def _data(lineage: Sequence[Run], sources: str | None) -> list[str]:
+def _data(runs: Sequence[Run], sources: str | None) -> list[str]:
     """The sources of all mixtures, with their licences; nothing where the mixtures are gone."""
     rows, licences = [], _source_licences(sources)
-    for run in lineage:
+    for run in runs:
         mixture = str(run.recipe.get("mixture"))
         file = run.scale_folder / "data" / "mixtures" / f"{mixture}.summary.json"
         if not file.is_file():
             continue
-        for source, counts in read_json_file(file).get("sources", {}).items():
+        for source, counts in read_json(file).get("sources", {}).items():
             pairs = sum(counts.get("qa", {}).values())
             licence = licences.get(source, "unknown")
             rows.append((mixture, source, licence, str(counts.get("images", "?")), str(pairs)))

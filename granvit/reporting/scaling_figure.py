@@ -11,8 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
+from granvit.files import read_json
 from granvit.reporting.drawing import GREY, save_figure
-from granvit.reporting.scores import Scores, read_json
+from granvit.reporting.scores import Scores
 
 COLOURS = ("#1f4e5f", "#c8102e", "#55702f", "#8a5a2b")
 TITLES = {"stage1": "Stage 1 (Bbox2Caption)", "stage2": "Stage 2 (Caption2Bbox)"}

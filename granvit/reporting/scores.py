@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -14,15 +13,9 @@ import pandas as pd
 from granvit.config.tables import TablesFile
 from granvit.errors import GranvitError
 from granvit.evaluation.benchmarks import load_benchmarks, slug
+from granvit.files import read_json
 
 AVERAGE = "Average"
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A result's JSON. Raises GranvitError where it is missing, and says how to make it."""
-    if not path.is_file():
-        raise GranvitError(f"{path}: no such file, and a table needs it; make it with `snakemake {path}`")
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def printed_rows(tables: TablesFile) -> list[tuple[str, str]]:

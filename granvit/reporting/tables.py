@@ -14,10 +14,10 @@ import pandas as pd
 
 from granvit.config.tables import FORWARD_COLUMNS, RunRow, TableSpec, required_benchmarks, required_leaves
 from granvit.errors import GranvitError
-from granvit.files import write_text
+from granvit.files import read_json, write_text
 from granvit.reporting import markdown
 from granvit.reporting.reported import read_reported, reported_cell
-from granvit.reporting.scores import AVERAGE, Scores, printed_rows, read_json
+from granvit.reporting.scores import AVERAGE, Scores, printed_rows
 
 
 def make_table(

@@ -11,6 +11,7 @@ from typing import Any
 from granvit.config.schema import Report
 from granvit.config.tables import TablesFile
 from granvit.evaluation.benchmarks import Benchmark, read_questions
+from granvit.files import read_json
 from granvit.reporting.site.answers import (
     KINDS,
     Asked,
@@ -24,7 +25,7 @@ from granvit.reporting.site.answers import (
 )
 from granvit.reporting.site.images import Picture, write_images
 from granvit.reporting.site.places import Answered, cell_page, gallery_page, score_file, verdict_file
-from granvit.reporting.site.record import Runs, read_json
+from granvit.reporting.site.record import Runs
 from granvit.reporting.site.writing import Site
 
 Door = tuple[str, str, int, str]  # kind, what it is called, how many, its page (empty: none)

@@ -18,7 +18,7 @@ from granvit.config.loading import Config
 from granvit.config.schema import Stage
 from granvit.config.tables import TableSpec, required_benchmarks, required_leaves
 from granvit.evaluation.benchmarks import load_benchmarks
-from granvit.files import remove_leftovers, whole_folder
+from granvit.files import read_json, remove_leftovers, whole_folder
 from granvit.progress import Progress, say
 from granvit.reporting import markdown
 from granvit.reporting.site import record
@@ -95,13 +95,13 @@ class _Report:
         there: the figures were made from them."""
         found: dict[str, Path] = {}
         sidecars = (self.wanted.results / "figures" / f"{name}.json" for name in self.wanted.figures)
-        queue = [recipe for sidecar in sidecars for recipe in record.read_json(sidecar).get("recipes") or {}]
+        queue = [recipe for sidecar in sidecars for recipe in read_json(sidecar).get("recipes") or {}]
         while queue:
             name = queue.pop()
             paths = list(self.wanted.results.glob(f"*/{name}/seed{self.seed}/manifest.json"))
             if paths and name not in found:
                 found[name] = paths[0]
-                recipe = record.read_json(paths[0])["recipe"]
+                recipe = read_json(paths[0])["recipe"]
                 queue += [other for role in ("parent", "encoder_from") if (other := recipe.get(role))]
         return [found[name] for name in sorted(found)]
 
@@ -213,7 +213,7 @@ class _Report:
 
     def _figure(self, name: str) -> dict[str, Any]:
         self._copy("figures", name, ("png", "pdf", "json"))
-        facts = record.read_json(self.wanted.results / "figures" / f"{name}.json")
+        facts = read_json(self.wanted.results / "figures" / f"{name}.json")
         with Image.open(self.wanted.results / "figures" / f"{name}.png") as image:
             width, height = image.size
         recipes, keys = facts.get("recipes") or {}, facts.get("keys") or []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from granvit.errors import GranvitError
+from granvit.files import read_json
 
 # Whose versions stand in the report beside those that the runs' own manifests name
 PACKAGES = (
@@ -53,16 +53,6 @@ class Runs:
         """Seconds and images per second, where the run has said them."""
         path = self.files[recipe, seed].with_name("timing.json")
         return read_json(path) if path.is_file() else {}
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A result's content. Raises GranvitError where it is missing or broken."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise GranvitError(f"{path}: no such file; make it with `snakemake {path}`") from None
-    except ValueError as error:
-        raise GranvitError(f"{path}: no JSON ({error}); delete it and make it again") from None
 
 
 def versions() -> dict[str, str]:
