@@ -236,11 +236,15 @@ def check_equal(model: MLLM, plain: nn.Module, processor: LlavaProcessor) -> flo
     if problem:
         raise GranvitError(
             "export mllm: the exported processor writes a question otherwise than this model was trained "
-            f"on it ({problem}); the chat template of {model.tokenizer.name_or_path!r} cannot take pictures"
+            f"on it ({problem}); nothing was written. Give {model.tokenizer.name_or_path!r} a chat template "
+            "that writes a user's text as it is, or export the encoder alone"
         )
     pixels = model.encoder.normalise(model.preprocess(picture)[None].to(model.device))
     if not torch.allclose(given["pixel_values"].to(pixels), pixels, atol=1e-5):
-        raise GranvitError("export mllm: the exported processor shows the model another picture")
+        raise GranvitError(
+            "export mllm: the exported processor shows the model another picture; nothing was written. "
+            "Export the encoder alone (`granvit export encoder`)"
+        )
     embed = model.llm.get_input_embeddings()
     texts = (embed(torch.tensor(ids, device=model.device))[None] for ids in (before, after))
     rows = torch.cat([next(texts), model.encode_images(pixels), next(texts)], dim=1)
@@ -250,7 +254,7 @@ def check_equal(model: MLLM, plain: nn.Module, processor: LlavaProcessor) -> flo
     if difference > 1e-3 * float(expected.abs().max()):
         raise GranvitError(
             f"export mllm: the exported model's logits differ by {difference:.2g} from this model's; "
-            "nothing was written"
+            "nothing was written. Export the encoder alone (`granvit export encoder`)"
         )
     return difference
 
