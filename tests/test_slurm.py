@@ -19,7 +19,11 @@ from conftest import ROOT, call, copy_repository, environment
 from slurm.cluster import Slurm, cluster, missing
 from slurm.site import fit_profile
 
-pytestmark = [pytest.mark.graph, pytest.mark.skipif(bool(missing()), reason=f"no SLURM: {missing()}")]
+pytestmark = [
+    pytest.mark.graph,
+    pytest.mark.xdist_group("slurm"),
+    pytest.mark.skipif(bool(missing()), reason=f"no SLURM: {missing()}"),
+]
 RUN = "results/smoke/projector/projector-siglip2/seed0"
 SAME = ["manifest.json", "training_log.csv", "model/projector/model.safetensors"]
 
