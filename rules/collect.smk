@@ -9,12 +9,13 @@ MANIFESTS = [(run.stage, fill(run_file("manifest", run), scale=SCALE)) for run i
 localrules: data_reports, all, tables, ablations, figures, seeds, report, smoke, standins, shards, data, pretrain, finetune, evaluate
 
 
-# What was left out of the data on the way, and which training images look like a benchmark's.
+# What was left out of the data on the way, which training images look like a benchmark's, what the annotators got right.
 rule data_reports:
     input:
         fill(rules.report_filters.output.report, scale=SCALE),
         fill(rules.report_rejects.output.report, scale=SCALE),
         fill(rules.find_contamination.output.report, scale=SCALE),
+        fill(rules.audit_annotations.output.report, scale=SCALE),
 
 
 # Every table, figure and data report, at the scale of the configuration in force.
@@ -67,7 +68,7 @@ rule smoke:
         multiext("<tables>/", "comparison.csv", "attention_locality.csv"),
         expand("<figures>/{figure}.png", figure=DRAWN),
         rules.audit_paper.output,
-        multiext("<data>/", "filter_report.csv", "rejects.csv", "contamination.csv"),
+        multiext("<data>/", "filter_report.csv", "rejects.csv", "contamination.csv", "annotation_audit.csv"),
         "<results>/report",
 
 

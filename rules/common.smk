@@ -309,6 +309,6 @@ def report_inputs(wildcards):
     files |= {f"{kind}s": [run_file(kind, run, seed) for run, seed in made] for kind in ("manifest", "timing")}
     files["tables"] = [file for name in tables for file in table_files(name)]
     files["figures"] = [file for name in drawn for file in drawn_files(name)]
-    reports = (rules.report_filters, rules.report_rejects, rules.find_contamination)
+    reports = (rules.report_filters, rules.report_rejects, rules.find_contamination, rules.audit_annotations)
     files["data"] = [fill(rule.output.report) for rule in reports if scale.config.report.data]
     return {kind: list(dict.fromkeys(found)) for kind, found in files.items()}

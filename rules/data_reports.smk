@@ -1,7 +1,7 @@
-"""What the data are: reports on what was left out, Tables 6 and 7, Figures 2, 6 and 7."""
+"""What the data are: reports on what was left out and on what the annotators got right, Tables 6 and 7, Figures 2, 6 and 7."""
 
 
-localrules: report_filters, report_rejects, make_data_table, draw_annotation, draw_samples
+localrules: report_filters, report_rejects, audit_annotations, make_data_table, draw_annotation, draw_samples
 
 
 rule report_filters:
@@ -45,6 +45,27 @@ rule report_rejects:
         "Reporting what was rejected at {wildcards.scale} scale"
     script:
         "../workflow_scripts/report_rejects.py"
+
+
+rule audit_annotations:
+    input:
+        records=unfiltered(data.audited_sources),
+    output:
+        report="<data>/annotation_audit.csv",
+    log:
+        "<logs>/audit_annotations/annotation_audit.log",
+    benchmark:
+        "<timings>/audit_annotations/annotation_audit.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        sources=for_job(data.audit_settings),
+        version=steps.version("annotation_audit"),
+    message:
+        "Comparing the annotations with the truth, where it is known, at {wildcards.scale} scale"
+    script:
+        "../workflow_scripts/audit_annotations.py"
 
 
 rule make_data_table:

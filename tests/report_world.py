@@ -164,7 +164,7 @@ def write_results(results: Path, reported: Path) -> list[Path]:
     write_text(tables / "table6.md", "# Table 6\n")
     text = "table,row,reported,reproduced,difference\ntable1,MMStar,70000.77,12.00,-69988.77\n"
     write_text(tables / "comparison.csv", text)
-    for name in ("filter_report", "rejects", "contamination"):
+    for name in ("filter_report", "rejects", "contamination", "annotation_audit"):
         write_text(results / "data" / f"{name}.csv", "source,count\nScenes,3\n")
     for end in (".png", ".pdf"):
         (results / "figures").mkdir(exist_ok=True)

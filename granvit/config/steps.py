@@ -52,6 +52,7 @@ ROOTS: dict[str, tuple[str, ...]] = {
     "contamination": ("hash_benchmarks", "find_contamination"),
     "mixture": ("draw_mixture",),
     "data_report": ("report_filters", "report_rejects"),
+    "annotation_audit": ("audit_annotations",),
     "data_table": ("make_data_table",),
     "data_figure": ("draw_annotation", "draw_samples"),
     **dict.fromkeys(("projector", "stage1", "stage2", "sft", "continued"), ("train_run",)),

@@ -96,6 +96,29 @@ def paired_difference(
     return Difference(mean_score(a) - mean_score(b), *_percentiles(differences, level))
 
 
+def ratio_intervals(
+    units: Sequence[str],
+    numerators: np.ndarray,
+    denominators: np.ndarray,
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
+) -> list[tuple[float, float]]:
+    """The percentile interval of each ratio of sums (recall, error rate), units drawn with replacement.
+
+    ``units`` (U): names, each once; ``numerators`` and ``denominators`` (U, R): what each unit adds to the
+    R ratios. A resample in which a denominator is 0 is left out of that ratio's; where all are, the interval
+    is (nan, nan). Raises GranvitError without units.
+    """
+    if not units:
+        raise GranvitError("a ratio over no images has no interval; count at least one")
+    order = np.argsort(np.array(units))
+    contents = np.hstack([numerators, denominators]).astype(float)[order]
+    sums = _resampled_sums(contents, _seed([units[place] for place in order]), resamples)
+    above, below = np.split(sums, 2, axis=1)
+    ratios = (a[b > 0] / b[b > 0] for a, b in zip(above.T, below.T, strict=True))
+    return [_percentiles(found, level) if len(found) else (np.nan, np.nan) for found in ratios]
+
+
 def _by_unit(points: Sequence[Point]) -> tuple[list[str], list[str], np.ndarray]:
     """Names of the units and of the parts, in order, and the units' contents: (units, 2 * parts), sums of
     values, then how many.

@@ -18,6 +18,7 @@ RENDERED_SOURCE = "results/{scale}/raw/{source}"  # where the miniature renders 
 # Columns of a sources file on which neither a catalogue nor an ingested shard depends
 SOURCE_NOTES = {
     "group", "use", "boxes", "origin", "fetch", "licence", "reported_images", "reported_regions", "row",
+    "truth",
 }  # fmt: skip
 MIXTURE_TASKS = {
     "bbox2caption": ["bbox2caption"],
@@ -147,6 +148,33 @@ def mixture_settings(scale: Scale, mixture: str) -> dict[str, Any]:
         "global_captions": data.global_captions,
         "sample_by": data.sample_by,
     }
+
+
+def known_truth(scale: Scale, source: SourceSpec) -> str | None:
+    """In words, where the truth of a source's images is known from: the miniature drew them, or the row says;
+    None where it is not known, or nothing is annotated."""
+    if source.data_type == "instruction":
+        return None
+    return source.truth or ("rendered" if rendered_folder(scale, source.name) else None)
+
+
+def audited_sources(scale: Scale) -> list[SourceSpec]:
+    """The sources whose annotations can be compared with the truth."""
+    return [source for source in all_sources(scale) if known_truth(scale, source)]
+
+
+def audit_settings(scale: Scale) -> list[dict[str, Any]]:
+    """What the audit of the annotations depends on besides the records: of each source its row, where its
+    truth is known from, how many images the miniature drew of it, and its filters."""
+    return [
+        {
+            "row": vars(source) | {"path": source.path.replace("{scale}", scale.name)},
+            "truth": (truth := known_truth(scale, source)),
+            "rendered": rendered_images(scale, source.name) if truth and not source.truth else None,
+            "filters": filter_settings(scale, source.name),
+        }
+        for source in all_sources(scale)
+    ]
 
 
 def table_sources(scale: Scale) -> list[list[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -55,7 +56,8 @@ class SourceSpec(Row):
     ``boxes``, ``captions`` (of whole images) and ``text`` (of regions) say where each comes from.
     ``options`` is the adapter's own, ``a=b;c=d``. ``origin``, ``fetch`` and ``licence`` are for people: where
     the data are published, the command that fetches them into ``path``, their terms. The ``reported`` counts
-    are Table 6's, after filtering.
+    are Table 6's, after filtering. ``truth`` names annotations that people made of some or all of the images,
+    which the annotators are measured by: ``adapter=...;path=...`` and the adapter's options.
     """
 
     name: Annotated[Filled, AfterValidator(_folder_name)]
@@ -74,6 +76,7 @@ class SourceSpec(Row):
     licence: str = ""
     reported_images: Count | None = None
     reported_regions: Count | None = None
+    truth: str = ""
 
     @property
     def settings(self) -> dict[str, str]:
@@ -107,6 +110,22 @@ class SourceSpec(Row):
         """
         asks = self.boxes in ("detector", "ocr") or "captioner" in (self.captions, self.text)
         return asks or (self.boxes == "given" and self.text == "none")
+
+    @property
+    def truth_source(self) -> SourceSpec:
+        """What ``truth`` names, as a source in one shard: read by the row's own adapter and options, from its
+        own path, unless ``truth`` says otherwise. Raises ValueError for a mistake in it."""
+        settings = parse_options(self.truth)
+        adapter, path = settings.pop("adapter", self.adapter), settings.pop("path", self.path)
+        if adapter not in ADAPTERS or adapter == "urls":
+            known = ", ".join(name for name in ADAPTERS if name != "urls")
+            raise ValueError(f"adapter is {adapter!r}; expected one of {known}")
+        options = ";".join(f"{name}={value}" for name, value in settings.items())
+        if not settings and adapter == self.adapter:
+            options = self.options
+        notes = {"origin": "", "fetch": "", "truth": "", "row": "", "shards": 1}
+        asks = {"boxes": "detector", "text": "captioner", "captions": "none"}  # so that nothing is demanded
+        return replace(self, adapter=adapter, path=path, options=options, **asks, **notes)
 
     def shard_names(self) -> list[str]:
         """``00000``, ``00001``, ...: one ingest, annotate, filter and pack job each."""
@@ -148,7 +167,7 @@ def read_sources(tsv: str | Path) -> dict[str, SourceSpec]:
     """
     sources = read_table(tsv, SourceSpec, "set data.sources to a sources file that exists")
     for source in sources.values():
-        for mistake in (*_mistakes(source), *_option_mistakes(source)):
+        for mistake in (*_mistakes(source), *_option_mistakes(source), *_truth_mistakes(source)):
             raise GranvitError(f"{source.row}: {mistake}")
     return sources
 
@@ -202,6 +221,21 @@ def _option_mistakes(source: SourceSpec) -> Iterator[str]:
                 f"options: {name} is {settings[name]!r}, outside the row's path {source.path!r}; name it "
                 "relative to the path (a link in there may lead elsewhere), or change the path"
             )
+
+
+def _truth_mistakes(source: SourceSpec) -> Iterator[str]:
+    if not source.truth:
+        return
+    try:
+        truth = source.truth_source
+    except ValueError as error:
+        yield f"truth: {error}; write `adapter=NAME;path=FOLDER` and the adapter's options"
+        return
+    if source.data_type == "instruction":
+        yield "truth: instruction data have no boxes or captions to measure; leave the cell empty"
+    if truth.is_remote:
+        yield f"truth: path is {truth.path!r}; name a folder on this disk"
+    yield from (f"truth: {mistake}" for mistake in _option_mistakes(truth))
 
 
 def _is_outside(part: str) -> bool:

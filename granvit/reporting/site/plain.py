@@ -19,6 +19,9 @@ REPORTS = (
      "Images and boxes that could not be used.", {"source", "step", "what", "cause"}),
     ("contamination.csv", "Training images that look like a benchmark's",
      "Counted by perceptual hashes, source by source.", {"source", "benchmark"}),
+    ("annotation_audit.csv", "What detector, captioner and OCR got right",
+     "Against the truth, where it is known, with 95 % intervals over images (docs/data.md).",
+     {"source", "truth", "made_by", "part", "unit", "measure"}),
 )  # fmt: skip
 # Tables without a layout of their own: a page each
 PLAIN_TABLES = {
