@@ -99,7 +99,7 @@ def test_a_truth_that_is_absent_or_of_other_sizes_is_one_clear_line(tmp_path):
     with pytest.raises(GranvitError, match="line 2: truth: source 'World': its data are absent, /nowhere"):
         read_truth(replace(source, truth="path=/nowhere"))
     turned = read_truth(spec(write_coco(tmp_path / "coco"), truth="adapter=coco"))
-    with pytest.raises(GranvitError, match="images/3.jpg is of 600x500 there, and of 500x600 as shown"):
+    with pytest.raises(GranvitError, match="images/3.jpg is of 600x500 pixels there, and of 500x600 as shown"):
         turned(record("images/3.jpg", 500, 600))
     flat = [LABELS[0] | {"points": [[10, 20], [110, 20], [110, 20], [10, 20]]}]
     with pytest.raises(GranvitError, match="World/a.jpg: the box .* has no area on an image of 600x500"):

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow  # and not `graph`: a dry-run takes one core, so t
         (["results/table1.csv"], {"train_stage1": 1, "train_stage2": 1, "finetune_sft": 7, "make_table": 1}),
         (["ablations"], {"make_table": 5, "copy_table": 5}),
         (["all"], {"make_table": 9, "make_data_table": 2, "measure_locality": 4, "find_contamination": 1,
-                   "compare_table": 9, "copy_comparison": 1, "audit_paper": 1}),
+                   "compare_table": 9, "copy_comparison": 1, "audit_paper": 1, "audit_annotations": 1}),
         (["figures"], {"draw_radar": 1, "draw_curves": 1, "draw_annotation": 1, "draw_samples": 2,
                        "draw_pipeline": 1, "draw_scaling": 1, "map_queries": 3, "draw_maps": 3,
                        "draw_answers": 5, "answer_heldout": 5}),
