@@ -71,6 +71,16 @@ def test_a_row_may_be_measured_by_what_its_own_adapter_reads(tmp_path):
     assert read_truth(elsewhere)(record("images/1.jpg")).caption == "view 1"
 
 
+def test_an_image_without_boxes_has_none_where_it_is_named_and_is_not_labelled_elsewhere(tmp_path):
+    assert read_truth(pages(tmp_path / "named", a=LABELS, b=[]))(record("b.jpg")).regions == ()
+    source = pages(tmp_path / "beside", a=LABELS)
+    line = {"file_name": "a.jpg", "objects": {"bbox": [[10, 20, 100, 30]], "categories": ["tea"]}}
+    write_file(tmp_path / "beside/metadata.jsonl", json.dumps(line))
+    beside = read_truth(replace(source, truth="adapter=metadata_jsonl"))
+    assert beside(record("a.jpg")).regions[0].box == (10, 20, 110, 50)
+    assert beside(record("b.jpg")) is None
+
+
 def test_a_box_that_nobody_can_judge_is_no_mistake(tmp_path):
     unread = LABELS[0] | {"transcription": "###"}
     known = read_truth(pages(tmp_path / "pages", a=[*LABELS, unread]))(record("a.jpg"))
@@ -99,7 +109,7 @@ def test_a_truth_that_is_absent_or_of_other_sizes_is_one_clear_line(tmp_path):
     with pytest.raises(GranvitError, match="line 2: truth: source 'World': its data are absent, /nowhere"):
         read_truth(replace(source, truth="path=/nowhere"))
     turned = read_truth(spec(write_coco(tmp_path / "coco"), truth="adapter=coco"))
-    with pytest.raises(GranvitError, match="images/3.jpg is of 600x500 pixels there, and of 500x600 as shown"):
+    with pytest.raises(GranvitError, match="3.jpg is of 600x500 pixels there, and of 500x600 as shown"):
         turned(record("images/3.jpg", 500, 600))
     flat = [LABELS[0] | {"points": [[10, 20], [110, 20], [110, 20], [10, 20]]}]
     with pytest.raises(GranvitError, match="World/a.jpg: the box .* has no area on an image of 600x500"):

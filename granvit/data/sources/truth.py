@@ -22,6 +22,10 @@ from granvit.errors import GranvitError
 # What published files leave undecided on purpose: no one can say whether an annotator should have found it.
 _UNDECIDED = {"crowd_annotation", "difficult_object", "illegible_text"}
 
+# Whose files name each image, so that one without a box has none; the others list what lies beside, labelled
+# or not.
+_NAMING = {"coco", "paddle_labels", "visual_genome"}
+
 
 @dataclass(frozen=True)
 class TrueRegion:
@@ -52,7 +56,11 @@ def read_truth(source: SourceSpec) -> TruthOf:
     truth cannot be used.
     """
     where, truth = f"{source.row or source.name}: truth", source.truth_source
-    items = {_place_of(item, truth.name): item for item in _items(truth, where)}
+    items = {
+        _place_of(item, truth.name): item
+        for item in _items(truth, where)
+        if item.regions or item.caption or item.rejects or truth.adapter in _NAMING
+    }
     for item in items.values():
         for reject in item.rejects:
             if reject.cause not in _UNDECIDED:
