@@ -51,13 +51,13 @@ def test_perfect_annotations_are_all_right():
 
 
 def test_a_box_that_is_wider_by_some_pixels_is_found_and_its_excess_is_measured():
-    # 4 px left, 2 right, 0 above, 10 below: 106 x 30 around 100 x 20, on a page where that lies inside
-    wide = [((46, 50, 152, 80), "tea")]
+    # 4 px left, 2 right, 1 above, 9 below: 106 x 30 around 100 x 20
+    wide = [((46, 49, 152, 79), "tea")]
     tight = true(((50, 50, 150, 70), "tea"))
     measured = values([record(*wide)], tight)
     assert measured["boxes mean_iou"] == pytest.approx(2000 / 3180)
     sides = {side: measured[f"boxes excess_{side}"] for side in ("left", "top", "right", "bottom")}
-    assert sides == {"left": 4, "top": 0, "right": 2, "bottom": 10}
+    assert sides == {"left": 4, "top": 1, "right": 2, "bottom": 9}
     assert (measured["boxes excess"], measured["boxes f1"]) == (4, 1)
 
 
@@ -86,13 +86,20 @@ def test_a_wrong_letter_costs_its_line_and_one_edit():
     assert values([record((TEA[0], " t  ea "))], true((TEA[0], "t ea")))["texts exact"] == 1  # white space
 
 
-def test_as_many_pairs_as_there_can_be_are_matched():
+def test_boxes_are_matched_for_the_largest_sum_of_overlaps():
     # The first found box overlaps the second true one best (.9), but is the only one that fits the first (.6)
     found = [((0, 0, 100, 10), ""), ((10, 0, 146, 10), "")]
     wanted = true(((0, 0, 60, 10), ""), ((10, 0, 100, 10), ""))
     overlaps = [[iou(f, t.box) for t in wanted.regions] for f, _ in found]
     assert overlaps[0] == [0.6, 0.9] and overlaps[1][0] < 0.5 < overlaps[1][1]
     assert boxes(found, wanted)[:3] == [1, 1, 1]
+    # A loose pair more is not worth an exact one: its excess would be that of another box
+    found, wanted = (
+        [((0, 0, 100, 10), ""), ((80, 0, 100, 10), "")],
+        true(((0, 0, 30, 10), ""), ((0, 0, 100, 10), "")),
+    )
+    measured = values([record(*found)], wanted)
+    assert (measured["boxes located"], measured["boxes excess"]) == (0.5, 0)
 
 
 def test_overlaps_are_those_of_the_boxes_module():
@@ -112,6 +119,10 @@ def test_a_line_read_word_by_word_is_right_in_pieces_and_wrong_as_a_whole():
     assert [whole[f"boxes {n}"] for n in ("precision", "recall")] == [pytest.approx(1 / 3), 0.5]
     assert [pieces[f"boxes {n}"] for n in ("precision", "recall")] == [1, 1]
     assert (whole["texts end_to_end"], pieces["texts end_to_end"]) == (0.5, 1)
+    # One word of two is no line: what lies on the whole of it is
+    over = ((0, 0, 200, 30), "tea 12")
+    assert values([record(over, words[0])], Truth((line,)), "pieces")["boxes recall"] == 1
+    assert values([record(over, words[0])], Truth((line,)), "pieces")["texts end_to_end"] == 1
     # The line as a whole counts as it stands, and so does a page whose truth knows no words
     read_whole = values([record((line.box, "tea 12"), MILK)], truth, "pieces")
     assert (read_whole["boxes f1"], read_whole["texts end_to_end"]) == (1, 1)

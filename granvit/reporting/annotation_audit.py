@@ -1,8 +1,8 @@
 """What detector, captioner and OCR got right, where the truth of the images is known (docs/data.md).
 
-Boxes are matched one to one at an IoU of 0.5 or more: as many pairs as there can be, and of those the pairs
-that overlap most. A second, loose matching at 0.1 tells a box that is merely too wide from one that is not
-there: how much too wide can be measured on its pairs only, since the widest fail at 0.5.
+Boxes are matched one to one at an IoU of 0.5 or more, so that the overlaps sum to the most. A second, loose
+matching at 0.1 tells a box that is merely too wide from one that is not there: how much too wide can be
+measured on its pairs only, since the widest fail at 0.5.
 
 Every measure is a ratio of sums over images, which are what its interval draws again.
 """
@@ -173,9 +173,7 @@ Pairs = list[tuple[int, int, float]]  # numbers of a found and of a true region,
 def _match(overlaps: np.ndarray, least: float) -> Pairs:
     """Pairs of an IoU of ``least`` or more, each box in one at most; ``overlaps``: (found, true)."""
     fits = overlaps >= least
-    # One pair more is worth more than any overlap.
-    worth = np.where(fits, overlaps + min(overlaps.shape) + 1, 0.0)
-    rows, columns = linear_sum_assignment(worth, maximize=True)
+    rows, columns = linear_sum_assignment(np.where(fits, overlaps, 0.0), maximize=True)
     pairs = zip(rows.tolist(), columns.tolist(), strict=True)
     return [(f, t, float(overlaps[f, t])) for f, t in pairs if fits[f, t]]
 
