@@ -55,7 +55,7 @@ class Difference:
 
 def mean_score(points: Sequence[Point]) -> float:
     """The score itself: mean over parts of the mean of each part's points."""
-    _, _, contents = _by_unit(points)
+    _, _, contents = by_unit(points)
     return float(_scores(contents.sum(axis=0, keepdims=True))[0])
 
 
@@ -68,8 +68,8 @@ def bootstrap_interval(
     alike (a score of 0 or 1) the interval has no width: the bootstrap knows nothing beyond its sample.
     Raises GranvitError without points.
     """
-    units, _, contents = _by_unit(points)
-    sums = _resampled_sums(contents, _seed(units), resamples)
+    units, _, contents = by_unit(points)
+    sums = _resampled_sums(contents, seed_of(units), resamples)
     return _percentiles(_scores(sums), level)
 
 
@@ -81,8 +81,8 @@ def paired_difference(
     Both are resampled together, so what a question's difficulty adds to both cancels out. Raises
     GranvitError where the two do not have the same units and parts, each with as many points.
     """
-    units, parts, first = _by_unit(a)
-    others, other_parts, second = _by_unit(b)
+    units, parts, first = by_unit(a)
+    others, other_parts, second = by_unit(b)
     half = len(parts)
     if (units, parts) != (others, other_parts) or (first[:, half:] != second[:, half:]).any():
         odd = sorted(set(units) ^ set(others))
@@ -91,35 +91,12 @@ def paired_difference(
             + (f"; '{odd[0]}' is in one only" if odd else "; their parts differ")
             + "); compare two models on the same benchmark files"
         )
-    sums = _resampled_sums(np.hstack([first, second]), _seed(units), resamples)
+    sums = _resampled_sums(np.hstack([first, second]), seed_of(units), resamples)
     differences = _scores(sums[:, : 2 * half]) - _scores(sums[:, 2 * half :])
     return Difference(mean_score(a) - mean_score(b), *_percentiles(differences, level))
 
 
-def ratio_intervals(
-    units: Sequence[str],
-    numerators: np.ndarray,
-    denominators: np.ndarray,
-    resamples: int = RESAMPLES,
-    level: float = LEVEL,
-) -> list[tuple[float, float]]:
-    """The percentile interval of each ratio of sums (recall, error rate), units drawn with replacement.
-
-    ``units`` (U): names, each once; ``numerators`` and ``denominators`` (U, R): what each unit adds to the
-    R ratios. A resample in which a denominator is 0 is left out of that ratio's; where all are, the interval
-    is (nan, nan). Raises GranvitError without units.
-    """
-    if not units:
-        raise GranvitError("a ratio over no images has no interval; count at least one")
-    order = np.argsort(np.array(units))
-    contents = np.hstack([numerators, denominators]).astype(float)[order]
-    sums = _resampled_sums(contents, _seed([units[place] for place in order]), resamples)
-    above, below = np.split(sums, 2, axis=1)
-    ratios = (a[b > 0] / b[b > 0] for a, b in zip(above.T, below.T, strict=True))
-    return [_percentiles(found, level) if len(found) else (np.nan, np.nan) for found in ratios]
-
-
-def _by_unit(points: Sequence[Point]) -> tuple[list[str], list[str], np.ndarray]:
+def by_unit(points: Sequence[Point]) -> tuple[list[str], list[str], np.ndarray]:
     """Names of the units and of the parts, in order, and the units' contents: (units, 2 * parts), sums of
     values, then how many.
     """
@@ -135,7 +112,8 @@ def _by_unit(points: Sequence[Point]) -> tuple[list[str], list[str], np.ndarray]
     return units.tolist(), parts.tolist(), contents
 
 
-def _seed(units: Sequence[str]) -> int:
+def seed_of(units: Sequence[str]) -> int:
+    """The seed of a generator that follows from names, in their order."""
     return int.from_bytes(hashlib.sha256("\n".join(units).encode()).digest()[:8], "big")
 
 
@@ -171,3 +149,26 @@ def _scores(sums: np.ndarray) -> np.ndarray:
 def _percentiles(scores: np.ndarray, level: float) -> tuple[float, float]:
     low, high = np.quantile(scores, [(1 - level) / 2, (1 + level) / 2])
     return round(float(low), DECIMALS), round(float(high), DECIMALS)
+
+
+def ratio_intervals(
+    units: Sequence[str],
+    numerators: np.ndarray,
+    denominators: np.ndarray,
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
+) -> list[tuple[float, float]]:
+    """The percentile interval of each ratio of sums (recall, error rate), units drawn with replacement.
+
+    ``units`` (U): names, each once; ``numerators`` and ``denominators`` (U, R): what each unit adds to the
+    R ratios. A resample in which a denominator is 0 is left out of that ratio's; where all are, the interval
+    is (nan, nan). Raises GranvitError without units.
+    """
+    if not units:
+        raise GranvitError("a ratio over no images has no interval; count at least one")
+    order = np.argsort(np.array(units))
+    contents = np.hstack([numerators, denominators]).astype(float)[order]
+    sums = _resampled_sums(contents, seed_of([units[place] for place in order]), resamples)
+    above, below = np.split(sums, 2, axis=1)
+    ratios = (a[b > 0] / b[b > 0] for a, b in zip(above.T, below.T, strict=True))
+    return [_percentiles(found, level) if len(found) else (np.nan, np.nan) for found in ratios]

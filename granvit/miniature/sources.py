@@ -43,39 +43,41 @@ def render_source(name: str, count: int, out_dir: str | Path) -> None:
     The folder appears when it is complete; one that is already there is replaced. Raises GranvitError for an
     unknown name or a count below 1.
     """
-    subjects = subjects_of(name, count)
-    *_, annotation_file, annotate = _SOURCES[name]
+    subjects, said = source_content(name, count)
+    annotation_file = _SOURCES[name][2]
     with whole_folder(out_dir) as folder:
         (folder / "images").mkdir()
         for subject in subjects:
-            render(subject).save(folder / "images" / file_name(subject), quality=JPEG_QUALITY)
-        text = json.dumps(annotate(subjects), indent=1, ensure_ascii=False) + "\n"
+            render(subject).save(folder / "images" / _file_name(subject), quality=JPEG_QUALITY)
+        text = json.dumps(said, indent=1, ensure_ascii=False) + "\n"
         (folder / annotation_file).write_text(text, encoding="utf-8")
         shutil.rmtree(out_dir, ignore_errors=True)
 
 
-def subjects_of(name: str, count: int) -> list[Subject]:
-    """What the first ``count`` images of source ``name`` show. Raises GranvitError as ``render_source``
-    does."""
+def source_content(name: str, count: int) -> tuple[list[Subject], dict | list]:
+    """What the first ``count`` images of source ``name`` show, and what its annotation file says of them.
+
+    Raises GranvitError as ``render_source`` does.
+    """
     if name not in _SOURCES:
         raise GranvitError(f"miniature source: {name!r} is unknown; choose one of {', '.join(_SOURCES)}")
     if count < 1:
         raise GranvitError(f"miniature source {name}: count is {count}; it must be at least 1")
-    namespace, kinds, *_ = _SOURCES[name]
-    return [make_subject(kinds[i % len(kinds)], namespace, i) for i in range(count)]
+    namespace, kinds, _, annotate = _SOURCES[name]
+    subjects = [make_subject(kinds[i % len(kinds)], namespace, i) for i in range(count)]
+    return subjects, annotate(subjects)
 
 
-def file_name(subject: Subject) -> str:
-    """The name of an image's file in ``images/``."""
+def _file_name(subject: Subject) -> str:
     return f"{subject.key}.jpg"
 
 
-def coco(scenes: Sequence[Scene]) -> dict:
+def _coco(scenes: Sequence[Scene]) -> dict:
     """COCO's format: boxes and their captions are given, as UMG-41M's are (Sec. 3)."""
     images, annotations = [], []
     for image_id, scene in enumerate(scenes, 1):
         size = {"width": CANVAS, "height": CANVAS}
-        images.append({"id": image_id, "file_name": file_name(scene), **size, "caption": scene.caption()})
+        images.append({"id": image_id, "file_name": _file_name(scene), **size, "caption": scene.caption()})
         for thing in scene.objects:
             annotations.append(
                 {
@@ -95,7 +97,7 @@ def coco(scenes: Sequence[Scene]) -> dict:
 def _truth(documents: Sequence[Document]) -> dict:
     """What the images say, to evaluate the annotator, never for training: boxes and text come from OCR."""
     return {
-        file_name(document): [{"text": line.text, "box": line.box} for line in document.lines]
+        _file_name(document): [{"text": line.text, "box": line.box} for line in document.lines]
         for document in documents
     }
 
@@ -108,7 +110,7 @@ def _conversations(subjects: Sequence[Subject], ask: Callable[[Subject, int], li
         for number, (question, answer) in enumerate(ask(subject, SEED)):
             turns.append({"from": "human", "value": question if number else f"<image>\n{question}"})
             turns.append({"from": "gpt", "value": answer})
-        entries.append({"id": subject.key, "image": file_name(subject), "conversations": turns})
+        entries.append({"id": subject.key, "image": _file_name(subject), "conversations": turns})
     return entries
 
 
@@ -118,7 +120,7 @@ def _talk(namespace: str, kinds: tuple[str, ...], ask: Callable[[Subject, int], 
 
 # Namespace, kinds of images in turn, annotation file and what is in it.
 _SOURCES: dict[str, tuple[str, tuple[str, ...], str, Callable[[list], object]]] = {
-    "Scenes": ("pretrain", ("scene",), "instances.json", coco),
+    "Scenes": ("pretrain", ("scene",), "instances.json", _coco),
     "TextPages": ("pretrain", ("text",), "truth.json", _truth),
     "ChartsTables": ("pretrain", ("chart", "table"), "truth.json", _truth),
     "Receipts": ("pretrain", ("receipt",), "truth.json", _truth),

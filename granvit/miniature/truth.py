@@ -3,17 +3,15 @@ annotators (granvit.reporting.annotation_audit). Nothing that trains reads it.""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import groupby
 
 from granvit.boxes import from_xywh
 from granvit.data.records.records import Record
 from granvit.data.sources.truth import TrueRegion, Truth, TruthOf
-from granvit.miniature.sources import coco, file_name, subjects_of
+from granvit.miniature.sources import source_content
 from granvit.miniature.world import plots
 from granvit.miniature.world.documents import Document
 from granvit.miniature.world.rendering import ink_box
-from granvit.miniature.world.scenes import Scene
 
 
 def rendered_truth(source: str, count: int) -> TruthOf:
@@ -22,9 +20,11 @@ def rendered_truth(source: str, count: int) -> TruthOf:
     Scenes have their objects with their region captions, and a caption; documents have their printed strings,
     boxes around the ink, a line's words as its parts. Raises GranvitError for an unknown source.
     """
-    subjects = subjects_of(source, count)
-    known = _scenes([one for one in subjects if isinstance(one, Scene)])
-    known |= {_file(one): _document(one) for one in subjects if isinstance(one, Document)}
+    subjects, said = source_content(source, count)
+    if all(isinstance(one, Document) for one in subjects):
+        known = {f"images/{file}": _document(one) for file, one in zip(said, subjects, strict=True)}
+    else:
+        known = _scenes(said)
 
     def truth_of(record: Record) -> Truth | None:
         return known.get(record.provenance["file"])
@@ -32,12 +32,8 @@ def rendered_truth(source: str, count: int) -> TruthOf:
     return truth_of
 
 
-def _file(subject: Scene | Document) -> str:
-    return f"images/{file_name(subject)}"
-
-
-def _scenes(scenes: Sequence[Scene]) -> dict[str, Truth]:
-    said = coco(scenes)  # what the source itself says: its captions are what was drawn
+def _scenes(said: dict) -> dict[str, Truth]:
+    """From a COCO file: its captions and boxes are what was drawn."""
     regions = {
         image: tuple(TrueRegion(tuple(from_xywh(one["bbox"])), one["caption"]) for one in annotations)
         for image, annotations in groupby(said["annotations"], key=lambda one: one["image_id"])
