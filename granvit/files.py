@@ -6,10 +6,12 @@ from __future__ import annotations
 import csv
 import errno
 import glob
+import hashlib
 import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -69,9 +71,22 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
         with naming_full_disk(path):
             temporary.mkdir(parents=True)
             yield temporary
+            _share(temporary)
             os.replace(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _share(folder: Path) -> None:
+    """Give files that their library wrote for their owner alone (safetensors does) the mode of any other."""
+    plain = folder / ".plain"
+    plain.touch()
+    mode = stat.S_IMODE(plain.stat().st_mode)
+    plain.unlink()
+    for path in folder.rglob("*"):
+        found = path.lstat()
+        if stat.S_ISREG(found.st_mode) and stat.S_IMODE(found.st_mode) == 0o600 and found.st_nlink == 1:
+            path.chmod(mode)
 
 
 def copy_folder(source: str | Path, target: str | Path) -> None:
@@ -126,6 +141,12 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, value: object, sort_keys: bool = True) -> None:
     """Write indented JSON with a final newline."""
     write_text(path, json.dumps(value, indent=2, sort_keys=sort_keys, ensure_ascii=False) + "\n")
+
+
+def file_hash(path: str | Path) -> str:
+    """sha256 of a file's bytes, in hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def is_hub_id(path: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import signal
@@ -73,6 +74,12 @@ def test_run_leaves_a_whole_folder_and_its_last_state(world):
     assert len(states) == 1 and states[0].startswith("step-")  # until Snakemake has seen the end
     manifest = json.loads((run / "manifest.json").read_text())
     assert manifest["recipe_hash"] == RECIPE.hash and manifest["metrics"]["step"] == 5
+    files = {path for path in run.rglob("*") if path.is_file()}
+    written = {run / "manifest.json", run / "timing.json"}
+    assert {run / name for name in manifest["files"]} == files - written and len(files) > 9
+    for name, described in manifest["files"].items():
+        assert described["sha256"] == hashlib.sha256((run / name).read_bytes()).hexdigest()
+    assert len({path.stat().st_mode for path in files}) == 1  # weights are no more private than the rest
     assert str(world.finished) not in json.dumps(manifest)
     rows = list(csv.DictReader((run / "training_log.csv").open()))
     assert [row["step"] for row in rows] == ["0", "1", "2", "3", "4", "5"]

@@ -13,7 +13,7 @@ import transformers
 
 from granvit.device import describe_device
 from granvit.errors import GranvitError
-from granvit.files import remove_leftovers, whole_folder, write_json
+from granvit.files import file_hash, remove_leftovers, whole_folder, write_json
 from granvit.models.mllm import MLLM, PARTS
 from granvit.training.cost import forward_cost
 from granvit.training.engine import Cluster, Engine
@@ -104,4 +104,13 @@ def write_outputs(job: Job, engine: Engine, model: MLLM, log: TrainingLog, manif
         shutil.rmtree(final, ignore_errors=True)
     log.write(job.out_dir / "training_log.csv")
     write_json(job.out_dir / "timing.json", log.timing())
-    write_json(job.manifest, manifest)
+    write_json(job.manifest, manifest | {"files": described_files(job.out_dir)})
+
+
+def described_files(run_dir: Path) -> dict[str, dict]:
+    """Size and sha256 of every file of a run that equal runs have equal, for `granvit verify`."""
+    files = [*sorted(path for path in (run_dir / "model").rglob("*") if path.is_file())]
+    return {
+        path.relative_to(run_dir).as_posix(): {"bytes": path.stat().st_size, "sha256": file_hash(path)}
+        for path in [*files, run_dir / "training_log.csv"]
+    }
