@@ -44,6 +44,7 @@ include: "rules/answers.smk"
 include: "rules/tables.smk"
 include: "rules/figures.smk"
 include: "rules/maps.smk"
+include: "rules/claims.smk"
 include: "rules/report.smk"
 # Targets that people type
 include: "rules/collect.smk"

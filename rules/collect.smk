@@ -6,7 +6,7 @@ RUNS = reported(runs.with_ancestors)(AT[SCALE], required_leaves(TABLES["table1"]
 MANIFESTS = [(run.stage, fill(run_file("manifest", run), scale=SCALE)) for run in RUNS]
 
 
-localrules: data_reports, all, tables, ablations, figures, seeds, report, smoke, standins, shards, data, pretrain, finetune, evaluate
+localrules: data_reports, all, tables, ablations, figures, seeds, claims, report, smoke, standins, shards, data, pretrain, finetune, evaluate
 
 
 # What was left out of the data on the way, which training images look like a benchmark's, what the annotators got right.
@@ -51,6 +51,12 @@ rule figures:
 rule seeds:
     input:
         results_of(["seeds"]),
+
+
+# The paper's claims, each with an interval and a verdict.
+rule claims:
+    input:
+        rules.copy_claims.output,
 
 
 # All of that as pages, from each number down to the answers behind it.

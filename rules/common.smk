@@ -12,11 +12,13 @@ sys.path.insert(0, workflow.basedir)
 
 from granvit import finished, fork_server
 from granvit.config import steps
+from granvit.config.claims import load_claims, require_recipes
 from granvit.config.figures import load_figures
 from granvit.config.loading import SCALES, merge, read_words
 from granvit.config.tables import load_tables, required_forward_runs, required_leaves
 from granvit.errors import GranvitError
-from granvit.evaluation.benchmarks import load_benchmarks
+from granvit.evaluation.benchmarks import load_benchmarks, slug
+from granvit.graph import claims as graph_claims
 from granvit.graph import data, figures, profiles, runs
 from granvit.graph import report as graph_report
 from granvit.graph.scale import Scale
@@ -57,7 +59,10 @@ AT = {scale: Scale(scale, OVERRIDES) for scale in [*SCALES, SCALE]}
 reported(lambda scale: (scale.config, scale.recipes, scale.sources))(AT[SCALE])
 TABLES = reported(load_tables)()
 FIGURES = reported(load_figures)()
+CLAIMS = reported(load_claims)(TABLES)
+reported(require_recipes)(CLAIMS, AT[SCALE].recipes)
 BENCHMARKS = {benchmark.slug: benchmark.tsv for benchmark in reported(load_benchmarks)()}
+SLUGS = list(BENCHMARKS)
 # Settings that only name a value, for `lookup`: it walks through all that it is given, so these are no more than needed
 LOOKED_UP = {
     "compute": True,
@@ -269,6 +274,20 @@ def table_inputs(wildcards):
     table = TABLES[wildcards.table]
     costed = [AT[wildcards.scale].recipe(name) for name in required_forward_runs(table)]
     return {"scores": scores_behind(table), "manifests": [run_file("manifest", run) for run in costed]}
+
+
+@reported
+def claim_inputs(wildcards):
+    """What the claims are tested on: verdicts of the benchmarks that they name (the job that makes them also makes the
+    scores that are held against them), training logs, attention in boxes."""
+    scale = AT[wildcards.scale]
+    asked = graph_claims.needed(scale, CLAIMS, TABLES)
+    verdicts = rules.score_benchmarks.output.verdicts
+    of = [(verdicts[SLUGS.index(slug(name))], run, seed) for run, seed, name in asked.answers]
+    files = {"verdicts": [fill(file, recipe=run, seed=seed) for file, run, seed in of]}
+    for name, kind, found in (("logs", "training_log", asked.logs), ("boxes", "boxes", asked.boxes)):
+        files[name] = [run_file(kind, scale.recipe(run), seed) for run, seed in found]
+    return files
 
 
 def results_of(tables):

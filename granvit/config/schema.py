@@ -124,6 +124,7 @@ class Config(Strict):
     scale: Literal["smoke", "mini", "paper"]
     seed: NonNegativeInt
     comparison_seeds: list[NonNegativeInt]
+    claims: list[str] | None
     models: Literal["standins", "published"]
     max_tiles: PositiveInt
     data: Data

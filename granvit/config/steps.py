@@ -61,6 +61,7 @@ ROOTS: dict[str, tuple[str, ...]] = {
     "heldout_answers": ("answer_heldout",),
     "table": ("make_table", "compare_seeds", "compare_table", "join_comparisons"),
     "audit": ("audit_paper",),
+    "claims": ("make_claims",),
     "figure": ("draw_radar",),
     "curves": ("draw_curves",),
     "answer_figure": ("draw_answers",),

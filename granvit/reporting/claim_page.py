@@ -1,0 +1,69 @@
+"""The table of claims for readers."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pandas as pd
+
+from granvit.reporting import markdown
+from granvit.reporting.claim_tests import FAILS, HOLDS, NOT_MADE, UNDECIDED
+
+VERDICTS = (HOLDS, FAILS, UNDECIDED, NOT_MADE)
+TITLES = {"paper": "The paper's claims", "controls": "Controls"}
+HEADER = [
+    "Claim", "Where", "Verdict", "Reported", "Reproduced", "95 % interval", "p", "Smallest", "Seeds", "n",
+]  # fmt: skip
+INTRODUCTION = """\
+Effects are differences in points (percent) of what is measured; those of attention are in its own unit (1: no
+denser in the box than elsewhere). *Reported*: the same from the paper's printed numbers. *Interval*: 95 %, over
+seeds and questions. *p*: two-sided, after Holm's correction over the family; a claim of equivalence has none,
+its interval has to lie within the margin. *Smallest*: the effect that so many questions and seeds would show in
+80 of 100 cases. *n*: questions, or boxes, behind each run. What a verdict means: docs/claims.md.
+"""
+
+
+def claims_page(claims: pd.DataFrame, scale: str) -> str:
+    """All claims (``granvit.reporting.claims.COLUMNS``) in Markdown, a table a family."""
+    parts = [
+        "# The paper's claims\n",
+        markdown.SCALE_NOTES[scale] + "\n",
+        INTRODUCTION,
+    ]
+    for family, rows in claims.groupby("family", sort=False):
+        counts = Counter(rows["verdict"])
+        words = ", ".join(f"{counts[name]} {name}" for name in VERDICTS if counts[name])
+        parts += [f"## {TITLES[str(family)]}\n", f"{len(rows)} claims: {words}.\n", _table(rows)]
+        parts += ["### How each is measured\n", _measures(rows)]
+    return "\n".join(parts)
+
+
+def _table(rows: pd.DataFrame) -> str:
+    body = []
+    for row in rows.to_dict("records"):
+        interval = "-" if pd.isna(row["low"]) else f"{row['low']:+.2f} to {row['high']:+.2f}"
+        cells = [_signed(row["reported"]), _signed(row["reproduced"]), interval, _shown_p(row["p_holm"])]
+        smallest = "-" if pd.isna(row["smallest"]) else f"{row['smallest']:.2f}"
+        n = "-" if pd.isna(row["n"]) else f"{row['n']:.0f}"
+        seeds = str(len(row["seeds"].split()))
+        said = f"**{row['verdict']}**" if row["verdict"] in (HOLDS, FAILS) else row["verdict"]
+        body.append([row["claim"], row["where"], said, *cells, smallest, seeds, n])
+    return markdown.table(HEADER, body, left=3)
+
+
+def _measures(rows: pd.DataFrame) -> str:
+    lines = []
+    for row in rows.to_dict("records"):
+        margin = "" if pd.isna(row["margin"]) else f", margin {row['margin']:g}"
+        note = "" if pd.isna(row["note"]) or not row["note"] else f". {row['note']}"
+        measured = f"{row['endpoint']}; {row['compared']}; claimed: {row['direction']}{margin}"
+        lines.append(f"- `{row['id']}`: {measured}{note}")
+    return "\n".join(lines) + "\n"
+
+
+def _signed(value: float) -> str:
+    return "-" if pd.isna(value) else f"{value:+.2f}"
+
+
+def _shown_p(value: float) -> str:
+    return "-" if pd.isna(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
