@@ -46,4 +46,6 @@ def _read(path: Path) -> list[dict]:
     if not path.is_file():
         raise GranvitError(f"{path}: no such file; make it with `snakemake {path}`")
     text = path.read_text(encoding="utf-8")
-    return [json.loads(text)] if path.suffix == ".json" else [json.loads(line) for line in text.splitlines()]
+    if path.suffix == ".json":
+        return [json.loads(text)]
+    return [json.loads(line) for line in text.split("\n") if line]  # answers may hold other line ends

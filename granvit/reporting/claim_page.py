@@ -9,17 +9,17 @@ import pandas as pd
 from granvit.reporting import markdown
 from granvit.reporting.claim_tests import FAILS, HOLDS, NOT_MADE, UNDECIDED
 
-VERDICTS = (HOLDS, FAILS, UNDECIDED, NOT_MADE)
+VERDICTS = {HOLDS: "hold", FAILS: "fail", UNDECIDED: UNDECIDED, NOT_MADE: NOT_MADE}  # of several
 TITLES = {"paper": "The paper's claims", "controls": "Controls"}
 HEADER = [
     "Claim", "Where", "Verdict", "Reported", "Reproduced", "95 % interval", "p", "Smallest", "Seeds", "n",
 ]  # fmt: skip
 INTRODUCTION = """\
 Effects are differences in points (percent) of what is measured; those of attention are in its own unit (1: no
-denser in the box than elsewhere). *Reported*: the same from the paper's printed numbers. *Interval*: 95 %, over
-seeds and questions. *p*: two-sided, after Holm's correction over the family; a claim of equivalence has none,
-its interval has to lie within the margin. *Smallest*: the effect that so many questions and seeds would show in
-80 of 100 cases. *n*: questions, or boxes, behind each run. What a verdict means: docs/claims.md.
+denser in the box than elsewhere). *Reported*: the same from the paper's printed numbers. *Interval*: 95 %,
+over seeds and questions. *p*: two-sided, after Holm's correction over the family; a claim of equivalence has
+none, its interval has to lie within the margin. *Smallest*: the effect that so many questions and seeds would
+show in 80 of 100 cases. *n*: questions, or boxes, behind each run. What a verdict means: docs/claims.md.
 """
 
 
@@ -32,7 +32,7 @@ def claims_page(claims: pd.DataFrame, scale: str) -> str:
     ]
     for family, rows in claims.groupby("family", sort=False):
         counts = Counter(rows["verdict"])
-        words = ", ".join(f"{counts[name]} {name}" for name in VERDICTS if counts[name])
+        words = ", ".join(f"{counts[name]} {word}" for name, word in VERDICTS.items() if counts[name])
         parts += [f"## {TITLES[str(family)]}\n", f"{len(rows)} claims: {words}.\n", _table(rows)]
         parts += ["### How each is measured\n", _measures(rows)]
     return "\n".join(parts)
