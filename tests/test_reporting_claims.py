@@ -271,7 +271,7 @@ def test_only_what_the_claims_asked_for_need_is_asked_for():
         ({"seeds": "all"}, ["paper.one.seeds", "'all'", "comparison_seeds"]),
         ({"endpoint": {"table": "table1"}}, ["paper.one.endpoint", "exactly one of columns, rows"]),
         ({"endpoint": {"columns": ["OCR"]}}, ["paper.one.endpoint", "table and columns", "give both"]),
-        ({"endpoint": {"table": "table12", "columns": ["OCR"]}}, ["paper.one.endpoint", "'table12'", "correct"]),
+        ({"endpoint": {"table": "t1", "columns": ["OCR"]}}, ["paper.one.endpoint", "'t1'", "correct"]),
         ({"endpoint": {"table": "table3", "columns": ["OCRR"]}}, ["paper.one.endpoint", "'OCRR'", "'OCR'"]),
         ({"endpoint": {"rows": ["GQQA"]}}, ["paper.one.endpoint", "'GQQA'", "'GQA'", "correct"]),
         ({"endpoint": {"table": "table9", "columns": ["FLOPs"]}}, ["paper.one.endpoint", "'FLOPs'"]),
