@@ -33,9 +33,11 @@ def test_every_benchmarks_points_are_those_of_its_score(tmp_path):
 
 def test_a_judges_reading_and_a_judges_mark_count_without_asking_again(server, tmp_path):
     number = {"question_type": "free_form", "answer_type": "integer", "answer": "7"}
-    for rule, row, reply in (("mathvista", number, "7"), ("mmvet_contains", {"answer": "red"}, "0.3")):
+    option = {"A": "a cat", "B": "a dog", "answer": "B"}
+    kinds = (("mathvista", number, "7"), ("mmvet_contains", {"answer": "red"}, "0.3"))
+    for rule, row, reply in (*kinds, ("mmbench_circular", option, "B")):
         server.say = lambda request, reply=reply: reply
-        benchmark, judge = toy_benchmark(rule=rule), judge_at(server, tmp_path)
+        benchmark, judge = toy_benchmark(rule=rule), judge_at(server, tmp_path, choices=True)
         said = answer(tmp_path, [row], ["There are seven."])
         files = tmp_path / "v.jsonl", tmp_path / "s.json"
         known = write_score(said, benchmark, tmp_path, files[1], judge, verdicts=files[0])

@@ -10,13 +10,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from claims_world import TABLES, claim, claims_of, made_claims, write_claims, write_world
+from claims_world import BENCHMARKS, TABLES, claim, claims_of, made_claims, write_claims, write_world
 
-from granvit.config.claims import load_claims, require_recipes
+from granvit.config.claims import Endpoint, load_claims, require_recipes
 from granvit.config.loading import load_config
 from granvit.errors import GranvitError
+from granvit.evaluation.resampling import resampled
 from granvit.graph.claims import claim_facts, needed
 from granvit.graph.scale import Scale
+from granvit.reporting import claim_data
 from granvit.reporting.claim_reported import Printed
 from granvit.reporting.claim_tests import Result, holm, measure, verdict
 
@@ -74,6 +76,19 @@ def test_effect_is_the_difference_of_the_score_files_means(world, tmp_path):
     expected = np.mean(scores["sft-granvit"]) - np.mean(scores["sft-siglip2"])
     assert float(found["reproduced"]) == pytest.approx(expected, abs=1e-3)  # out of 1000, as it is printed
     assert float(found["reported"]) == 551 - 515
+
+
+def test_ocrbench_enters_a_mean_as_a_tenth_and_splits_of_one_file_are_drawn_together(world, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        claim_data, "resampled", lambda members, n: seen.extend(members) or resampled(members, n)
+    )
+    answers = claim_data.Answers(
+        world / "results", world / "data", BENCHMARKS, TABLES, ["sft-granvit", "sft-siglip2"], [0], 10
+    )
+    answers.measure(Endpoint(rows=["OCRBench", "RefCOCO_val", "RefCOCO_testA", "GQA"]))
+    files = ["OCRBench.tsv", "RefCOCO.tsv", "RefCOCO.tsv", "GQA_TestDev_Balanced.tsv"]
+    assert [(member.file, member.weight) for member in seen] == [(file, 25.0) for file in files]
 
 
 def test_one_seed_says_that_its_interval_is_over_questions_only(world, tmp_path):

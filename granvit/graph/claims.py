@@ -16,8 +16,8 @@ from granvit.graph.scale import Scale
 @dataclass(frozen=True)
 class Needed:
     """Each once: ``answers``, the (recipe, seed, benchmark) whose verdicts and scores are read; ``logs`` and
-    ``boxes``, the (recipe, seed) whose training log or attention in boxes is; ``stages``: of the runs behind
-    ``logs``; ``left_out``: claim -> why it is not made.
+    ``boxes``, the (recipe, seed) whose training log or attention in boxes is; ``stages``: of the runs with
+    training logs; ``left_out``: claim -> why it is not made.
     """
 
     answers: dict[tuple[str, int, str], None] = field(default_factory=dict)
@@ -38,12 +38,13 @@ def needed(scale: Scale, content: ClaimsFile, tables: Mapping[str, TableSpec]) -
         for key, claim in getattr(content, family).items():
             seeds = content.seeds_of(claim, scale.config)
             runs = [(name, seed) for name in claim.compare.recipes for seed in seeds]
+            if claim.endpoint.heldout:
+                found.stages.update({name: scale.recipe(name).stage for name, _ in runs})
             reason = _reason(key, claim, scale)
             if reason:
                 found.left_out[key] = reason
             elif claim.endpoint.heldout:
                 found.logs.update(dict.fromkeys(runs))
-                found.stages.update({name: scale.recipe(name).stage for name, _ in runs})
             elif claim.endpoint.attention:
                 found.boxes.update(dict.fromkeys(runs))
             else:
