@@ -93,7 +93,9 @@ def write_answers(results: Path, recipe: str, seed: int, kind: int, root: str = 
         splits = {row["index"].rpartition("_")[0] for row in rows} - {""}
         parts = {s: [row for row in rows if row["index"].startswith(f"{s}_")] for s in sorted(splits)}
         if parts:
-            content["splits"] = {s: {"score": mean(part), "n": len(part)} for s, part in parts.items()}
+            content["splits"] = {
+                s: {"score": mean(part), "n": len(part), "interval": [1.5, 98.5]} for s, part in parts.items()
+            }
         write_json(results / root / "scores" / f"{place}.json", content, sort_keys=False)
 
 

@@ -150,6 +150,28 @@ def test_best_is_bold_second_is_underlined_and_ties_share():
     assert ranked([1.0, 1.0], ["1", "1"]) == ["1", "1"]
 
 
+def test_cells_within_the_interval_of_the_best_share_its_mark_and_so_do_those_of_the_second_best():
+    texts = ["50", "49", "40", "39", "20"]
+    lows = [48.0, 45.0, 38.5, 39.0, 19.0]
+    marks = ["**50**", "**49**", "<u>40</u>", "<u>39</u>", "20"]
+    assert ranked([float(text) for text in texts], texts, lows) == marks
+    assert ranked([50.0, 49.0], ["50", "49"], [48.0, 48.0]) == ["50", "49"]  # nothing is told apart
+    assert ranked([50.0, 49.0, 48.0], ["50", "49", "48"], [47.0] * 3) == ["50", "49", "48"]
+    assert ranked([50.0, 40.0], ["50", "40"], [45.0, 35.0]) == ["**50**", "40"]
+
+
+def test_table_marks_only_what_its_intervals_tell_apart(results):
+    write_scores(results / "scores", "sft-granvit", lambda name: 99.0)  # by up to 2 below, 3 above
+    write_scores(results / "scores", "sft-sailvit", lambda name: 97.5)
+    _, text = table(results, "table1")
+    row = next(line for line in text.splitlines() if line.startswith("| OCR | ChartQA |"))
+    assert row.endswith("| **97.50** | **99.00** |") and "<u>" in row
+    write_scores(results / "scores", "sft-sailvit", lambda name: 96.5)
+    row = next(line for line in table(results, "table1")[1].splitlines() if "ChartQA" in line)
+    assert row.endswith("| <u>96.50</u> | **99.00** |")
+    assert "within the 95 % interval" in text
+
+
 def test_leaves_and_benchmarks_of_a_table_are_known_without_results():
     assert (
         required_leaves(SPECS["table1"])[-1] == "sft-granvit" and len(required_leaves(SPECS["table1"])) == 7

@@ -1,4 +1,5 @@
-"""Markdown tables: best in bold, second best underlined, model names marked with the scale."""
+"""Markdown tables: best in bold, second best underlined, as far as intervals tell them apart; model names
+marked with the scale."""
 
 from __future__ import annotations
 
@@ -37,18 +38,24 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> st
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [header, rule, *rows]) + "\n"
 
 
-def ranked(values: Sequence[float], texts: Sequence[str]) -> list[str]:
-    """Texts with the best value bold and, of three or more, the second best underlined; ties share their
-    mark.
+def ranked(values: Sequence[float], texts: Sequence[str], lows: Sequence[float] | None = None) -> list[str]:
+    """Texts with the best value bold and, of three or more, the second best underlined; ``places`` says which
+    share a mark.
     """
     marks = ("{}", "**{}**", "<u>{}</u>")
-    return [marks[place].format(text) for place, text in zip(places(values), texts, strict=True)]
+    return [marks[place].format(text) for place, text in zip(places(values, lows), texts, strict=True)]
 
 
-def places(values: Sequence[float]) -> list[int]:
-    """1 for the best value, 2 for the second best of three or more, else 0; all 0 where all are equal."""
-    distinct = sorted(set(values), reverse=True)
-    if len(distinct) < 2:
-        return [0] * len(values)
-    second = distinct[1] if len(values) > 2 else None
-    return [{distinct[0]: 1, second: 2}.get(value, 0) for value in values]
+def places(values: Sequence[float], lows: Sequence[float] | None = None) -> list[int]:
+    """1 for the best value and all that are no lower than the lower end of its interval, ``lows`` (without
+    them: that equal it); 2 for the second best of three or more, the best of the others, and all within its
+    interval; else 0. All 0 where all would be 1.
+    """
+    lows, found = lows or values, [0] * len(values)
+    for place in (1, 2) if len(values) > 2 else (1,):
+        left = [number for number, of in enumerate(found) if of == 0]
+        if left:
+            best = max(left, key=values.__getitem__)
+            for number in left:
+                found[number] = place if values[number] >= min(lows[best], values[best]) else 0
+    return [0] * len(values) if set(found) == {1} else found

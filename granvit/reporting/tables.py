@@ -19,6 +19,11 @@ from granvit.reporting import markdown
 from granvit.reporting.reported import read_reported, reported_cell
 from granvit.reporting.scores import AVERAGE, Scores, printed_rows
 
+MARKS = (
+    "Best in bold, second best underlined; a cell within the 95 % interval of either (over questions) has "
+    "the same mark."
+)
+
 
 def make_table(
     table_spec: TableSpec,
@@ -49,7 +54,7 @@ def make_table(
         numbers, body = _run_table(table_spec, scores, runs, scale)
     parts = [
         f"# {table_spec.layout.caption}\n",
-        markdown.SCALE_NOTES[scale] + " Best in bold, second best underlined.\n",
+        markdown.SCALE_NOTES[scale] + " " + MARKS + "\n",
         body,
         "## The paper's numbers (*reported*)\n",
         _reported_body(table_spec, Path(reported_csv)),
@@ -68,7 +73,11 @@ def _benchmark_table(
     numbers = scores.by_benchmark(models)
     shown = []
     for (capability, name), values in zip(numbers.index, numbers.to_numpy().tolist(), strict=True):
-        shown.append([capability, name, *_ranked(values, 2 if name == AVERAGE else digits(spec, name))])
+        decimals, lows = (
+            2 if name == AVERAGE else digits(spec, name),
+            row_lows(spec, scores, capability, name),
+        )
+        shown.append([capability, name, *_ranked(values, lows, decimals)])
     tag = markdown.scale_tag(scale)
     header = ["Capability", "Benchmark", *(markdown.marked(model, tag) for model in models)]
     if not chance:
@@ -90,9 +99,10 @@ def _run_table(spec: TableSpec, scores: Scores, runs: Path, scale: str) -> tuple
     shown = pd.DataFrame(cells, dtype=object)
     rivals = pd.Series([row.label.get(layout.rank_within or "", "") for row in layout.rows])
     for column in shown.columns.difference(FORWARD_COLUMNS):
-        decimals = digits(spec, *spec.shared.columns[column])
+        decimals, lows = digits(spec, *spec.shared.columns[column]), column_lows(spec, scores, column)
         for _, values in shown[column].groupby(rivals):
-            shown.loc[values.index, column] = _ranked(values.tolist(), decimals)
+            own = [lows[number] for number in values.index]
+            shown.loc[values.index, column] = _ranked(values.tolist(), own, decimals)
     marked = labels.map(lambda text: markdown.marked(text, tag)).join(shown)
     header = [markdown.marked(name, tag) for name in labels] + layout.columns
     body = markdown.table(header, marked.to_numpy().tolist(), left=labels.shape[1])
@@ -104,8 +114,21 @@ def digits(spec: TableSpec, *names: str) -> int:
     return 0 if len(names) == 1 and spec.shared.benchmarks[names[0]].divide != 1 else 2
 
 
-def _ranked(values: Sequence[float], decimals: int) -> list[str]:
-    return markdown.ranked([round(v, decimals) for v in values], [f"{v:.{decimals}f}" for v in values])
+def row_lows(spec: TableSpec, scores: Scores, capability: str, name: str) -> list[float]:
+    """Lower ends of the intervals of a row of Tables 1 and 8, a model each."""
+    names = spec.shared.capabilities[capability] if name == AVERAGE else [name]
+    return [scores.interval(recipe, names)[0] for recipe in spec.layout.models.values()]
+
+
+def column_lows(spec: TableSpec, scores: Scores, column: str) -> list[float]:
+    """Lower ends of the intervals of a column of a table of runs, a row each."""
+    names = spec.shared.columns[column]
+    return [scores.interval(row.recipe, names)[0] for row in spec.layout.rows]
+
+
+def _ranked(values: Sequence[float], lows: Sequence[float], decimals: int) -> list[str]:
+    shown = [round(value, decimals) for value in values]
+    return markdown.ranked(shown, [f"{value:.{decimals}f}" for value in values], lows)
 
 
 def _run_cell(row: RunRow, column: str, scores: Scores, runs: Path) -> float | str:

@@ -13,7 +13,7 @@ from granvit.reporting.reported import read_reported, reported_cell
 from granvit.reporting.scores import AVERAGE, Scores
 from granvit.reporting.site.places import Answered, cell_page, mean_page, run_page, seeds_page
 from granvit.reporting.site.record import read_table
-from granvit.reporting.tables import digits
+from granvit.reporting.tables import column_lows, digits, row_lows
 
 # Columns of the data tables that are, or come from, the paper's counts
 _REPORTED = ("reported_", "table6_", "gap_")
@@ -99,7 +99,7 @@ def score_table(spec: TableSpec, results: Path, scale: str, seed: int, reported_
     view = TableView(spec.name, layout.caption, labels, columns)
     reported = read_reported(spec, reported_csv)
     texts = [row[len(labels) : len(labels) + len(columns)] for row in rows]
-    ranks = _ranks_of_runs(spec, texts)
+    ranks = _ranks_of_runs(spec, texts, Scores(results / "scores", seed, spec.shared))
     heads = labelled([[markdown.marked(text, tag) for text in row.label.values()] for row in layout.rows])
     for number, (row, head) in enumerate(zip(layout.rows, heads, strict=True)):
         answered = Answered(row.recipe, seed)
@@ -122,7 +122,7 @@ def _column_page(spec: TableSpec, answered: Answered, column: str) -> str:
     return cell_page(answered, members[0]) if len(members) == 1 else mean_page(answered, column)
 
 
-def _ranks_of_runs(spec: TableSpec, texts: Sequence[Sequence[str]]) -> list[list[int]]:
+def _ranks_of_runs(spec: TableSpec, texts: Sequence[Sequence[str]], scores: Scores) -> list[list[int]]:
     """Places by column, then row: among the rows that the table compares."""
     layout = spec.layout
     rivals = [row.label.get(layout.rank_within or "", "") for row in layout.rows]
@@ -130,10 +130,12 @@ def _ranks_of_runs(spec: TableSpec, texts: Sequence[Sequence[str]]) -> list[list
     for place, column in enumerate(layout.columns):
         if column in FORWARD_COLUMNS:
             continue
+        lows = column_lows(spec, scores, column)
         for group in dict.fromkeys(rivals):
             members = [number for number, rival in enumerate(rivals) if rival == group]
             values = [float(texts[number][place]) for number in members]
-            for number, rank in zip(members, markdown.places(values), strict=True):
+            places = markdown.places(values, [lows[number] for number in members])
+            for number, rank in zip(members, places, strict=True):
                 ranks[place][number] = rank
     return ranks
 
@@ -148,12 +150,13 @@ def _benchmark_table(
     if chance:
         columns.append(("chance", False))
     view = TableView(spec.name, layout.caption, ["Capability", "Benchmark"], columns)
-    reported = read_reported(spec, reported_csv)
+    reported, scores = read_reported(spec, reported_csv), Scores(results / "scores", seed, spec.shared)
     heads = labelled([row[:2] for row in rows])
     for head, (capability, name, *texts) in zip(heads, rows, strict=True):
         decimals = 2 if name == AVERAGE else digits(spec, name)
         values = [float(text) for text in texts[: len(models)]]
-        ranks = markdown.places([round(value, decimals) for value in values])
+        lows = row_lows(spec, scores, capability, name)
+        ranks = markdown.places([round(value, decimals) for value in values], lows)
         cells = [
             Number(
                 f"{value:.{decimals}f}",
