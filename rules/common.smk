@@ -61,6 +61,7 @@ TABLES = reported(load_tables)()
 FIGURES = reported(load_figures)()
 CLAIMS = reported(load_claims)(TABLES)
 reported(require_recipes)(CLAIMS, AT[SCALE].recipes)
+reported(graph_claims.require_known)(AT[SCALE].config.claims or (), CLAIMS)
 BENCHMARKS = {benchmark.slug: benchmark.tsv for benchmark in reported(load_benchmarks)()}
 SLUGS = list(BENCHMARKS)
 # Settings that only name a value, for `lookup`: it walks through all that it is given, so these are no more than needed
