@@ -58,6 +58,10 @@ AT = {scale: Scale(scale, OVERRIDES) for scale in [*SCALES, SCALE]}
 # The scale in force comes first: every mistake in its files is reported before the first job.
 reported(lambda scale: (scale.config, scale.recipes, scale.sources))(AT[SCALE])
 TABLES = reported(load_tables)()
+PAPER_TABLES = [name for name, table in TABLES.items() if table.layout.paper]
+BEYOND_TABLES = [name for name in TABLES if name not in PAPER_TABLES]
+# Tables whose runs' cost can be asked for
+COST_TABLES = ["table1", *BEYOND_TABLES]
 FIGURES = reported(load_figures)()
 CLAIMS = reported(load_claims)(TABLES)
 reported(require_recipes)(CLAIMS, AT[SCALE].recipes)
@@ -79,7 +83,7 @@ DATA_TABLES = ["table6", "table7"]
 # Tables of every cell, and of every held-out box: CSV only
 PLAIN_TABLES = ["comparison", "attention_locality"]
 # Every table that a report shows where nobody chose some
-MADE_TABLES = [*TABLES, *DATA_TABLES, *PLAIN_TABLES]
+MADE_TABLES = [*PAPER_TABLES, *DATA_TABLES, *PLAIN_TABLES]
 # The two rows that are compared over several seeds
 COMPARED = ["sft-siglip2", "sft-granvit"]
 
@@ -222,6 +226,8 @@ def start_of_run(stage):
         found = {"mixture": fill(mixture, mixture=recipe.mixture)}
         if recipe.eval_every:
             found["heldout"] = fill(mixture, mixture="heldout")
+        if recipe.tokens_of:
+            found["tokens_of"] = fill(mixture, mixture=recipe.tokens_of)
         for role, other in {"parent": recipe.parent, "encoder_from": recipe.encoder_from}.items():
             if other:
                 found[role] = run_file("manifest", scale.recipe(other), wildcards.seed)
@@ -289,6 +295,27 @@ def claim_inputs(wildcards):
     for name, kind, found in (("logs", "training_log", asked.logs), ("boxes", "boxes", asked.boxes)):
         files[name] = [run_file(kind, scale.recipe(run), seed) for run, seed in found]
     return files
+
+
+@reported
+def lineages(wildcards):
+    """The runs behind each row of a table, by the row's recipe."""
+    scale, leaves = AT[wildcards.scale], required_leaves(TABLES[wildcards.table])
+    return {leaf: [run.name for run in runs.with_ancestors(scale, [leaf])] for leaf in leaves}
+
+
+@reported
+def cost_inputs(wildcards):
+    """What the cost of a table's runs is counted from: manifests and times of all that they start from, the mixtures
+    that these went through, and a model of each row."""
+    scale, leaves = AT[wildcards.scale], required_leaves(TABLES[wildcards.table])
+    behind = runs.with_ancestors(scale, leaves)
+    return {
+        "manifests": [run_file("manifest", run) for run in behind],
+        "timings": [run_file("timing", run) for run in behind],
+        "models": [run_file("model", scale.recipe(name)) for name in leaves],
+        "mixtures": [fill(rules.draw_mixture.output.mixture, mixture=name) for name in sorted({run.mixture for run in behind})],
+    }
 
 
 def results_of(tables):

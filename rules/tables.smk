@@ -78,9 +78,37 @@ rule compare_table:
         "../workflow_scripts/compare_table.py"
 
 
+# What the rows of a table took to train: tokens, FLOPs, time.
+rule make_cost:
+    input:
+        unpack(cost_inputs),
+    output:
+        csv="<tables>/{table}.cost.csv",
+        md=in_report("<tables>/{table}.cost.md", "cost", "Tables", table="{table}, cost"),
+    wildcard_constraints:
+        table="|".join(COST_TABLES),
+    log:
+        "<logs>/make_cost/{table}.log",
+    benchmark:
+        "<timings>/make_cost/{table}.tsv"
+    threads: 1
+    resources:
+        mem_mb=16000,
+    params:
+        table=lambda wildcards: TABLES[wildcards.table].settings,
+        lineages=lineages,
+        baseline=COMPARED[0],
+        seed=SEED,
+        version=steps.version("cost"),
+    message:
+        "Counting what the runs of {wildcards.table} cost at {wildcards.scale} scale"
+    script:
+        "../workflow_scripts/make_cost.py"
+
+
 rule join_comparisons:
     input:
-        tables=[fill(rules.compare_table.output.csv, table=table) for table in TABLES],
+        tables=[fill(rules.compare_table.output.csv, table=table) for table in PAPER_TABLES],
         data_tables=[fill(rules.make_data_table.output.csv, table=table) for table in DATA_TABLES],
     output:
         csv=in_report("<tables>/comparison.csv", "comparison", "Tables", table="comparison"),
@@ -132,7 +160,7 @@ rule copy_table:
         csv="results/{table}.csv",
         md="results/{table}.md",
     wildcard_constraints:
-        table=r"table\d+|seeds",
+        table="|".join([r"table\d+|seeds", *BEYOND_TABLES, *(rf"{table}\.cost" for table in COST_TABLES)]),
     log:
         "results/logs/copy_table/{table}.log",
     benchmark:

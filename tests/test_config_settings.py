@@ -96,6 +96,12 @@ def test_unknown_scale_lists_the_scales(project):
         ({"sft-clip": {"epoch": 3}}, ["sft-clip.epoch", "unknown key"]),
         ({"sft-clip": {"turns": "joined"}}, ["sft-clip.turns", "'separate' or 'chained'"]),
         ({"stage1-granvit": {"turns": "chained"}}, ["stage1-granvit", "turns", "projector, sft, continued"]),
+        ({"sft-clip": {"tokens_of": "instruction"}}, ["sft-clip", "tokens_of", "only stage1", "remove"]),
+        ({"stage2-8m": {"contrastive": {"temperature": 1.0}}}, ["stage2-8m", "contrastive", "only stage1"]),
+        ({"stage1-8m": {"contrastive": {"temperature": 0}}}, ["temperature", "greater than 0"]),
+        ({"stage1-control-contrastive": {"trains": {"llm": True}}}, ["contrastive", "trains.llm is true"]),
+        ({"stage1-control-contrastive": {"trains": {"encoder": False}}}, ["trains.encoder is false"]),
+        ({"stage1-granvit-tiled": {"contrastive": {"temperature": 1.0}}}, ["contrastive", "without tiling"]),
     ],
 )  # fmt: skip
 def test_wrong_recipe_names_recipe_key_and_value(project, change, told):
@@ -126,6 +132,38 @@ def test_chained_turns_are_another_run_and_separate_ones_the_run_they_were_befor
     chained = after["sft-clip"]
     assert chained.turns == "chained" and type(chained)(**chained.model_dump()) == chained
     assert type(chained).model_validate_json(chained.model_dump_json()) == chained
+
+
+def test_controls_differ_from_their_references_in_what_they_say_and_nothing_else():
+    """By key; the keys of controls are in no other run, whose hashes are what they were."""
+    settings = config.load_config("mini", root=ROOT)
+    recipes = recipes_file.resolve_all(settings, ROOT)
+
+    def differences(name: str, reference: str) -> dict:
+        one, other = (recipes[key].model_dump() for key in (name, reference))
+        keys = one.keys() | other.keys()
+        hashes = {"name", "parent", "parent_hash"}
+        return {key: one.get(key) for key in keys - hashes if one.get(key) != other.get(key)}
+
+    control = "stage1-control"
+    assert differences(f"{control}-captions", "stage1-8m-nodistill") == {
+        "mixture": "captions-8M", "tokens_of": "bbox2caption-8M",
+    }  # fmt: skip
+    assert differences(f"{control}-shuffled", "stage1-8m") == {"mixture": "shuffled-8M"}
+    assert differences(f"{control}-contrastive", "stage1-8m") == {"contrastive": {"temperature": 0.07}}
+    assert differences(f"{control}-reversed", "stage1-8m") == {}
+    assert recipes[f"{control}-reversed"].parent == "stage2-control-only"
+    joint = differences(f"{control}-joint", "stage1-8m")
+    assert joint.pop("mixture") == "both-8M" and joint.pop("trains")["llm"]
+    assert joint.pop("learning_rate") == settings.stages.stage2.learning_rate.model_dump() and not joint
+    for name, key, value in (("pooled", "pool", "pooled"), ("frozen-teacher", "ema_decay", 1.0)):
+        (changed,) = differences(f"{control}-{name}", "stage1-8m").values()
+        whole = recipes["stage1-8m"].distillation.model_dump()
+        assert changed == whole | {key: value} != whole
+    for name in ("captions", "shuffled", "pooled", "frozen-teacher", "contrastive", "only", "nodistill"):
+        assert differences(f"stage2-control-{name}", "stage2-8m") == {}
+    plain = [recipe for name, recipe in recipes.items() if "control" not in name]
+    assert len(plain) > 60 and not any({"contrastive", "tokens_of"} & r.model_dump().keys() for r in plain)
 
 
 def test_distillation_of_no_weight_is_no_distillation():

@@ -62,6 +62,15 @@ def test_a_mixtures_name_says_its_tasks_its_budget_and_its_sources(mini):
         assert found and {source.use for source in found} == {use}
 
 
+def test_mixtures_of_controls_are_drawn_as_the_others_but_for_what_they_change(mini):
+    plain = data.mixture_settings(mini, "bbox2caption-8M")
+    assert data.mixture_settings(mini, "shuffled-8M") == plain | {"shuffled": True}
+    assert data.mixture_settings(mini, "captions-8M") == plain | {"tasks": ["global_caption"]}
+    assert "shuffled" not in plain
+    captions = [mini.recipe("stage1-control-captions")]
+    assert {"captions-8M", "bbox2caption-8M"} <= set(runs.mixtures_of(iter(captions)))
+
+
 @pytest.mark.parametrize("name", ["both", "both-9M", "8M", "caption-8M", "bbox2caption-8m"])
 def test_a_mixture_that_is_no_kind_and_no_task_with_a_budget_is_refused(mini, name):
     with pytest.raises(GranvitError, match=rf"mixture '{name}': expected heldout, .* as in bbox2caption-8M"):

@@ -26,6 +26,7 @@ def main(job, log):
             ocr_share=draw["ocr_region_share"],
             global_captions=draw["global_captions"],
             sample_by=draw["sample_by"],
+            shuffled=draw.get("shuffled", False),
         )
 
 

@@ -27,6 +27,7 @@ def main(job, log):
         seed=int(job.wildcards.seed),
         mixture=path("mixture"),
         heldout=path("heldout"),
+        matched=path("tokens_of"),
         parent_dir=path("parent", folder=True),
         encoder_dir=path("encoder_from", folder=True),
         out_dir=Path(job.output.manifest).parent,

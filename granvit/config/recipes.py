@@ -18,14 +18,23 @@ from granvit.config import steps
 from granvit.config.base import NonNegative, NonNegativeInt, Positive, PositiveInt, Share, Strict, change_of
 from granvit.config.loading import CONFIG_FILE, ENCODERS_FILE, LLMS_FILE, merge
 from granvit.config.reading import check, nearest, read_yaml
-from granvit.config.schema import Config, Distillation, Parts, Rates, Stage, StageSettings, Turns
+from granvit.config.schema import (
+    Config,
+    Contrastive,
+    Distillation,
+    Parts,
+    Rates,
+    Stage,
+    StageSettings,
+    Turns,
+)
 from granvit.errors import GranvitError
 
 RECIPES_FILE = "config/recipes.yaml"
 # Where a stage may start from; None is the published encoder and LLM.
 PARENT_STAGES = {
     "projector": (None,),
-    "stage1": ("projector",),
+    "stage1": ("projector", "stage2"),
     "stage2": ("projector", "stage1"),
     "sft": ("projector", "stage1", "stage2", "continued"),
     "continued": ("projector", "stage1", "stage2"),
@@ -67,6 +76,8 @@ class Recipe(Strict):
     max_grad_norm: Positive
     precision: Literal["fp32", "bf16"]
     distillation: Distillation | None
+    contrastive: Annotated[Contrastive | None, Field(exclude_if=lambda value: value is None)] = None
+    tokens_of: Annotated[str | None, Field(exclude_if=lambda value: value is None)] = None
     eval_every: NonNegativeInt
     eval_images: NonNegativeInt
     save_every: PositiveInt
@@ -145,6 +156,7 @@ def _resolve(config: Config, name: str, entries: dict[str, RecipeEntry], below: 
             f"questions see nothing of each other; only {', '.join(TALKING_STAGES)} learn conversations. "
             f"Say `separate`, here or in {CONFIG_FILE}"
         )
+    _check_controls(name, entry.stage, settings)
     if settings["distillation"] and settings["distillation"]["weight"] == 0:
         settings["distillation"] = None  # a weight of nothing needs no teacher, and is the same run
     rates, trains = settings["learning_rate"], settings["trains"]
@@ -154,6 +166,11 @@ def _resolve(config: Config, name: str, entries: dict[str, RecipeEntry], below: 
     _check_known(name, "encoder", encoder, config.encoders, ENCODERS_FILE)
     _check_known(name, "llm", llm, config.llms, LLMS_FILE)
     tiling = entry.tiling if parent is None else parent.tiles > 0
+    if tiling and settings["contrastive"]:
+        raise GranvitError(
+            f"{RECIPES_FILE}: {name}: contrastive: the projector of a tiled model reads four cells at once; "
+            "start from a run without tiling"
+        )
     return Recipe(
         **settings,
         **config.training.model_dump(),
@@ -186,6 +203,25 @@ def _check_parent(name: str, entry: RecipeEntry, parent: Recipe | None) -> None:
             raise GranvitError(
                 f"{RECIPES_FILE}: {name}: {key}: inherited from '{entry.parent}'; remove this key"
             )
+
+
+def _check_controls(name: str, stage: str, settings: dict[str, Any]) -> None:
+    """Raise GranvitError where a control's key stands with a stage or a setting that cannot obey it."""
+    for key in ("contrastive", "tokens_of"):
+        if settings[key] is not None and stage != "stage1":
+            raise GranvitError(
+                f"{RECIPES_FILE}: {name}: {key}: only stage1 knows it, this is a {stage} run; remove this key"
+            )
+    if settings["contrastive"] and settings["trains"]["llm"]:
+        raise GranvitError(
+            f"{RECIPES_FILE}: {name}: contrastive: no loss reaches the language model, but trains.llm is "
+            "true; set it to false, or remove contrastive"
+        )
+    if settings["contrastive"] and not settings["trains"]["encoder"]:
+        raise GranvitError(
+            f"{RECIPES_FILE}: {name}: contrastive: regions supervise the encoder, but trains.encoder is "
+            "false; set it to true, or remove contrastive"
+        )
 
 
 def _check_known(recipe: str, key: str, value: str, known: dict[str, Any], file: str) -> None:

@@ -45,6 +45,12 @@ class Distillation(Strict):
     normalise: bool
 
 
+class Contrastive(Strict):
+    """A contrastive loss on regions in place of the language model's (docs/controls.md)."""
+
+    temperature: Positive
+
+
 class StageSettings(Strict):
     """What all runs of one stage share unless their recipe says otherwise."""
 
@@ -55,6 +61,8 @@ class StageSettings(Strict):
     epochs: Positive
     turns: Turns
     distillation: Distillation | None
+    contrastive: Contrastive | None = None
+    tokens_of: str | None = None
     eval_every: NonNegativeInt
     eval_images: NonNegativeInt
     save_every: PositiveInt

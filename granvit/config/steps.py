@@ -60,6 +60,7 @@ ROOTS: dict[str, tuple[str, ...]] = {
     "score": ("score_benchmarks",),
     "heldout_answers": ("answer_heldout",),
     "table": ("make_table", "compare_seeds", "compare_table", "join_comparisons"),
+    "cost": ("make_cost",),
     "audit": ("audit_paper",),
     "claims": ("make_claims",),
     "figure": ("draw_radar",),

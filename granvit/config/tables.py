@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from granvit.config.base import Strict
 from granvit.config.reading import check, read_yaml
@@ -31,8 +33,11 @@ class RunRow(Strict):
 
 
 class Layout(Strict):
-    """One table as it stands in the file."""
+    """One table as it stands in the file. ``paper``: whether it is one of the paper's; the others have no
+    reported numbers, and are made by ``snakemake beyond`` alone."""
 
+    # Left out where it says what every table was before there was a choice
+    paper: Annotated[bool, Field(exclude_if=lambda paper: paper)] = True
     layout: Literal["benchmarks", "runs"]
     caption: str
     models: dict[str, str] = {}

@@ -24,6 +24,9 @@ MIXTURE_TASKS = {
     "bbox2caption": ["bbox2caption"],
     "caption2bbox": ["caption2bbox"],
     "both": ["bbox2caption", "caption2bbox"],
+    # Controls (docs/controls.md): the same images' captions alone, and each text with another region's box
+    "captions": [],
+    "shuffled": ["bbox2caption"],
 }
 # Which of a source's uses each mixture draws from; the rest draw from the pretraining sources.
 MIXTURE_USES = {"projector": "projector", "instruction": "sft", "continued": "continued"}
@@ -139,7 +142,9 @@ def mixture_settings(scale: Scale, mixture: str) -> dict[str, Any]:
             f"{', '.join(MIXTURE_TASKS)} with a budget of {', '.join(get_args(Budget))}, as in "
             "bbox2caption-8M"
         )
-    return {
+    # Said only where boxes are shuffled: other mixtures are what they were before there was a choice
+    shuffled = {"shuffled": True} if task == "shuffled" else {}
+    return shuffled | {
         "kind": "regions",
         "tasks": ["global_caption", *MIXTURE_TASKS[task]],
         "regions": data.budgets.regions(budget),

@@ -78,8 +78,10 @@ def with_ancestors(scale: Scale, names: Iterable[str]) -> list[Recipe]:
 
 
 def mixtures_of(runs: Iterable[Recipe]) -> list[str]:
-    """Every mixture that the runs are trained or evaluated on."""
-    return sorted({run.mixture for run in runs} | {"heldout" for run in runs if run.eval_every})
+    """Every mixture that the runs are trained, evaluated or measured on."""
+    runs = list(runs)
+    found = {run.mixture for run in runs} | {run.tokens_of for run in runs if run.tokens_of}
+    return sorted(found | {"heldout" for run in runs if run.eval_every})
 
 
 def question_settings(scale: Scale) -> dict[str, Any]:

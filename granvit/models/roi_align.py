@@ -32,6 +32,12 @@ def roi_align(
     return torch.matmul(torch.matmul(rows.unsqueeze(1), regions), columns.transpose(1, 2).unsqueeze(1))
 
 
+def to_map(tokens: torch.Tensor) -> torch.Tensor:
+    """(V, T, C) tokens of a square image in raster order -> (V, C, H, W)."""
+    side = round(tokens.shape[1] ** 0.5)
+    return tokens.transpose(1, 2).unflatten(2, (side, side))
+
+
 def _axis_weights(start: torch.Tensor, end: torch.Tensor, cells: int, bins: int) -> torch.Tensor:
     """Interpolation matrices of one axis: (R, bins, cells); start, end: (R,) in cells, half-pixel shifted."""
     bin_size = (end - start) / bins

@@ -56,8 +56,7 @@ def make_table(
         f"# {table_spec.layout.caption}\n",
         markdown.SCALE_NOTES[scale] + " " + MARKS + "\n",
         body,
-        "## The paper's numbers (*reported*)\n",
-        _reported_body(table_spec, Path(reported_csv)),
+        *_reported_parts(table_spec, Path(reported_csv)),
         "## How the answers were read\n",
         _reading_body(table_spec, scores),
     ]
@@ -144,6 +143,14 @@ def engineering(value: float) -> str:
         if value >= factor:
             return f"{value / factor:.2f}{letter}"
     return f"{value:.0f}"
+
+
+def _reported_parts(spec: TableSpec, path: Path) -> list[str]:
+    """The section on the paper's own numbers; of a table that the paper does not have, one line that says
+    so."""
+    if not spec.layout.paper:
+        return ["The paper has no such table: nothing of it is *reported*.\n"]
+    return ["## The paper's numbers (*reported*)\n", _reported_body(spec, path)]
 
 
 def _reported_body(spec: TableSpec, path: Path) -> str:

@@ -20,7 +20,8 @@ from granvit.errors import GranvitError
 from granvit.models.mllm import MLLM
 from granvit.models.packing import PackedBatch, Segment, pack, row_length, split_row
 from granvit.models.tiling import locate_view
-from granvit.training.examples import Example, Examples
+from granvit.training.contrast import Pairs, number_texts
+from granvit.training.examples import Example, Examples, described_boxes
 from granvit.training.images import FeatureStore, ImageStore
 
 
@@ -86,16 +87,18 @@ class Sample:
 class MicroBatch:
     """What one forward pass sees. ``rows``: of the mixture, one an image; twice that of an image whose
     questions are in two rows. ``pixels``: uint8 (B, [1 + n*n,] 3, S, S), or None when the encoder's
-    features are remembered."""
+    features are remembered. ``pairs``: regions and their texts, where these are contrasted."""
 
     rows: list[int]
     pixels: torch.Tensor | None
     packed: PackedBatch
     regions: Regions | None
+    pairs: Pairs | None = None
 
     def counts(self) -> tuple[int, int, int]:
-        """Supervised tokens, regions and images."""
-        return len(self.packed.targets), len(self.regions.boxes) if self.regions else 0, len(self.rows)
+        """Supervised tokens, or described regions where these are contrasted; regions; and images."""
+        supervised = len(self.pairs.boxes) if self.pairs else len(self.packed.targets)
+        return supervised, len(self.regions.boxes) if self.regions else 0, len(self.rows)
 
 
 @dataclass
@@ -150,19 +153,26 @@ class Share:
 
 class Batches:
     """Makes a rank's part of the batch of any step. ``distillation``: the recipe's, where regions are
-    distilled."""
+    distilled; ``contrasts``: whether regions and texts are paired."""
 
     def __init__(
-        self, samples: Samples, order: Order, model: MLLM, distillation=None, share: Share | None = None
+        self,
+        samples: Samples,
+        order: Order,
+        model: MLLM,
+        distillation=None,
+        share: Share | None = None,
+        contrasts: bool = False,
     ) -> None:
         self.samples, self.order, self.model, self.distillation = samples, order, model, distillation
-        self.share = share or Share()
+        self.share, self.contrasts = share or Share(), contrasts
 
     def __getitem__(self, step: int) -> Batch:
         rows = self.order.rows(step)[self.share.rank :: self.share.ranks]
         samples, skipped = self.samples.read(rows)
         pieces = [piece for sample in samples for piece in self._pieces(sample)]
-        micros = [self._micro(part, step) for part in self._split(pieces)]
+        texts = self._texts(step) if self.contrasts else None
+        micros = [self._micro(part, step, texts) for part in self._split(pieces)]
         return Batch([sample.example.key for sample in samples], micros, skipped)
 
     def blank(self) -> MicroBatch:
@@ -171,7 +181,8 @@ class Batches:
         regions = Regions(torch.zeros(0, 4), torch.zeros(0, dtype=torch.long)) if self.distillation else None
         size, views = self.model.encoder.spec.image_size, self.model.views
         pixels = torch.full((1, views, 3, size, size), 128, dtype=torch.uint8)
-        return MicroBatch([], pixels if self.model.tiles else pixels[:, 0], packed, regions)
+        pairs = self._pairs([], {"": 0}) if self.contrasts else None
+        return MicroBatch([], pixels if self.model.tiles else pixels[:, 0], packed, regions, pairs)
 
     def _pieces(self, sample: Sample) -> list[Sample]:
         """A sample; or, where its row alone is more than may be computed at once, its questions in several
@@ -180,10 +191,9 @@ class Batches:
         if self.share.fits([row_length(example.segments, model.chat, model.image_tokens)]):
             return [sample]
         rows = split_row(example.segments, model.chat, model.image_tokens, self.share.token_budget)
-        return [
-            replace(sample, example=replace(example, segments=row, boxes=[] if number else example.boxes))
-            for number, row in enumerate(rows)
-        ]
+        first = replace(example, segments=rows[0])
+        later = [replace(example, segments=row, boxes=[], described=[]) for row in rows[1:]]
+        return [replace(sample, example=part) for part in (first, *later)]
 
     def _split(self, samples: list[Sample]) -> list[list[Sample]]:
         """Samples in the order given where they fit together; else by length, so that little is padding."""
@@ -202,17 +212,36 @@ class Batches:
                 parts.append([sample])
         return parts
 
-    def _micro(self, part: list[Sample], step: int) -> MicroBatch:
+    def _micro(self, part: list[Sample], step: int, texts: dict[str, int] | None) -> MicroBatch:
         examples = [sample.example for sample in part]
         return MicroBatch(
             rows=[sample.row for sample in part],
             pixels=None if self.samples.features else torch.stack([sample.pixels for sample in part]),
             packed=self._pack([example.segments for example in examples]),
             regions=self._regions(examples, step) if self.distillation else None,
+            pairs=None if texts is None else self._pairs(examples, texts),
         )
 
     def _pack(self, images: list[list[Segment]]) -> PackedBatch:
         return pack(images, self.model.chat, self.model.image_tokens, self.share.joined)
+
+    def _texts(self, step: int) -> dict[str, int]:
+        """The different texts of a whole step, on all ranks, each with its number."""
+        mixture = self.samples.examples.mixture
+        said = (text for row in self.order.rows(step) for _, text in described_boxes(mixture.row(row)))
+        return {text: number for number, text in enumerate(dict.fromkeys(said))}
+
+    def _pairs(self, examples: list[Example], texts: dict[str, int]) -> Pairs:
+        """Described regions of a micro-batch, beside all ``texts`` of its step."""
+        size, boxes, views, wanted = self.model.encoder.spec.image_size, [], [], []
+        for view, example in enumerate(examples):
+            for box, text in example.described:
+                boxes.append(to_canvas(box, example.width, example.height, size))
+                views.append(view)
+                wanted.append(texts[text])
+        places = torch.tensor(boxes).reshape(-1, 4), torch.tensor(views, dtype=torch.long)
+        numbered = number_texts([self.model.chat.encode(text) for text in texts])
+        return Pairs(*places, torch.tensor(wanted, dtype=torch.long), numbered)
 
     def _regions(self, examples: list[Example], step: int) -> Regions:
         size, views_an_image = self.model.encoder.spec.image_size, self.model.views

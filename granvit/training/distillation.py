@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from granvit.errors import GranvitError
 from granvit.models.encoders import Encoder
-from granvit.models.roi_align import roi_align
+from granvit.models.roi_align import roi_align, to_map
 from granvit.training.batches import Regions
 
 
@@ -79,9 +79,3 @@ class Teacher:
 def _normalise(features: torch.Tensor) -> torch.Tensor:
     """(R, C, ...) -> the same shape, mean 0 and variance 1 over the channels."""
     return F.layer_norm(features.movedim(1, -1), features.shape[1:2]).movedim(-1, 1)
-
-
-def to_map(tokens: torch.Tensor) -> torch.Tensor:
-    """(V, T, C) tokens of a square image in raster order -> (V, C, H, W)."""
-    side = round(tokens.shape[1] ** 0.5)
-    return tokens.transpose(1, 2).unflatten(2, (side, side))

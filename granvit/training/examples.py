@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,10 +12,11 @@ import pyarrow.parquet as parquet
 from granvit.errors import GranvitError
 from granvit.files import replacing
 from granvit.models.mllm import MLLM
-from granvit.models.packing import Segment
-from granvit.training.stages import INSTRUCTION
+from granvit.models.packing import ChatFormat, Segment
+from granvit.training.stages import BBOX2CAPTION, GLOBAL_CAPTION, INSTRUCTION
 
 MEMORY_LIMIT = 1 << 30  # bytes of a mixture's text that every process may keep for itself
+ROWS_AT_ONCE = 1000  # while tokens are counted
 COLUMNS = ["key", "shard", "offset", "size", "width", "height", "qa"]
 
 
@@ -62,7 +63,8 @@ class Mixture:
 @dataclass(frozen=True)
 class Example:
     """One image's text and regions. ``segments``: its question-answer pairs, those of a conversation in one
-    where turns are chained; ``boxes``: distinct regions, pixels of the original."""
+    where turns are chained; ``boxes``: distinct regions, pixels of the original; ``described``: boxes and
+    what is said of each (``described_boxes``)."""
 
     key: str
     width: int
@@ -72,6 +74,7 @@ class Example:
     questions: list[str]
     answers: list[str]
     boxes: list[list[float]]
+    described: list[tuple[list[float], str]] = field(default_factory=list)
 
 
 class Examples:
@@ -107,7 +110,8 @@ class Examples:
                 )
         boxes = [list(box) for box in dict.fromkeys(tuple(pair["box"]) for pair in pairs if pair["box"])]
         columns = ([pair[name] for pair in pairs] for name in ("task", "question", "answer"))
-        return Example(key, row["width"], row["height"], self._segments(pairs), *columns, boxes)
+        segments, described = self._segments(pairs), described_boxes(row)
+        return Example(key, row["width"], row["height"], segments, *columns, boxes, described)
 
     def _segments(self, pairs: list[dict]) -> list[Segment]:
         """A segment for each pair; where turns are chained, first one for all instructions."""
@@ -117,6 +121,29 @@ class Examples:
         alone = [text for text, is_turn in zip(texts, chained, strict=True) if not is_turn]
         conversation = [self.chat.conversation(turns)] if turns else []
         return conversation + [self.chat.segment(*text) for text in alone]
+
+
+def described_boxes(row: dict) -> list[tuple[list[float], str]]:
+    """Boxes of a mixture's row (pixels of the original) and what is said of each; a global caption is said of
+    the whole image."""
+    whole = [0.0, 0.0, float(row["width"]), float(row["height"])]
+    return [
+        (list(pair["box"] or whole), pair["answer"])
+        for pair in row["qa"]
+        if pair["task"] in (GLOBAL_CAPTION, BBOX2CAPTION) and pair["answer"]
+    ]
+
+
+def count_tokens(mixture: Mixture, chat: ChatFormat) -> tuple[int, int]:
+    """Tokens of a mixture, once through: those of all questions, answers and end tokens behind their images,
+    and the supervised ones among them (answers and end tokens)."""
+    text = supervised = 0
+    for batch in mixture.table.select(["qa"]).to_batches(max_chunksize=ROWS_AT_ONCE):
+        for pairs in batch["qa"].to_pylist():
+            segments = [chat.segment(pair["question"], pair["answer"]) for pair in pairs]
+            text += sum(len(segment.ids) for segment in segments)
+            supervised += sum(segment.supervised for segment in segments)
+    return text, supervised
 
 
 def _write_arrow(source: Path, target: Path) -> None:

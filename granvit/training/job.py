@@ -20,9 +20,10 @@ class Job(Strict):
 
     ``encoder``, ``llm``: the published models (config/encoders.yaml, llms.yaml) that a run without parent
     starts from. ``parent_dir``: run folder of the recipe's parent. ``encoder_dir``: run folder whose encoder
-    replaces the one above (Table 2: an encoder that was pretrained with another LLM). ``state_dir``: where
-    the resumable state lives; it stays until somebody uses the run (``granvit.finished``). ``log``: a file
-    that progress is written to.
+    replaces the one above (Table 2: an encoder that was pretrained with another LLM). ``matched``: the
+    mixture of the recipe's ``tokens_of``, whose supervised tokens decide how long the run is. ``state_dir``:
+    where the resumable state lives; it stays until somebody uses the run (``granvit.finished``). ``log``: a
+    file that progress is written to.
     """
 
     recipe: Recipe
@@ -31,6 +32,7 @@ class Job(Strict):
     llm: LLMSpec
     mixture: Path
     heldout: Path | None = None
+    matched: Path | None = None
     parent_dir: Path | None = None
     encoder_dir: Path | None = None
     out_dir: Path

@@ -13,6 +13,7 @@ COLUMNS = (
     "step", "images", "loss", "loss_caption", "loss_distill", "grad_norm", "feature_norm", "cosine",
     "lr_encoder", "lr_projector", "lr_llm", *METRICS,
 )  # fmt: skip
+CONTROLS = ("loss_contrast",)  # docs/controls.md
 
 
 class TrainingLog:
@@ -64,8 +65,10 @@ class TrainingLog:
         self.skipped = Counter(state["skipped"])
 
     def write(self, path: Path) -> None:
-        """Write training_log.csv; a cell without a value, or with NaN, is empty."""
-        write_csv(path, COLUMNS, ([_cell(row.get(name)) for name in COLUMNS] for row in self.rows))
+        """Write training_log.csv; a cell without a value, or with NaN, is empty. A control's own columns
+        stand only where there is one."""
+        columns = (*COLUMNS, *(name for name in CONTROLS if any(name in row for row in self.rows)))
+        write_csv(path, columns, ([_cell(row.get(name)) for name in columns] for row in self.rows))
 
     def _spent(self) -> float:
         return self.seconds + time.monotonic() - self.began

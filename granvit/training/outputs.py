@@ -27,6 +27,7 @@ def hash_inputs(job: Job) -> dict[str, str]:
     files = {
         "mixture": job.mixture,
         "heldout": job.heldout,
+        "tokens_of": job.matched,
         "parent": job.parent_dir and job.parent_dir / "manifest.json",
         "encoder_from": job.encoder_dir and job.encoder_dir / "manifest.json",
     }

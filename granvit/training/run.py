@@ -16,7 +16,7 @@ from granvit.models.projector import Projector, load_projector
 from granvit.training.batches import Batches, Order, Samples, Share
 from granvit.training.checkpoint import States
 from granvit.training.engine import Cluster
-from granvit.training.examples import Examples, Mixture
+from granvit.training.examples import Examples, Mixture, count_tokens
 from granvit.training.heldout import HeldOut
 from granvit.training.images import FeatureStore, ImageStore
 from granvit.training.job import Job
@@ -66,15 +66,26 @@ def make_trainer(job: Job, model: MLLM, cluster: Cluster) -> Trainer:
     prepare_model(model, recipe, compute, cluster.device)
     require_memory(model, recipe, compute, cluster.size)
     mixture = load_mixture(job, cluster)
-    order = Order(len(mixture), recipe.epochs, recipe.batch_size, job.seed)
-    again = recipe.epochs > 1
+    epochs = recipe.epochs
+    if job.matched:
+        epochs = cluster.once(lambda: matched_epochs(epochs, mixture, Mixture(job.matched), model))
+    order = Order(len(mixture), epochs, recipe.batch_size, job.seed)
+    again = epochs > 1
     remembers = again and not recipe.trains.encoder and FeatureStore.fits(len(mixture), model)
     images = ImageStore(mixture, model, keep=again and not remembers)
     features = FeatureStore(images, model, recipe.precision) if remembers else None
     examples = Examples(mixture, model, STAGES[recipe.stage].tasks, again, recipe.turns)
     share = Share(cluster.rank, cluster.size, compute.tokens_per_batch, joins_images(model.llm))
-    batches = Batches(Samples(examples, images, features), order, model, recipe.distillation, share)
+    samples, contrasts = Samples(examples, images, features), recipe.contrastive is not None
+    batches = Batches(samples, order, model, recipe.distillation, share, contrasts)
     return Trainer(model, recipe, batches, cluster, compute)
+
+
+def matched_epochs(epochs: float, own: Mixture, other: Mixture, model: MLLM) -> float:
+    """How often a run goes through its ``own`` mixture to see as many supervised tokens as ``epochs`` epochs
+    of the ``other`` one have."""
+    wanted, once = (count_tokens(mixture, model.chat)[1] for mixture in (other, own))
+    return epochs * wanted / once
 
 
 def load_mixture(job: Job, cluster: Cluster) -> Mixture:

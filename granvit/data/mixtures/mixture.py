@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 
 from granvit.boxes import format_box
 from granvit.data.mixtures.budget import Budget
+from granvit.data.mixtures.shuffle import Donors, region_name, shuffle_boxes
 from granvit.data.records.prompts import (
     GLOBAL_CAPTION_QUESTION,
     bbox2caption_question,
@@ -94,6 +95,7 @@ class Drawing:
         ocr_share: float,
         global_captions: str = "chosen",
         sample_by: str = "image",
+        shuffled: bool = False,
     ) -> None:
         """Region mixture of stage 1 or 2.
 
@@ -101,13 +103,15 @@ class Drawing:
         while their regions fit into ``budget_regions`` (None: all), or ``region``, single regions are, and
         their images come along with these regions only; ``ocr_share``: the share of OCR images (of OCR
         regions, by region) that takes part (50 M of 101.6 M); ``global_captions``: ``chosen``, the captions
-        of the images that give regions, or ``all``, those of every image.
+        of the images that give regions, or ``all``, those of every image; ``shuffled``: each text with the
+        box of another region (a control, ``granvit.data.mixtures.shuffle``).
         """
         _check(tasks, global_captions, sample_by)
         by_image = sample_by == "image"
         unit_hashes = _image_hashes if by_image else _region_hashes
         every_caption = global_captions == "all" and "global_caption" in tasks
         limit = self._limit(budget_regions, by_image, lambda row: unit_hashes(row, ocr_share))
+        donors = self._donors() if shuffled else None
 
         def choose(row: Row) -> list[Row] | str:
             if self._is_held_out(row):
@@ -118,7 +122,10 @@ class Drawing:
                 caption = region_questions(row, ("global_caption",)) if every_caption else []
                 return caption or ("no_region" if not hashes else "ocr_share" if None in hashes else "budget")
             regions = row["regions"] if by_image else list(compress(row["regions"], taken))
-            return region_questions(row | {"regions": regions}, tasks)
+            chosen = row | {"regions": regions}
+            if donors:
+                chosen["regions"] = shuffle_boxes(chosen, donors)
+            return region_questions(chosen, tasks)
 
         self._write(choose, budget_regions=budget_regions, tasks=list(tasks), sample_by=sample_by)
 
@@ -141,6 +148,13 @@ class Drawing:
                 self.out_parquet, budget_regions, budget.total,
             )  # fmt: skip
         return budget.cutoff()
+
+    def _donors(self) -> Donors:
+        """Boxes of the images that may be learnt from."""
+        columns = ["key", "data_type", "image_sha256", "width", "height", "regions.list.element.box"]
+        rows = self._rows("donors", columns)
+        left_out = self._contaminated
+        return Donors(row for row in rows if row["key"] not in left_out and not self._is_held_out(row))
 
     @cached_property
     def _contaminated(self) -> set[str]:
@@ -229,11 +243,8 @@ def _image_hashes(row: Row, ocr_share: float) -> list[int | None]:
 
 
 def _region_hashes(row: Row, ocr_share: float) -> list[int | None]:
-    """The hash that chooses each region, None where OCR's share leaves it out.
-
-    A region is its box: its position in the list would change with the filters.
-    """
-    names = [f"{row['key']} {','.join(map(repr, region['box']))}" for region in row["regions"]]
+    """The hash that chooses each region, None where OCR's share leaves it out."""
+    names = [region_name(row, region) for region in row["regions"]]
     is_ocr = row["data_type"] == "ocr"
     return [
         None if is_ocr and hash_share(name, "ocr") >= ocr_share else hash_key(name, "region")
