@@ -30,6 +30,10 @@ pytestmark = pytest.mark.slow  # and not `graph`: a dry-run takes one core, so t
         (["seeds"], {"train_stage1": 3, "finetune_sft": 6, "predict_benchmarks": 6}),
         (["standins"], {"build_standin_llm": 4, "build_standin_encoder": 6}),
         (["smoke"], {"finetune_sft": 54, "make_table": 9, "draw_answers": 5, "make_report": 1}),
+        (["beyond", "--config", "scale=smoke"], {"train_stage1": 10, "train_stage2": 9, "finetune_sft": 17,
+                                                 "make_cost": 2, "make_table": 1, "copy_table": 3}),
+        (["results/table1.cost.csv"], {"train_stage1": 1, "finetune_sft": 7, "make_cost": 1,
+                                        "make_table": None, "predict_benchmarks": None}),
         (["report"], {"finetune_sft": 54, "make_table": 9, "make_report": 1, "copy_report": 1}),
     ],
 )  # fmt: skip

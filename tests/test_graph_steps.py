@@ -38,6 +38,7 @@ TARGETS = [
     "report",
     "results/attention_locality.csv",
     "results/audit.csv",
+    "results/table1.cost.csv",
     *(f"results/figure{number}.png" for number in ("2", "3", "4a", "5", "6", "8", "13")),
 ]
 

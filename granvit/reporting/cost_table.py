@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from granvit.config.tables import TableSpec
+from granvit.errors import GranvitError
 from granvit.files import write_csv, write_text
 from granvit.reporting import markdown
 from granvit.reporting.tables import engineering
@@ -40,9 +41,15 @@ def make_cost_table(
     out_md: str | Path,
 ) -> None:
     """Write the table. ``lineages``: recipe of a row -> the runs behind it, itself among them; ``costs``:
-    what each took (``granvit.training.ledger``); ``baseline``: the recipe whose FLOPs are 1."""
+    what each took (``granvit.training.ledger``); ``baseline``: the recipe whose FLOPs are 1. Raises
+    GranvitError where that one is no row.
+    """
     lines, shown = [], []
     rows, totals = rows_of(spec), {}
+    if baseline not in rows.values():
+        raise GranvitError(
+            f"config/tables.yaml: '{baseline}', whose cost is 1, is no row of {spec.name}; add it there"
+        )
     for name, recipe in rows.items():
         behind = [costs[run] for run in lineages[recipe]]
         totals[recipe] = {key: sum(cost[key] for cost in behind) for key in SUMMED}
@@ -56,7 +63,7 @@ def make_cost_table(
             *(engineering(total[key]) for key in ("images", "supervised_tokens", "tokens")),
             _against(total["flops"], totals[baseline]["flops"]),
             f"{100 * total['teacher_flops'] / total['flops']:.1f} %",
-            _duration(total["seconds"] if total["device_hours"] == 0 else 3600 * total["device_hours"]),
+            _duration(total["device_hours"]),
         ])  # fmt: skip
     write_csv(out_csv, COLUMNS, lines)
     title = f"# What it took: {spec.layout.caption}\n"
@@ -73,5 +80,5 @@ def _against(flops: float, baseline: float) -> str:
     return f"{engineering(flops)} ({flops / baseline:.2f} x)"
 
 
-def _duration(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"
+def _duration(hours: float) -> str:
+    return f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.1f} min"
