@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -16,6 +17,7 @@ from torch import nn
 
 from granvit.errors import GranvitError
 from granvit.models.encoders import load_encoder
+from granvit.reporting.finished_runs import Run, taught
 from granvit.training.batches import Batches, Order, Regions, Samples, Share
 from granvit.training.contrast import Pairs, RegionContrast, number_texts
 from granvit.training.distillation import Teacher
@@ -112,11 +114,13 @@ def test_a_frozen_teacher_stays_as_it_began_while_the_student_learns(tmp_path):
 # ---- contrast ----
 
 
-def test_contrastive_loss_is_that_of_a_case_by_hand():
-    """Features of one cell each, an identity for a projector, texts of one and two tokens."""
+@pytest.mark.parametrize("shared", [0.0, 5.0])
+def test_contrastive_loss_is_that_of_a_case_by_hand(shared):
+    """Features of one cell each, an identity for a projector, texts of one and two tokens; what all tokens
+    have in common is of no account."""
     embeddings = nn.Embedding(4, 2)
     with torch.no_grad():
-        embeddings.weight.copy_(torch.tensor([[1.0, 0], [0, 1], [-1, 0], [0, -1]]))  # mean 0
+        embeddings.weight.copy_(torch.tensor([[1.0, 0], [0, 1], [-1, 0], [0, -1]]) + shared)
     contrast = RegionContrast(embeddings, 8, 0.5)
     texts = number_texts([[0], [0, 1], [3]])  # (1, 0), (1, 1) / root 2, (0, -1)
     features = torch.tensor([[[2.0, 0], [0, 3], [0, -1], [5, 5]]])  # 2 x 2 cells of 8 px
@@ -201,6 +205,24 @@ def test_a_run_without_controls_logs_no_column_of_theirs(world, tmp_path):
     assert header.startswith("step,images,loss,loss_caption,loss_distill") and "contrast" not in header
     recipe = json.loads((tmp_path / "run/manifest.json").read_text())["recipe"]
     assert not recipe.keys() & {"contrastive", "tokens_of"}
+
+
+# ---- what a control can be asked for ----
+
+
+@pytest.mark.parametrize(
+    ("change", "known"),
+    [
+        ({}, {"caption", "describe"}),
+        ({"mixture": "captions-8M"}, {"caption"}),
+        ({"contrastive": CONTRAST}, set()),
+        ({"mixture": "both-8M"}, {"caption", "describe", "locate"}),
+    ],
+)
+def test_a_control_is_asked_for_nothing_that_it_was_not_taught(change, known):
+    recipe = make_recipe("stage1", **change).model_dump()
+    run = Run(Path("results/smoke/stage1/one/seed0"), {"recipe": recipe, "seed": 0})
+    assert taught(run, []) == known
 
 
 # ---- one stage ----

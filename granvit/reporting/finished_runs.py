@@ -175,10 +175,17 @@ def taught(run: Run, runs: Sequence[Run]) -> set[str]:
     """What a run can be asked for: what its stage teaches, and what its parents' stages did."""
     learned: set[str] = set()
     for one in lineage(run, runs):
-        learned |= TAUGHT.get(one.recipe["stage"], set())
+        learned |= TAUGHT.get(one.recipe["stage"], set()) - _left_out(one.recipe)
         if str(one.recipe.get("mixture", "")).startswith("both-"):  # both region tasks, whatever the stage
             learned |= {DESCRIBE, LOCATE}
     return learned
+
+
+def _left_out(recipe: Mapping[str, Any]) -> set[str]:
+    """What a control's stage 1 does not teach (docs/controls.md)."""
+    if recipe.get("contrastive"):
+        return {CAPTION, DESCRIBE}
+    return {DESCRIBE} if str(recipe.get("mixture", "")).startswith("captions-") else set()
 
 
 def lineage(run: Run, runs: Sequence[Run]) -> list[Run]:
