@@ -310,11 +310,12 @@ def cost_inputs(wildcards):
     that these went through, and a model of each row."""
     scale, leaves = AT[wildcards.scale], required_leaves(TABLES[wildcards.table])
     behind = runs.with_ancestors(scale, leaves)
+    mixtures = sorted({run.mixture for run in behind})
     return {
         "manifests": [run_file("manifest", run) for run in behind],
         "timings": [run_file("timing", run) for run in behind],
         "models": [run_file("model", scale.recipe(name)) for name in leaves],
-        "mixtures": [fill(rules.draw_mixture.output.mixture, mixture=name) for name in sorted({run.mixture for run in behind})],
+        "mixtures": [fill(rules.draw_mixture.output.mixture, mixture=name) for name in mixtures],
     }
 
 
@@ -324,7 +325,7 @@ def results_of(tables):
 
 
 # What the report of a job's scale shows
-TABLES_SHOWN = for_job(graph_report.shown, kind="tables", known=[*MADE_TABLES, "seeds"], made=MADE_TABLES)
+TABLES_SHOWN = for_job(graph_report.shown, kind="tables", known=[*MADE_TABLES, *BEYOND_TABLES, "seeds"], made=MADE_TABLES)
 FIGURES_SHOWN = for_job(graph_report.shown, kind="figures", known=DRAWN, made=DRAWN)
 
 

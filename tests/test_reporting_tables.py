@@ -126,12 +126,22 @@ def test_every_table_of_the_paper_can_be_made(results):
         path = results / "stage2" / run / "seed0" / "manifest.json"
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps({"forward": {"flops": 3.24e12, "macs": 1.62e12}}))
-    for name in SPECS:
+    for name in (name for name, spec in SPECS.items() if spec.layout.paper):
         csv_text, text = table(results, name)
         assert csv_text.splitlines()[0].endswith(",scale")
         numbers = text.split("*reported*")[1].split("## How")[0]
         assert "| - |" not in numbers, f"{name}: a number of the paper was not found"
     assert "3.24T,1.62T" in table(results, "table9")[0]
+
+
+def test_a_table_beyond_the_paper_reports_nothing_and_says_so(results):
+    csv_text, text = table(results, "controls")
+    assert csv_text.splitlines()[0] == "Run,Changed,Fine-Grained,VQA,Reasoning,OCR,scale"
+    assert "nothing of it is *reported*" in text and "(reported)" not in text and "## The paper" not in text
+    rows = {line.split(",")[0] for line in csv_text.splitlines()[1:]}
+    assert {"SigLIP2", "GranViT", "captions only", "shuffled boxes", "contrastive"} < rows and len(rows) == 11
+    assert [name for name, spec in SPECS.items() if not spec.layout.paper] == ["controls"]
+    assert "paper" not in SPECS["table3"].settings  # which is why no table of the paper is made again
 
 
 def test_a_missing_score_file_names_the_file_and_the_command(results):
