@@ -32,8 +32,9 @@ onerror:
     finished.remove_seen_states(is_recorded)
 
 
-# Settings and helpers (the only file with functions), then one file a phase
+# Settings and helpers (the only files with functions), then one file a phase
 include: "rules/common.smk"
+include: "rules/inputs.smk"
 include: "rules/miniature.smk"
 include: "rules/data.smk"
 include: "rules/data_reports.smk"

@@ -6,7 +6,7 @@ localrules: copy_claims
 
 rule make_claims:
     input:
-        unpack(claim_inputs),
+        unpack(files_asked(graph_claims.files, content=CLAIMS, tables=TABLES)),
         questions=question_files,
         reported=expand("config/reported/{name}.csv", name=["results", "curves"]),
     output:

@@ -81,7 +81,7 @@ rule compare_table:
 # What the rows of a table took to train: tokens, FLOPs, time.
 rule make_cost:
     input:
-        unpack(cost_inputs),
+        unpack(files_asked(runs.cost_files, tables=TABLES, seed=SEED)),
     output:
         csv="<tables>/{table}.cost.csv",
         md=in_report("<tables>/{table}.cost.md", "cost", "Tables", table="{table}, cost"),
@@ -96,7 +96,7 @@ rule make_cost:
         mem_mb=16000,
     params:
         table=lambda wildcards: TABLES[wildcards.table].settings,
-        lineages=lineages,
+        lineages=for_job(runs.lineages, tables=TABLES),
         baseline=COMPARED[0],
         seed=SEED,
         version=steps.version("cost"),

@@ -56,6 +56,17 @@ def needed(scale: Scale, content: ClaimsFile, tables: Mapping[str, TableSpec]) -
     return found
 
 
+def files(scale: Scale, content: ClaimsFile, tables: Mapping[str, TableSpec]) -> dict[str, list[tuple]]:
+    """What the claims are tested on: verdicts (the job that makes them also makes the scores that are held
+    against them), training logs, attention in boxes."""
+    found = needed(scale, content, tables)
+    return {
+        "verdicts": [("verdicts", *one) for one in found.answers],
+        "logs": [("training_log", *one) for one in found.logs],
+        "boxes": [("boxes", *one) for one in found.boxes],
+    }
+
+
 def require_known(chosen: Iterable[str], content: ClaimsFile) -> None:
     """Raise GranvitError for an id that config/claims.yaml does not have."""
     for key in chosen:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from granvit import finished
 from granvit.config import steps
 from granvit.config.recipes import Recipe
+from granvit.config.tables import TableSpec, required_leaves
 from granvit.errors import GranvitError
 from granvit.evaluation import judge
 from granvit.evaluation.benchmarks import load_benchmarks
@@ -75,6 +76,27 @@ def with_ancestors(scale: Scale, names: Iterable[str]) -> list[Recipe]:
         found[recipe.name] = recipe
         queue += [other for other in (recipe.parent, recipe.encoder_from) if other]
     return [found[name] for name in sorted(found)]
+
+
+def lineages(scale: Scale, table: str, tables: Mapping[str, TableSpec]) -> dict[str, list[str]]:
+    """The runs behind each row of a table, by the row's recipe."""
+    leaves = required_leaves(tables[table])
+    return {leaf: [run.name for run in with_ancestors(scale, [leaf])] for leaf in leaves}
+
+
+def cost_files(
+    scale: Scale, table: str, tables: Mapping[str, TableSpec], seed: int
+) -> dict[str, list[tuple]]:
+    """What the cost of a table's runs is counted from: manifests and times of all that they start from, the
+    mixtures that these went through, and a model of each row."""
+    leaves = required_leaves(tables[table])
+    behind = with_ancestors(scale, leaves)
+    return {
+        "manifests": [("manifest", run.name, seed) for run in behind],
+        "timings": [("timing", run.name, seed) for run in behind],
+        "models": [("model", name, seed) for name in leaves],
+        "mixtures": [("mixture", name) for name in sorted({run.mixture for run in behind})],
+    }
 
 
 def mixtures_of(runs: Iterable[Recipe]) -> list[str]:
