@@ -1,7 +1,7 @@
 """Tables: one rule makes them all from config/tables.yaml."""
 
 
-localrules: make_table, compare_seeds, compare_table, join_comparisons, audit_paper, copy_table, copy_comparison
+localrules: make_table, write_averages, compare_seeds, compare_table, join_comparisons, audit_paper, copy_table, copy_comparison
 
 
 rule make_table:
@@ -51,6 +51,27 @@ rule compare_seeds:
         "Comparing seeds {params.seeds} at {wildcards.scale} scale"
     script:
         "../workflow_scripts/compare_seeds.py"
+
+
+# What `dvc metrics` follows from commit to commit.
+rule write_averages:
+    input:
+        table=fill(rules.make_table.output.csv, table="table1"),
+    output:
+        averages="<tables>/averages.json",
+    log:
+        "<logs>/write_averages/averages.log",
+    benchmark:
+        "<timings>/write_averages/averages.tsv"
+    threads: 1
+    resources:
+        mem_mb=500,
+    params:
+        version=steps.version("table"),
+    message:
+        "Writing the averages of Table 1 at {wildcards.scale} scale"
+    script:
+        "../workflow_scripts/write_averages.py"
 
 
 rule compare_table:

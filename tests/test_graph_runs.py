@@ -128,6 +128,24 @@ def test_dvc_repro_made_what_snakemake_makes(smoke_run):
     assert (smoke_run / "results/table1.csv").read_bytes() == (smoke_run / TABLE).read_bytes()
 
 
+def test_dvc_shows_averages_settings_and_curves(smoke_run, tmp_path):
+    shown = call(smoke_run, "dvc", "metrics", "show", "--json")
+    (found,) = json.loads(shown[shown.index("{") :])[""]["data"].values()
+    averages = [line for line in (smoke_run / TABLE).read_text().splitlines() if ",Average," in line]
+    for line in averages:
+        capability, _, *cells, _ = line.split(",")
+        assert [f"{value:.2f}" for value in found["data"][capability].values()] == cells
+    assert len(averages) == 4
+    call(smoke_run, "dvc", "plots", "show", "--out", str(tmp_path / "shown"))
+    assert "heldout_rouge_l" in (tmp_path / "shown/index.html").read_text()
+    call(tmp_path, "git", "clone", "--quiet", str(smoke_run), "other")
+    recipes = tmp_path / "other/config/recipes.yaml"
+    recipes.write_text(
+        recipes.read_text().replace("distillation: {weight: 0.5}", "distillation: {weight: 0.4}")
+    )
+    assert "stage1-8m-l0.5-a0.9.distillation.weight" in call(tmp_path / "other", "dvc", "params", "diff")
+
+
 def test_pulled_results_are_up_to_date(smoke_run, tmp_path):
     call(smoke_run, "dvc", "remote", "add", "--default", "store", str(tmp_path / "store"))
     call(smoke_run, "dvc", "push")

@@ -59,7 +59,7 @@ ROOTS: dict[str, tuple[str, ...]] = {
     "predict": ("predict_benchmarks",),
     "score": ("score_benchmarks",),
     "heldout_answers": ("answer_heldout",),
-    "table": ("make_table", "compare_seeds", "compare_table", "join_comparisons"),
+    "table": ("make_table", "write_averages", "compare_seeds", "compare_table", "join_comparisons"),
     "cost": ("make_cost",),
     "audit": ("audit_paper",),
     "claims": ("make_claims",),
