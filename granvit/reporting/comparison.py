@@ -51,6 +51,7 @@ def compare_table(
             for column in spec.layout.columns
         ]
     cells = pd.DataFrame(lines).assign(table=spec.name, scale=scale, seeds=str(seed))
+    cells["reported"] = cells["reported"].astype(float)  # of a table that the paper does not have: no number
     cells["difference"] = (cells["reproduced"] - cells["reported"]).round(2)
     _write(out_csv, cells)
 
