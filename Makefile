@@ -11,7 +11,7 @@ SCALE := $(shell sed -n "s/^scale: *\([a-z]*\).*/\1/p" config/config.yaml)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: env table1 smoke test mutants pull
+.PHONY: env table1 smoke test test-graph test-ranks mutants pull
 
 env: $(STAMP)
 
@@ -35,10 +35,13 @@ smoke: $(STAMP)
 	@workflow_scripts/run_graph.sh smoke
 	@cat results/smoke/tables/table1.md
 
-# Two at a time, of one thread each: first what is quick, then runs of the workflow and of several ranks.
+# Two at a time, of one thread each: first what is quick, then runs of the workflow beside those of several ranks.
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --durations=10 -m "not graph and not ranks"
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup --durations=10 -m "graph or ranks"
+	@$(MAKE) --jobs 2 --output-sync=target --no-print-directory test-graph test-ranks
+
+test-graph test-ranks: test-%: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --durations=10 -m "$*"
 
 # Do the tests notice a fault in one expression? A sample of them; MUTANTS="boxes filters" tries all of these modules'
 # (docs/testing.md).

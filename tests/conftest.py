@@ -62,11 +62,6 @@ def planned(output: str) -> dict[str, int]:
     return {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", stats, re.MULTILINE)}
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What shares the smoke run goes first: it takes longest, and one of two workers has to do it alone."""
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
-
-
 @pytest.fixture(scope="session")
 def clone(tmp_path_factory) -> Path:
     """A copy of the repository in which nothing has been made; only for commands that make nothing."""

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from conftest import call, commit, environment, planned
 
-pytestmark = [pytest.mark.graph, pytest.mark.xdist_group("smoke run")]
+pytestmark = pytest.mark.graph
 
 RUN = "workflow_scripts/run_graph.sh"
 TABLE = "results/smoke/tables/table1.csv"

@@ -18,7 +18,7 @@ from tiny_vlm import make_qwen
 
 from granvit.config.steps import ROOTS, Code
 
-pytestmark = [pytest.mark.graph, pytest.mark.xdist_group("smoke run")]
+pytestmark = pytest.mark.graph
 
 # The rules that share a script, but each have a step of their own
 STEP_OF_RULE = {

@@ -21,7 +21,6 @@ from slurm.site import fit_profile
 
 pytestmark = [
     pytest.mark.graph,
-    pytest.mark.xdist_group("slurm"),
     pytest.mark.skipif(bool(missing()), reason=f"no SLURM: {missing()}"),
 ]
 RUN = "results/smoke/projector/projector-siglip2/seed0"
