@@ -78,7 +78,7 @@ def test_a_flipped_byte_of_the_weights_is_named_with_the_command_that_makes_them
         "results/mini/stage2/stage2-a/seed0/model/llm/model.safetensors: its bytes are not those that were "
         "written; make it again: `snakemake -f results/mini/stage2/stage2-a/seed0/manifest.json`"
     )
-    assert said.splitlines()[1:] == ["13 files and shards looked at (bytes): 1 faults"]
+    assert said.splitlines()[1:] == ["13 files and shards looked at (bytes): 1 fault"]
     assert verified(capsys, "--quick")[0] == 0  # sizes are what they were
 
 

@@ -38,6 +38,7 @@ def run_verify(arguments: argparse.Namespace) -> int:
         print(fault)
     for folder in report.unknown:
         print(f"{folder}: no hashes, made by an older version; only what it learned from was looked at")
-    how = "sizes" if arguments.quick else "bytes"
-    print(f"{report.checked} files and shards looked at ({how}): {len(report.faults) or 'no'} faults")
+    how, count = "sizes" if arguments.quick else "bytes", len(report.faults)
+    faults = f"{count or 'no'} fault{'' if count == 1 else 's'}"
+    print(f"{report.checked} files and shards looked at ({how}): {faults}")
     return 1 if report.faults else 0
