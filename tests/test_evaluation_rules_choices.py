@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from granvit.evaluation.rules import apply
-from granvit.evaluation.scoring.choices import infer_choice
+from granvit.evaluation.scoring.choices import infer_choice, mathvista_read
 
 ANIMALS = {"A": "cat", "B": "dog", "C": "a red bird", "D": "none of the above"}
 TEN = {
@@ -169,6 +169,19 @@ def test_an_open_mmmu_question_is_a_choice_between_its_gold_and_other_answers(pr
 )
 def test_the_label_of_a_yes_no_answer(prediction, label):
     assert apply("yes_no", {"prediction": prediction}) == label
+
+
+@pytest.mark.parametrize(
+    ("case", "read"),
+    [
+        ({"question_type": "multi_choice", "prediction": "(B) dog", "choices": "['cat', 'dog']"}, "B"),
+        ({"question_type": "multi_choice", "prediction": "neither", "choices": "['cat', 'dog']"}, None),
+        ({"question_type": "free_form", "answer_type": "integer", "prediction": " 7 "}, "7"),
+        ({"question_type": "free_form", "answer_type": "integer", "prediction": "seven"}, None),
+    ],
+)
+def test_what_is_read_out_of_a_mathvista_answer(case, read):
+    assert mathvista_read(case) == read
 
 
 def numeric(prediction, kind, gold):

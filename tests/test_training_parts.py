@@ -181,6 +181,7 @@ def test_teacher_follows_the_student_by_its_moving_average(tmp_path):
     teacher.update()
     now = teacher.encoder.model.embeddings.patch_embedding.weight
     torch.testing.assert_close(now, start + (1 - SETTINGS.ema_decay))
+    assert not any(parameter.requires_grad for parameter in teacher.encoder.parameters())
 
 
 def test_crop_that_is_no_whole_number_of_patches_is_refused(tmp_path):
