@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from granvit.config.compute import RunCompute
-from granvit.data.mixtures.mixture import MIXTURE_SCHEMA
+from granvit.data.mixtures.mixture_file import MIXTURE_SCHEMA
 from granvit.models.attention import joins_images
 from granvit.models.mllm import MLLM
 from granvit.models.packing import row_length
