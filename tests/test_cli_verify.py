@@ -15,6 +15,7 @@ from granvit.data.records.pack import pack_shard
 from granvit.data.records.records import Record, write_records
 from granvit.data.records.shards import Sample, ShardWriter
 from granvit.files import file_hash
+from granvit.reporting import verify as verifying
 from granvit.training.outputs import described_files
 
 SHARD = Path("results/mini/data/packed/Mine/00000.tar")
@@ -109,9 +110,32 @@ def test_a_run_whose_parent_or_mixture_was_made_anew_is_named(capsys):
     flip(run_folder("stage1") / "manifest.json", b"0.5")
     MIXTURE.write_bytes(b"other questions")
     status, said = verified(capsys)
-    assert status == 1 and "stage2-a/seed0/manifest.json: was trained from another stage1-a than " in said
+    assert (
+        status == 1
+        and "stage2-a/seed0/manifest.json: was trained from another mini/stage1-a/seed0 than " in said
+    )
     assert "sft-a/seed0/manifest.json: was trained on another mixture than " in said
     assert said.splitlines()[-1].endswith(": 2 faults")
+
+
+@pytest.fixture
+def read(monkeypatch) -> list[str]:
+    """The names of the files whose bytes were hashed, in their order."""
+    names = []
+    monkeypatch.setattr(verifying, "file_hash", lambda path: names.append(Path(path).name) or file_hash(path))
+    return names
+
+
+def test_quick_reads_no_large_file(capsys, monkeypatch, read):
+    monkeypatch.setattr(verifying, "read_image_bytes", lambda *given: pytest.fail("an image was read"))
+    assert verified(capsys, "--quick")[0] == 0
+    assert read == ["manifest.json"] * 4
+
+
+def test_a_mixture_is_read_once_however_many_runs_learned_from_it(capsys, read):
+    shutil.copytree(run_folder("sft"), run_folder("sft").with_name("seed1"))
+    assert verified(capsys)[0] == 0
+    assert read.count(MIXTURE.name) == 1 and read.count("model.safetensors") == 10
 
 
 def test_a_model_that_was_removed_on_purpose_and_a_run_of_an_older_version_are_no_fault(capsys):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from typing import Any
 
 
@@ -15,7 +14,9 @@ def add_commands(groups: Any) -> None:
         epilog="example: granvit verify --quick",
     )  # fmt: skip
     command.add_argument("results", nargs="?", default="results", help="folder that holds {scale}/ (results)")
-    command.add_argument("--quick", action="store_true", help="sizes alone, without reading the files")
+    command.add_argument(
+        "--quick", action="store_true", help="sizes and parents alone: no large file is read"
+    )
     command.add_argument("--json", action="store_true", help="print JSON instead")
     command.set_defaults(run=run_verify)
 
@@ -24,12 +25,7 @@ def run_verify(arguments: argparse.Namespace) -> int:
     """Print a line a fault; exit status 1 if there is one."""
     from granvit.reporting.verify import verify
 
-    def look(name: str) -> None:
-        if sys.stderr.isatty():
-            print(f"\r\033[K{name}", end="", file=sys.stderr, flush=True)
-
-    report = verify(arguments.results, arguments.quick, look)
-    look("")
+    report = verify(arguments.results, arguments.quick)
     if arguments.json:
         faults = [fault._asdict() for fault in report.faults]
         print(json.dumps({**report._asdict(), "faults": faults}, indent=2, ensure_ascii=False))

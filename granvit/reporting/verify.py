@@ -8,7 +8,9 @@ Answers are held against their scores by ``granvit eval score --check``.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,9 +19,8 @@ import pyarrow.parquet as pq
 from granvit.data.records.shards import read_image_bytes
 from granvit.errors import GranvitError
 from granvit.files import file_hash
+from granvit.progress import Progress
 from granvit.reporting.finished_runs import Run, finished_runs
-
-Look = Callable[[str], None]  # told what is looked at next
 
 
 class Fault(NamedTuple):
@@ -42,10 +43,12 @@ class Report(NamedTuple):
     unknown: list[str]
 
 
-def verify(results: str | Path, quick: bool = False, look: Look = lambda name: None) -> Report:
-    """Hold every finished run and every packed shard below ``results`` against what was written down of them.
+def verify(results: str | Path, quick: bool = False) -> Report:
+    """Hold every finished run and every packed shard below ``results`` against what was written down of them;
+    says on standard error how far it is.
 
-    ``quick``: sizes alone. Raises GranvitError where ``results`` holds neither, or a manifest cannot be read.
+    ``quick``: sizes, and which parent a run started from; no large file is read. Raises GranvitError where
+    ``results`` holds neither, or a manifest cannot be read.
     """
     results = Path(results)
     runs, shards = finished_runs(results), sorted(results.glob("*/data/packed/*/*.parquet"))
@@ -53,40 +56,41 @@ def verify(results: str | Path, quick: bool = False, look: Look = lambda name: N
         raise GranvitError(
             f"{results}: no finished run and no shard below; give the folder that holds {{scale}}/"
         )
-    faults, checked = [], 0
-    for run in runs:
-        look(run.label)
-        faults += _run_faults(run, quick)
-        checked += len(run.manifest.get("files", {}))
-    for index in shards:
-        look(str(index))
-        faults += _shard_faults(index, quick)
-        checked += 1
+    drawn = () if quick else results.glob("*/data/mixtures/*.parquet")
+    # Each once, however many runs learned from it
+    mixtures = {os.path.abspath(file): file_hash(file) for file in drawn}
+    manifests = {run.label: file_hash(run.folder / "manifest.json") for run in runs}
+    looks = [partial(_run_faults, run, manifests, mixtures, quick) for run in runs]
+    looks += [partial(_shard_faults, index, quick) for index in shards]
+    faults, progress = [], Progress(len(looks), "verify", "runs and shards")
+    for number, look in enumerate(looks, 1):
+        faults += look()
+        progress.update(number)
+    checked = sum(len(run.manifest.get("files", {})) for run in runs) + len(shards)
     return Report(faults, checked, [str(run.folder) for run in runs if "files" not in run.manifest])
 
 
-def _run_faults(run: Run, quick: bool) -> Iterator[Fault]:
-    again = f"make it again: `snakemake -f {run.folder}/manifest.json`"
+def _run_faults(
+    run: Run, manifests: Mapping[str, str], mixtures: Mapping[str, str], quick: bool
+) -> Iterator[Fault]:
+    """One run: its files, and its inputs against the hashes of the runs (by label) and mixtures that are
+    there now."""
+    manifest = f"{run.folder}/manifest.json"
+    again = f"make it again: `snakemake -f {manifest}`"
     for name, written in run.manifest.get("files", {}).items():
         file = run.folder / name
         if name.startswith("model/") and not run.model.exists():
             continue  # removed on purpose, as `granvit runs` says
         if problem := _problem(file, written, quick):
             yield Fault(str(file), problem, again)
-    parent = run.recipe.get("parent")
-    for role, name in (("parent", parent), ("encoder_from", run.recipe.get("encoder_from"))):
-        for file in run.scale_folder.glob(f"*/{name}/seed{run.seed}/manifest.json") if name else ():
-            if file_hash(file) != run.manifest["inputs"].get(role):
-                yield Fault(
-                    f"{run.folder}/manifest.json",
-                    f"was trained from another {name} than {file} is now",
-                    again,
-                )
+    inputs, scale = run.manifest["inputs"], run.recipe["scale"]
+    for role in ("parent", "encoder_from"):
+        label = f"{scale}/{run.recipe.get(role)}/seed{run.seed}"
+        if label in manifests and manifests[label] != inputs.get(role):
+            yield Fault(manifest, f"was trained from another {label} than is there now", again)
     mixture = run.scale_folder / "data/mixtures" / f"{run.recipe['mixture']}.parquet"
-    if mixture.is_file() and file_hash(mixture) != run.manifest["inputs"].get("mixture"):
-        yield Fault(
-            f"{run.folder}/manifest.json", f"was trained on another mixture than {mixture} is now", again
-        )
+    if mixtures.get(str(mixture), inputs.get("mixture")) != inputs.get("mixture"):
+        yield Fault(manifest, f"was trained on another mixture than {mixture.name} is now", again)
 
 
 def _problem(file: Path, written: dict, quick: bool) -> str | None:
