@@ -118,7 +118,7 @@ rule make_cost:
     params:
         table=lambda wildcards: TABLES[wildcards.table].settings,
         lineages=for_job(runs.lineages, tables=TABLES),
-        baseline=COMPARED[0],
+        baseline=lambda wildcards: runs.cost_baseline(TABLES[wildcards.table], COMPARED[0]),
         seed=SEED,
         version=steps.version("cost"),
     message:

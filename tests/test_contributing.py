@@ -12,10 +12,10 @@ pytestmark = pytest.mark.slow  # two dry-runs
 
 CLAIM = """
   mine-helps:
-    statement: Half the weight for twice as long is better
+    statement: A quarter of the weight is better
     where: CONTRIBUTING.md
     endpoint: {table: mine, columns: [Fine-Grained]}
-    compare: {of: sft-half, minus: sft-stage1-8m}
+    compare: {of: sft-quarter, minus: sft-stage1-8m}
     direction: higher
 """
 
@@ -69,10 +69,19 @@ def added(tmp_path_factory):
 
 
 def test_what_was_added_is_planned(added):
-    output = call(added, "snakemake", "-n", "results/mine.csv", "shards", "--config", "scale=smoke")
+    output = call(
+        added,
+        "snakemake",
+        "-n",
+        "results/mine.csv",
+        "results/mine.cost.csv",
+        "shards",
+        "--config",
+        "scale=smoke",
+    )
     plan = planned(output)
     assert (plan["pretrain_projector"], plan["train_stage1"], plan["finetune_sft"]) == (2, 2, 3)
-    assert plan["make_table"] == 1 and plan["ingest_source"] == 9
+    assert (plan["make_table"], plan["make_cost"]) == (1, 1) and plan["ingest_source"] == 9
     assert "results/smoke/predictions/sft-mine/seed0/MyDocs.jsonl" in output
     assert "results/smoke/data/packed/Bills/00000.tar" in output
 
@@ -86,8 +95,8 @@ def test_a_claim_about_it_asks_for_its_runs_alone(added):
 def test_the_example_changes_what_it_says():
     recipes = yaml.safe_load(example("recipes.yaml"))
     assert (
-        recipes["stage1-half"]["distillation"] == {"weight": 0.5}
-        and recipes["sft-half"]["parent"] == "stage1-half"
+        recipes["stage1-quarter"]["distillation"] == {"weight": 0.25}
+        and recipes["sft-quarter"]["parent"] == "stage1-quarter"
     )
     rows = yaml.safe_load("tables:\n" + example("tables.yaml"))["tables"]["mine"]["rows"]
-    assert [row["recipe"] for row in rows] == ["sft-stage1-8m", "sft-half"]
+    assert [row["recipe"] for row in rows] == ["sft-stage1-8m", "sft-quarter"]

@@ -12,6 +12,7 @@ from test_models_packing import make_model
 
 from granvit.config.tables import load_tables
 from granvit.errors import GranvitError
+from granvit.graph.runs import cost_baseline
 from granvit.reporting.cost_table import make_cost_table, rows_of
 from granvit.training.cost import Work, training_cost
 from granvit.training.examples import Mixture, count_tokens
@@ -102,6 +103,19 @@ def test_a_rows_cost_is_that_of_all_runs_behind_it(tmp_path):
     text = out[1].read_text()
     assert "| GranViT (mini) | 2 | 20 | 200 | 2.00K | 12.00G (2.00 x) | 25.0 % | 2.0 min |" in text
     assert "6.00G (1.00 x) | 0.0 %" in text and "reported" not in text
+
+
+def test_rows_that_begin_alike_are_told_apart_by_their_whole_label():
+    spec = load_tables()["table2"]
+    rows = rows_of(spec)
+    assert list(rows.values()) == [row.recipe for row in spec.layout.rows] and len(rows) == 18
+    assert rows["LLM: Qwen2.5-3B; Model: CLIP"] == "sft-clip-3b"
+
+
+def test_the_unit_of_cost_is_the_usual_row_or_else_the_first():
+    tables = load_tables()
+    assert cost_baseline(tables["table1"], "sft-siglip2") == "sft-siglip2"
+    assert cost_baseline(tables["table2"], "sft-siglip2") == "sft-clip-3b"
 
 
 def test_a_table_without_its_baseline_says_so(tmp_path):

@@ -10,6 +10,7 @@ from granvit.config.tables import TableSpec
 from granvit.errors import GranvitError
 from granvit.files import write_csv, write_text
 from granvit.reporting import markdown
+from granvit.reporting.comparison import row_name
 from granvit.reporting.tables import engineering
 
 SUMMED = ("images", "supervised_tokens", "tokens", "flops", "teacher_flops", "seconds", "device_hours")
@@ -26,9 +27,13 @@ NOTES = (
 
 
 def rows_of(spec: TableSpec) -> dict[str, str]:
-    """The rows of a table and the recipe of each, by their names: a model, or the first word of a label."""
-    labelled = {next(iter(row.label.values())): row.recipe for row in spec.layout.rows}
-    return spec.layout.models or labelled
+    """The rows of a table and the recipe of each, by their names: a model, or the first word of a label where
+    it tells the rows apart, else the whole label."""
+    if spec.layout.models:
+        return spec.layout.models
+    rows = spec.layout.rows
+    short = {next(iter(row.label.values())): row.recipe for row in rows}
+    return short if len(short) == len(rows) else {row_name(row.label): row.recipe for row in rows}
 
 
 def make_cost_table(
