@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from granvit.errors import GranvitError
+from granvit.files import file_hash
 
 LONGEST_REFERENCE = 64  # an `image` cell this short is not a picture but another row's index
 # Cells that pandas, and so the toolkit, takes for empty: an option called "None" is none.
@@ -224,8 +225,7 @@ def _digest(picture: str | Path) -> str:
     """sha256 of a picture's base64 text, or of its file's bytes."""
     if isinstance(picture, str):
         return hashlib.sha256(picture.encode()).hexdigest()
-    with open(picture, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_hash(picture)
 
 
 def _bytes(path: Path, index: str, picture: str | Path) -> bytes:

@@ -150,6 +150,14 @@ class MLLM(nn.Module):
     def load(cls, folder: Path, device: torch.device | str = "cpu") -> MLLM:
         """Read what ``save`` wrote (in eval mode, in fp32, on ``device``); raises GranvitError on a folder
         that is missing or incomplete."""
+        model = cls.as_saved(folder).to(device)
+        cast_weights(model.llm, torch.float32)
+        return model.eval()
+
+    @classmethod
+    def as_saved(cls, folder: Path) -> MLLM:
+        """Read what ``save`` wrote, the language model's weights in the type that they have on disk, which is
+        enough for who looks at shapes. Raises GranvitError as ``load`` does."""
         folder = Path(folder)
         for part in PARTS:
             if not (folder / part / "config.json").is_file():
@@ -158,9 +166,7 @@ class MLLM(nn.Module):
                 )
         spec = SimpleNamespace(path=str(folder / "llm"))
         encoder, projector = load_saved_encoder(folder / "encoder"), load_projector(folder / "projector")
-        model = cls(encoder, projector, load_llm(spec), load_tokenizer(spec)).to(device)
-        cast_weights(model.llm, torch.float32)
-        return model.eval()
+        return cls(encoder, projector, load_llm(spec), load_tokenizer(spec))
 
 
 def feature_width(encoder: Encoder, tiles: int) -> int:

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from granvit.boxes import iou
 from granvit.config.data import FilterRules
 from granvit.data.records.filters import let_in, what_passes
 from granvit.data.records.records import Record, Region
@@ -180,12 +181,8 @@ def _match(overlaps: np.ndarray, least: float) -> Pairs:
 
 def _ious(found: Sequence[Region], true: Sequence[TrueRegion]) -> np.ndarray:
     """(found, true): intersection over union of upright boxes."""
-    a = np.array([region.box for region in found], dtype=float).reshape(-1, 1, 4)
-    b = np.array([region.box for region in true], dtype=float).reshape(1, -1, 4)
-    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
-    overlap = sides.clip(min=0).prod(axis=2)
-    union = sum((box[..., 2:] - box[..., :2]).prod(axis=2) for box in (a, b)) - overlap
-    return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
+    overlaps = [[iou(region.box, one.box) for one in true] for region in found]
+    return np.array(overlaps, dtype=float).reshape(len(found), len(true))
 
 
 def _best_reading(lines: Sequence[TrueRegion], found: Sequence[Region]) -> Iterator[TrueRegion]:

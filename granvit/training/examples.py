@@ -134,15 +134,20 @@ def described_boxes(row: dict) -> list[tuple[list[float], str]]:
     ]
 
 
+def tokens_of(pairs: list[dict], chat: ChatFormat) -> tuple[int, int]:
+    """Tokens behind one image: those of its questions, answers and end tokens, and the supervised ones among
+    them (answers and end tokens)."""
+    segments = [chat.segment(pair["question"], pair["answer"]) for pair in pairs]
+    return sum(len(segment.ids) for segment in segments), sum(segment.supervised for segment in segments)
+
+
 def count_tokens(mixture: Mixture, chat: ChatFormat) -> tuple[int, int]:
-    """Tokens of a mixture, once through: those of all questions, answers and end tokens behind their images,
-    and the supervised ones among them (answers and end tokens)."""
+    """``tokens_of`` all images of a mixture, once through."""
     text = supervised = 0
     for batch in mixture.table.select(["qa"]).to_batches(max_chunksize=ROWS_AT_ONCE):
         for pairs in batch["qa"].to_pylist():
-            segments = [chat.segment(pair["question"], pair["answer"]) for pair in pairs]
-            text += sum(len(segment.ids) for segment in segments)
-            supervised += sum(segment.supervised for segment in segments)
+            own = tokens_of(pairs, chat)
+            text, supervised = text + own[0], supervised + own[1]
     return text, supervised
 
 

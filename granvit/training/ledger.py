@@ -5,20 +5,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.parquet as parquet
 
 from granvit.config.recipes import Recipe
 from granvit.files import read_json
-from granvit.models.encoders import load_saved_encoder
-from granvit.models.llms import load_llm, load_tokenizer
 from granvit.models.mllm import MLLM
 from granvit.models.packing import ChatFormat
-from granvit.models.projector import load_projector
 from granvit.training.cost import Work, training_cost
-from granvit.training.examples import described_boxes
+from granvit.training.examples import described_boxes, tokens_of
 from granvit.training.stages import learning_parts
 
 SAMPLE = 20_000  # images of a mixture that are counted; its rows are in the order of hashes: a random sample
@@ -43,9 +39,8 @@ def count_mixture(path: str | Path, chat: ChatFormat, sample: int = SAMPLE) -> I
     with parquet.ParquetFile(path) as file:
         for batch in file.iter_batches(1000, columns=["width", "height", "qa"]):
             for row in batch.to_pylist()[: sample - len(boxes)]:
-                segments = [chat.segment(pair["question"], pair["answer"]) for pair in row["qa"]]
-                text += sum(len(segment.ids) for segment in segments)
-                supervised += sum(segment.supervised for segment in segments)
+                own = tokens_of(row["qa"], chat)
+                text, supervised = text + own[0], supervised + own[1]
                 described += len(described_boxes(row))
                 boxes.append(len({tuple(pair["box"]) for pair in row["qa"] if pair["box"]}))
             if len(boxes) >= sample:
@@ -111,7 +106,7 @@ def costs(folders: list[Path], models: dict[str, Path], mixtures: Path) -> dict[
     for manifest in manifests.values():
         name, kind = manifest["recipe"]["name"], _kind(manifest)
         if name in models and kind not in kinds:
-            kinds[kind] = _model(models[name])
+            kinds[kind] = MLLM.as_saved(models[name])
     found = {}
     for folder, manifest in manifests.items():
         recipe, timing = manifest["recipe"], read_json(folder / "timing.json")
@@ -123,10 +118,3 @@ def costs(folders: list[Path], models: dict[str, Path], mixtures: Path) -> dict[
 def _kind(manifest: dict[str, Any]) -> tuple:
     """What decides the shapes of a run's model."""
     return tuple(manifest["recipe"][key] for key in ("encoder", "llm", "tiles"))
-
-
-def _model(folder: Path) -> MLLM:
-    """A finished run's model, its weights as they are on disk."""
-    spec = SimpleNamespace(path=str(folder / "llm"))
-    encoder, projector = load_saved_encoder(folder / "encoder"), load_projector(folder / "projector")
-    return MLLM(encoder, projector, load_llm(spec), load_tokenizer(spec))
