@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from granvit.config.figures import load_figures
+from granvit.config.steps import ROOTS, Code
 from granvit.config.tables import load_tables
 from granvit.errors import GranvitError
 from granvit.graph.figures import figure_facts, recipes_shown
@@ -46,6 +47,15 @@ def test_a_sidecar_of_maps_says_which_encoders_and_which_points(mini):
     facts, points = figure_facts(mini, FIGURES, "figure1b", seed=7), FIGURES.figure1b
     assert [*facts["recipes"]] == [*FIGURES.attention_maps.encoders.values()]
     assert facts["settings"] == FIGURES.attention_maps.model_dump() | points.model_dump() | {"seed": 7}
+
+
+def test_nothing_that_draws_a_figure_can_read_the_papers_numbers():
+    """Figure 1a alone reads a file in which they stand beside ours; test_reporting_radar.py changes them."""
+    drawing = {step for step, scripts in ROOTS.items() if scripts[0].startswith(("draw_", "map_"))}
+    assert drawing > {"figure", "curves", "answer_figure", "maps", "map_figure", "pipeline", "scaling"}
+    code = Code()
+    reading = {step for step in drawing if "granvit.reporting.reported" in code.covered(step)}
+    assert reading == {"figure"}
 
 
 def test_a_figure_of_an_unknown_recipe_is_refused(mini):
