@@ -16,7 +16,7 @@ onstart:
     finished.remove_seen_states(is_recorded)
     if workflow.executor_plugin.name == "slurm":
         planned = [job for job in workflow.dag.needrun_jobs() if not job.is_local]
-        reported(profiles.ask_slurm)(planned, AT[SCALE].config.compute, runs.TRAINING_RULES.values())
+        reported(profiles.ask_slurm)(planned, AT[SCALE].config.compute, [*runs.TRAINING_RULES.values(), "check_training_devices"])
     if not workflow.non_local_exec and SETTINGS[SCALE]["compute"]["fork_server"]:
         fork_server.start()
 
@@ -38,6 +38,7 @@ include: "rules/inputs.smk"
 include: "rules/miniature.smk"
 include: "rules/data.smk"
 include: "rules/data_reports.smk"
+include: "rules/check_cluster.smk"
 include: "rules/pretrain.smk"
 include: "rules/finetune.smk"
 include: "rules/evaluate.smk"

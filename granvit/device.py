@@ -5,12 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+from pathlib import Path
 
 import torch
 
 from granvit.errors import GranvitError
 
 KINDS = ("npu", "cuda", "cpu")
+# Which devices a process is shown, and where its driver says its version
+_SHOWN = {"npu": "ASCEND_RT_VISIBLE_DEVICES", "cuda": "CUDA_VISIBLE_DEVICES"}
+_DRIVERS = {"npu": "/usr/local/Ascend/driver/version.info", "cuda": "/proc/driver/nvidia/version"}
 
 
 def _available(kind: str) -> bool:
@@ -47,6 +51,21 @@ def describe_device(device: torch.device) -> str:
     if not is_accelerator(device):
         return f"cpu {platform.machine()}"
     return f"{device.type} {getattr(torch, device.type).get_device_name(device)}"
+
+
+def device_number(device: torch.device) -> str | None:
+    """The node's own number of an accelerator, whatever this process was shown of them; None for a CPU."""
+    if not is_accelerator(device):
+        return None
+    index = device.index or 0
+    shown = os.environ.get(_SHOWN[device.type], "").split(",")
+    return shown[index] if index < len(shown) and shown[index] else str(index)
+
+
+def driver_version(device: torch.device) -> str | None:
+    """The first line that the driver of an accelerator says of its version; None where it says nothing."""
+    file = Path(_DRIVERS.get(device.type, ""))
+    return file.read_text(encoding="utf-8").splitlines()[0].strip() if file.is_file() else None
 
 
 def autocast(device: torch.device, precision: str):

@@ -243,9 +243,10 @@ def test_cluster_profile_asks_for_the_devices_that_its_layout_uses(profile):
     assert asked["configfile"] == str((folder / "compute.yaml").relative_to(ROOT))
     compute = config.load_config("paper", yaml.safe_load((folder / "compute.yaml").read_text()), ROOT).compute
     training = {"pretrain_projector", "train_stage1", "train_stage2", "continue_pretraining", "finetune_sft"}
+    training |= {"check_training_devices"}
     text = "\n".join(file.read_text() for file in (ROOT / "rules").glob("*.smk"))
     used = set(re.findall(r"^rule (\w+):(?:(?!^rule|^use).)*?accelerators=", text, re.MULTILINE | re.DOTALL))
-    used |= training | {"predict_shuffled", "annotate_on_accelerator"}
+    used |= training | {"predict_shuffled", "annotate_on_accelerator", "check_one_device"}
     assert {"predict_benchmarks", "answer_heldout", "map_queries", "measure_locality"} < used
     for rule, resources in asked["set-resources"].items():
         devices = compute.train_devices if rule in training else compute.accelerators

@@ -57,11 +57,13 @@ def checkout(local: Path, folder: Path, kind: str, **size: int) -> Path:
     return folder
 
 
-def start(slurm: Slurm, folder: Path, *options: str) -> subprocess.Popen:
+def start(
+    slurm: Slurm, folder: Path, *options: str, target: str = f"{RUN}/manifest.json"
+) -> subprocess.Popen:
     """Start the run of a checkout on the cluster; the profile is the one that is named first."""
     own = environment(folder)
     path = f"{slurm.environment['PATH'].split(':')[0]}:{own['PATH']}"
-    command = ["snakemake", "--profile", *options, "--", f"{RUN}/manifest.json"]
+    command = ["snakemake", "--profile", *options, "--", target]
     return subprocess.Popen(
         command, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         env={**own, "PATH": path, "SLURM_CONF": slurm.environment["SLURM_CONF"]},
@@ -185,6 +187,16 @@ def test_jobs_hold_the_devices_that_they_ask_for(runs, slurm):
 
 def test_state_is_gone_once_snakemake_has_seen_the_end(runs):
     assert not list(runs["npu"].glob("state/smoke/*/*/*")) and not list(runs["gpu"].glob("state/smoke/*/*/*"))
+
+
+def test_check_of_the_cluster_measures_both_nodes_and_leaves_nothing(runs, slurm):
+    said = finish(start(slurm, runs["gpu"], "gpu", target="check_cluster"))
+    rows = re.findall(r"^\| (n[12]) \| (\d) \| cpu x86_64 \| ([\d.]+) \| (\S+) \| \d+ \| \d+ \|$", said, re.M)
+    assert {(node, rank) for node, rank, *_ in rows[:2]} == {("n1", "0"), ("n2", "1")}
+    assert all(float(rate) > 0 and float(bandwidth) > 0 for *_, rate, bandwidth in rows[:2])
+    assert [bandwidth for *_, bandwidth in rows[2:]] == ["-"]  # the job of one device
+    assert "check_cluster: everything is as the profile asks" in said
+    assert not list((runs["gpu"] / "results/smoke/cluster").rglob("*.bin"))
 
 
 def test_jobs_of_a_cluster_meet_no_fork_server(runs, slurm):

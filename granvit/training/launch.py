@@ -61,8 +61,10 @@ def _launch(job: Job, launcher: str, devices: int, nodes: int) -> None:
         )
 
 
-def launch_command(launcher: str, devices: int, nodes: int, job_file: Path) -> list[str]:
-    """The command line of ``launcher`` with its places filled.
+def launch_command(
+    launcher: str, devices: int, nodes: int, job_file: Path, module: str = "granvit.training.launch"
+) -> list[str]:
+    """The command line of ``launcher`` with its places filled, for processes that run ``module``.
 
     ``{host}`` is this machine's name and ``{port}`` follows from the job, so that two jobs do not meet.
     Raises GranvitError where a place is unknown or the command is not on PATH.
@@ -78,8 +80,8 @@ def launch_command(launcher: str, devices: int, nodes: int, job_file: Path) -> l
         ) from None
     if shutil.which(words[0]) is None:
         raise GranvitError(f"compute.launcher: {words[0]!r} is not on PATH; install it, or name another one")
-    module = "--module" if Path(words[0]).name == "deepspeed" else "-m"
-    return [*words, module, "granvit.training.launch", str(job_file)]
+    flag = "--module" if Path(words[0]).name == "deepspeed" else "-m"
+    return [*words, flag, module, str(job_file)]
 
 
 def _train(job: Job) -> None:
