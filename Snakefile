@@ -14,9 +14,12 @@ container: "docker://docker.io/library/python:3.11"
 # Only when jobs are really run, so that plans start nothing
 onstart:
     finished.remove_seen_states(is_recorded)
+    planned = [*workflow.dag.needrun_jobs()]
+    catalogued = {job.wildcards.source for job in planned if job.rule.name == "catalogue_source"}
+    reported(data.require_sources)(AT[SCALE], catalogued)
     if workflow.executor_plugin.name == "slurm":
-        planned = [job for job in workflow.dag.needrun_jobs() if not job.is_local]
-        reported(profiles.ask_slurm)(planned, AT[SCALE].config.compute, [*runs.TRAINING_RULES.values(), "check_training_devices"])
+        submitted = [job for job in planned if not job.is_local]
+        reported(profiles.ask_slurm)(submitted, AT[SCALE].config.compute, [*runs.TRAINING_RULES.values(), "check_training_devices"])
     if not workflow.non_local_exec and SETTINGS[SCALE]["compute"]["fork_server"]:
         fork_server.start()
 

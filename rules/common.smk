@@ -57,6 +57,8 @@ SEED = config["seed"]
 AT = {scale: Scale(scale, OVERRIDES) for scale in [*SCALES, SCALE]}
 # The scale in force comes first: every mistake in its files is reported before the first job.
 reported(lambda scale: (scale.config, scale.recipes, scale.sources))(AT[SCALE])
+if workflow.is_main_process and {"-n", "--dry-run", "--dryrun"} & {*sys.argv} and (note := data.absence_note(AT[SCALE])):
+    print(note, file=sys.stderr)
 TABLES = reported(load_tables)()
 PAPER_TABLES = [name for name, table in TABLES.items() if table.layout.paper]
 BEYOND_TABLES = [name for name in TABLES if name not in PAPER_TABLES]

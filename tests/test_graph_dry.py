@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -155,3 +156,14 @@ def test_checkout_in_a_folder_with_a_space_and_other_letters_is_like_any_other(t
     output = call(folder, str(elsewhere / "bin/python"), "-m", "snakemake", "-n", "all", fails=True)
     assert "environment: Snakemake cannot start" in output
     assert "make the environment in the checkout" in output
+
+
+def test_a_plan_says_which_data_are_absent_and_a_run_stops_for_them_before_its_first_job(clone):
+    target = "results/paper/data/mixtures/projector.parquet"
+    plan = call(clone, "snakemake", "--config", "scale=paper", "-n", "--", target)
+    assert re.search(
+        r"note: 41 of 41 sources of the scale paper have no data here: CC3M \(data/CC3M\), ", plan
+    )
+    said = call(clone, "snakemake", "--config", "scale=paper", "--cores", "1", "--", target, fails=True)
+    assert "source 'BLIP-LAION-CC-SBU-558K': its data are absent" in said and "Fetch them with `hf " in said
+    assert "CC3M" not in said.rpartition("Job stats")[2] and "0 of" not in said and "Execute" not in said

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 from granvit.config import steps
 from granvit.config.schema import Budget
 from granvit.data.annotators.choose import annotation_settings
-from granvit.data.sources.table import SourceSpec
+from granvit.data.sources.table import SourceSpec, absent_source
 from granvit.errors import GranvitError
 from granvit.graph.scale import Scale
 
@@ -36,7 +36,7 @@ SAMPLE_FIGURES = {
     "figure7": ("ocr", "Figure 7. OCR images"),
 }
 PAPERS_SOURCES = "config/reported/gran29m_sources.csv"  # names alone are read from it
-_NAMED = 6  # sources in a title
+_NAMED = 6  # sources in a title or a message
 
 
 def rendered_images(scale: Scale, source: str) -> int:
@@ -60,6 +60,33 @@ def rendered_folder(scale: Scale, source: str) -> str | list[str]:
     """A source's raw folder, where a rule renders it; the user's own data are no declared input."""
     path = source_row(scale, source)["path"]
     return path if path == RENDERED_SOURCE.format(scale=scale.name, source=source) else []
+
+
+def absent_sources(scale: Scale) -> list[SourceSpec]:
+    """Sources whose folder is not there, and which no job makes."""
+    return [
+        source
+        for source in all_sources(scale)
+        if not (source.is_remote or rendered_folder(scale, source.name) or Path(source.path).exists())
+    ]
+
+
+def absence_note(scale: Scale) -> str:
+    """One line about the sources without data, for a plan, which does not need them; empty where none is."""
+    absent = [f"{source.name} ({source.path})" for source in absent_sources(scale)]
+    if not absent:
+        return ""
+    count = f"{len(absent)} of {len(scale.sources)} sources of the scale {scale.name} have no data here"
+    named = ", ".join(absent[:_NAMED]) + (", ..." if absent[_NAMED:] else "")
+    return f"note: {count}: {named}; a run that has to read them will stop before its first job"
+
+
+def require_sources(scale: Scale, names: Collection[str]) -> None:
+    """Raise GranvitError where sources among ``names``, which jobs are about to read, have no data; each
+    with its row and how to get it."""
+    absent = [source for source in absent_sources(scale) if source.name in names]
+    if absent:
+        raise GranvitError("\n".join(str(absent_source(source)) for source in absent))
 
 
 def boxes_given(scale: Scale, source: str) -> bool:
