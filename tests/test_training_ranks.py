@@ -223,11 +223,27 @@ def start_in_a_process(job: Job, folder: Path) -> tuple[subprocess.Popen, list[p
     return process, psutil.Process(process.pid).children(recursive=True)
 
 
-def test_state_of_another_number_of_ranks_is_refused(world, tmp_path):
+@pytest.mark.ranks
+@pytest.mark.parametrize("first", [1, 2])
+def test_run_saved_by_one_or_two_ranks_goes_on_with_the_other_number(world, tmp_path, first, capfd):
+    whole, moved = (make_job(world, "sft", tmp_path / name) for name in ("whole", "moved"))
+    launch(whole, None, 1, 1)
+    die(moved, TWO_RANKS if first == 2 else [sys.executable], step=2)
+    launch(moved, *((None, 1, 1) if first == 2 else (TORCHRUN, 2, 1)))
+    assert f"step-00000002 is of {first} ranks; going on with {3 - first}" in capfd.readouterr().err
+    assert losses(tmp_path / "moved") == pytest.approx(losses(tmp_path / "whole"), rel=1e-5)
+    own, other = weights(tmp_path / "moved"), weights(tmp_path / "whole")
+    for part, values in own.items():
+        for name, value in values.items():
+            torch.testing.assert_close(value, other[part][name], rtol=1e-3, atol=1e-5)
+
+
+def test_state_of_ranks_that_each_hold_a_part_is_refused_by_another_number(world, tmp_path):
     job = make_job(world, "stage1", tmp_path)
     die(job, [sys.executable], 1)
     file = next(job.state_dir.glob("step-*/fingerprint.json"))
-    file.write_text(file.read_text().replace('"ranks": 1', '"ranks": 8'))
+    text = file.read_text().replace('"ranks": 1', '"ranks": 8')
+    file.write_text(text.replace('"sharding": "one process"', '"sharding": "zero2"'))
     with pytest.raises(GranvitError, match="with ranks 8, this run has 1"):
         launch(job, None, 1, 1)
 

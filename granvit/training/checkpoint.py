@@ -21,15 +21,17 @@ from granvit.training.engine import Cluster
 from granvit.training.job import STOP_SIGNALS
 
 FINGERPRINT = "fingerprint.json"  # written last: a state that has it is whole
+# Every rank of these has all weights and moments, so any number of ranks goes on from their states.
+WHOLE = ("one process", "ddp")
 
 
 class States:
     """States of one run under ``folder``, as ``step-00000500/``: ``shared.pt`` of all ranks and
     ``rank{N}.pt`` of each.
 
-    ``fingerprint``: what a state must agree in to be taken (recipe, seed, inputs, ranks and sharding);
-    ``keep``: how many of the last ones stay. ``cluster``: its main rank removes, renames and prints, to
-    ``log`` too.
+    ``fingerprint``: what a state must agree in to be taken (recipe, seed, inputs; ranks and sharding, unless
+    every rank holds everything); ``keep``: how many of the last ones stay. ``cluster``: its main rank
+    removes, renames and prints, to ``log`` too.
     """
 
     def __init__(
@@ -76,8 +78,8 @@ class States:
         """Folder, shared and own part of the last state, or None where there is none. One that is damaged is
         named and passed over: the one before it is taken.
 
-        Raises GranvitError when another recipe, seed, input or number of ranks made it, and where all states
-        are damaged.
+        Raises GranvitError when another recipe, seed or input made it, or another number of ranks that each
+        hold a part, and where all states are damaged.
         """
         whole = self._whole()
         for folder in reversed(whole):
@@ -122,7 +124,9 @@ class States:
                 there = f"has {found[name]} of {size} bytes" if name in found else "is missing"
                 return [], f"{name} {there}"
         parts = []
-        for name in ("shared.pt", f"rank{self.cluster.rank}.pt"):
+        # A rank more than there were takes the first one's: the generators decide nothing that is learnt.
+        own = f"rank{self.cluster.rank}.pt"
+        for name in ("shared.pt", own if own in saved["files"] else "rank0.pt"):
             try:
                 parts.append(torch.load(folder / name, map_location="cpu", weights_only=True))
             except Exception as error:  # torch and pickle raise many types on damaged bytes
@@ -130,9 +134,13 @@ class States:
         return parts, ""
 
     def _require_own(self, folder: Path, saved: dict) -> None:
+        elastic = {saved.get("sharding"), self.fingerprint["sharding"]} <= {*WHOLE}
         for name, value in self.fingerprint.items():
             found = saved.get(name)
-            if found != value:
+            if found != value and elastic and name in ("ranks", "sharding"):
+                if name == "ranks":
+                    self._say(f"state: {folder} is of {found} ranks; going on with {value}")
+            elif found != value:
                 raise GranvitError(
                     f"state: {folder} was written with {name} {found}, this run has {value}; remove the "
                     f"folder {self.folder} to start anew"
