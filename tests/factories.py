@@ -17,10 +17,14 @@ from transformers import (
     Aimv2VisionModel,
     CLIPVisionConfig,
     CLIPVisionModel,
+    DINOv3ViTConfig,
+    DINOv3ViTModel,
     InternVLVisionConfig,
     InternVLVisionModel,
     LlamaConfig,
     LlamaForCausalLM,
+    MLCDVisionConfig,
+    MLCDVisionModel,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
@@ -55,7 +59,10 @@ VISION = {
     "clip": (CLIPVisionModel, CLIPVisionConfig),
     "aimv2": (Aimv2VisionModel, Aimv2VisionConfig),
     "internvl": (InternVLVisionModel, InternVLVisionConfig),
+    "mlcd": (MLCDVisionModel, MLCDVisionConfig),
+    "dinov3": (DINOv3ViTModel, DINOv3ViTConfig),
 }
+EXTRA = {"dinov3": {"num_register_tokens": 4}}  # as published
 
 
 def make_encoder(
@@ -68,7 +75,7 @@ def make_encoder(
     config = config_class(
         hidden_size=width, intermediate_size=2 * width,
         num_hidden_layers=layers, num_attention_heads=width // 16,
-        image_size=square(size), patch_size=square(patch),
+        image_size=square(size), patch_size=square(patch), **EXTRA.get(family, {}),
     )  # fmt: skip
     model_class(config).save_pretrained(folder)
     return EncoderSpec(

@@ -12,9 +12,11 @@ from factories import VISION, make_encoder
 from transformers import InternVLVisionConfig, InternVLVisionModel
 
 from granvit.config.loading import load_config
+from granvit.errors import GranvitError
 from granvit.models.attention_maps import PatchMaps
 from granvit.models.encoders import Encoder, load_encoder
 
+STILL = ["siglip", "clip", "aimv2", "internvl"]  # without rotary positions
 SIX = ["CLIP", "SigLIP", "SigLIP2", "AIMv2", "InternViT", "SAILViT"]
 
 
@@ -59,7 +61,7 @@ def test_map_is_the_same_under_flex_attention(name):
     agree_with_eager(standin(name), "flex_attention")
 
 
-@pytest.mark.parametrize("family", VISION)
+@pytest.mark.parametrize("family", STILL)
 @pytest.mark.parametrize("feature_layer", [-1, -2, 1])
 def test_map_is_of_the_layer_that_gives_the_features(tmp_path, family, feature_layer):
     spec = make_encoder(tmp_path, family).model_copy(update={"feature_layer": feature_layer})
@@ -68,6 +70,12 @@ def test_map_is_of_the_layer_that_gives_the_features(tmp_path, family, feature_l
     for parameter in encoder.parameters():  # random weights attend evenly: make the layers differ
         parameter.data.add_(torch.randn_like(parameter), alpha=0.2)
     agree_with_eager(encoder, "sdpa")
+
+
+@pytest.mark.parametrize("family", sorted({*VISION} - {*STILL}))
+def test_encoder_with_rotary_positions_is_refused(tmp_path, family):
+    with pytest.raises(GranvitError, match=r"turn queries and keys \(rotary positions\)"):
+        PatchMaps(load_encoder(make_encoder(tmp_path, family)), torch.randn(1, 3, 32, 32))
 
 
 def test_map_follows_a_layer_that_normalises_queries_and_keys(tmp_path):

@@ -1,5 +1,5 @@
-"""The ten published models: their classes have the published sizes, and each encoder trains with each kind
-of language model.
+"""The ten published models of the paper, and two encoders beyond it: their classes have the published sizes,
+and each encoder trains with each kind of language model.
 
 `tests/published/` holds what their authors state (no weights): the configuration, the number of parameters,
 how images are normalised.
@@ -63,7 +63,7 @@ def count(model: torch.nn.Module) -> int:
 
 def test_facts_are_there_for_every_model_of_the_configuration():
     assert set(ENCODERS) == set(SPECS) and set(LLMS) == set(LLM_SPECS)
-    assert len(ENCODERS) == 6 and len(LLMS) == 4
+    assert len(ENCODERS) == 8 and len(LLMS) == 4
     for name, spec in (SPECS | LLM_SPECS).items():
         assert spec.path == PUBLISHED[name]["checkpoint"]
 
@@ -94,6 +94,8 @@ def test_language_model_has_the_published_number_of_parameters(name):
         ("AIMv2", 576),
         ("InternViT", 1024),
         ("SAILViT", 1024),
+        ("RICE", 1600),
+        ("DINOv3", 196),
     ],
 )
 def test_configured_encoder_looks_at_images_as_its_checkpoint_did(name, tokens):
@@ -125,8 +127,8 @@ def tiny_encoder(name: str, folder: Path):
         return two_towers(folder, CLIPModel, CLIPConfig)[0]
     if name in ("SigLIP", "SigLIP2"):
         return two_towers(folder, SiglipModel, SiglipConfig)[0]
-    if name == "AIMv2":
-        return make_encoder(folder, "aimv2")
+    if name in ("AIMv2", "RICE", "DINOv3"):
+        return make_encoder(folder, {"AIMv2": "aimv2", "RICE": "mlcd", "DINOv3": "dinov3"}[name])
     return make_foreign_encoder(folder, "intern_vit" if name == "InternViT" else "aimv2")
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
+from granvit.errors import GranvitError
 from granvit.models.encoders import Encoder
 
 
@@ -19,14 +20,20 @@ class PatchMaps:
     """Maps of a batch of images, (B, 3, H, W) normalised pixels, over their T patches in raster order.
 
     The layer is the one whose output the projector reads (``feature_layer``; layers behind it are not
-    computed). None of the six encoders has rotary positions or register tokens; where a layer normalises
-    queries and keys (InternViT-6B's kind), so does this. In fp32 and eval mode, without gradients.
+    computed). Where a layer normalises queries and keys (InternViT-6B's kind), so does this. In fp32 and eval
+    mode, without gradients. Raises GranvitError for an encoder whose layers turn queries and keys (rotary
+    positions), as none of the paper's does.
     """
 
     @torch.no_grad()
     def __init__(self, encoder: Encoder, pixels: torch.Tensor) -> None:
+        if encoder.family.rotary:
+            raise GranvitError(
+                f"attention maps: the layers of {encoder.spec.path!r} turn queries and keys (rotary "
+                "positions), which these maps do not; take one of the paper's encoders"
+            )
         self.layer = getattr(encoder.layers[encoder.depth_used - 1], encoder.family.attention)
-        self.class_tokens = encoder.family.class_tokens
+        self.class_tokens = encoder.class_tokens
         inputs: list[torch.Tensor] = []
         hook = self.layer.register_forward_pre_hook(
             lambda module, args, named: inputs.append(args[0] if args else named["hidden_states"]),

@@ -1,4 +1,5 @@
-"""Vision encoders: the transformers classes of the paper's six encoders behind one small module.
+"""Vision encoders: the transformers classes of the paper's six encoders, and of two published since, behind
+one small module.
 
 Every encoder gives the patch tokens of one hidden state (``feature_layer``, penultimate by default:
 LLaVA's convention), without CLS token. Layers behind it are not computed but stay in the checkpoint, so
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +20,14 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import nn
-from transformers import Aimv2VisionModel, CLIPVisionModel, InternVLVisionModel, SiglipVisionModel
+from transformers import (
+    Aimv2VisionModel,
+    CLIPVisionModel,
+    DINOv3ViTModel,
+    InternVLVisionModel,
+    MLCDVisionModel,
+    SiglipVisionModel,
+)
 
 from granvit.boxes import pad_offsets
 from granvit.errors import GranvitError
@@ -29,6 +38,24 @@ FOREIGN = ("text_model.", "logit_scale", "logit_bias", "visual_projection.", "te
 PREPROCESSOR = "preprocessor_config.json"
 
 
+Rotation = tuple[torch.Tensor, torch.Tensor]  # cosine and sine, (tokens, channels of a head)
+
+
+def _turn_mlcd(model: nn.Module, pixels: torch.Tensor) -> Rotation:
+    """MLCD's rotation: the patches by row and column, the class token by an angle of its own."""
+    rows, columns = (side // model.config.patch_size for side in pixels.shape[-2:])
+    places = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).to(pixels.device)
+    own = model.class_pos_emb.repeat(1, 2)
+    cosine, sine = model.vision_rotary_embedding(pixels, places)
+    return torch.cat([own.cos(), cosine]), torch.cat([own.sin(), sine])
+
+
+def _turn_dinov3(model: nn.Module, pixels: torch.Tensor) -> Rotation:
+    """DINOv3's rotation of the patches, without the random scale of its own pretraining."""
+    model.rope_embeddings.training = False
+    return model.rope_embeddings(pixels)
+
+
 @dataclass(frozen=True)
 class Family:
     """Where a vision class keeps what a truncated forward pass needs."""
@@ -37,20 +64,25 @@ class Family:
     layers: str  # the transformer layers
     attention: str  # the self-attention of a layer
     pre_norm: str | None  # a norm between embeddings and layers
-    class_tokens: int  # leading tokens that are no patches
+    class_tokens: int  # leading tokens that are no patches, beside register tokens
     interpolates: bool  # embeddings take interpolate_pos_encoding
     extra_args: tuple  # what a layer takes behind the hidden states
+    rotary: Callable[[nn.Module, torch.Tensor], Rotation] | None = None  # by which each layer turns patches
 
 
 SIGLIP = Family(SiglipVisionModel, "encoder.layers", "self_attn", None, 0, True, (None,))
 CLIP = Family(CLIPVisionModel, "encoder.layers", "self_attn", "pre_layrnorm", 1, True, (None,))
 AIMV2 = Family(Aimv2VisionModel, "encoder.layers", "attention", None, 0, False, (None,))
 INTERNVL = Family(InternVLVisionModel, "encoder.layer", "attention", None, 1, False, ())
+MLCD = Family(MLCDVisionModel, "encoder.layers", "self_attn", "pre_layrnorm", 1, False, (), _turn_mlcd)
+DINOV3 = Family(DINOv3ViTModel, "model.layer", "attention", None, 1, False, (None,), _turn_dinov3)
 FAMILIES = {
     "siglip": SIGLIP, "siglip_vision_model": SIGLIP,
     "clip": CLIP, "clip_vision_model": CLIP,
     "aimv2": AIMV2, "aimv2_vision_model": AIMV2,
     "internvl_vision": INTERNVL, "intern_vit_6b": INTERNVL,
+    "mlcd": MLCD, "mlcd_vision_model": MLCD,
+    "dinov3_vit": DINOV3,
 }  # fmt: skip
 
 
@@ -79,15 +111,21 @@ class Encoder(nn.Module):
         self.register_buffer("std", torch.tensor(spec.std).view(3, 1, 1), persistent=False)
 
     @property
+    def class_tokens(self) -> int:
+        """How many leading tokens are no patches: class and register tokens."""
+        return self.family.class_tokens + getattr(self.model.config, "num_register_tokens", 0)
+
+    @property
     def layers(self) -> nn.ModuleList:
         """All transformer layers, those behind the feature layer too."""
         return self.model.get_submodule(self.family.layers)
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        hidden = self._embed(pixel_values)
+        hidden, turn = self._embed(pixel_values), self.family.rotary
+        named = {"position_embeddings": turn(self.model, pixel_values)} if turn else {}
         for layer in self.layers[: self.depth_used]:
-            hidden = layer(hidden, *self.family.extra_args)
-        return hidden[:, self.family.class_tokens :]
+            hidden = layer(hidden, *self.family.extra_args, **named)
+        return hidden[:, self.class_tokens :]
 
     def _embed(self, pixel_values: torch.Tensor) -> torch.Tensor:
         embeddings = self.model.embeddings
@@ -118,7 +156,12 @@ class Encoder(nn.Module):
         modules = [self.model.embeddings, *self.layers[: self.depth_used]]
         if self.family.pre_norm:
             modules.append(getattr(self.model, self.family.pre_norm))
-        return [parameter for module in modules for parameter in module.parameters()]
+        named = [pair for module in modules for pair in module.named_parameters()]
+        own = [self.model.class_pos_emb] if self.family == MLCD else []
+        return [
+            *(parameter for name, parameter in named if name != "mask_token"),
+            *own,
+        ]  # masks no patch here
 
     def preprocess(self, image: Image.Image, size: int | None = None) -> torch.Tensor:
         """RGB image -> uint8 (3, size, size): padded to a centred square in the mean colour (LLaVA's

@@ -103,9 +103,9 @@ def require_expressible(model: MLLM) -> None:
             "no other class of transformers has both with a projector of two layers. Export a model without "
             "tiling, or the encoder alone"
         )
-    if model.encoder.family.class_tokens > 1:
+    if model.encoder.class_tokens > 1:
         raise GranvitError(
-            f"export mllm: the encoder has {model.encoder.family.class_tokens} tokens that are no patches; "
+            f"export mllm: the encoder has {model.encoder.class_tokens} tokens that are no patches; "
             "LlavaForConditionalGeneration leaves out one or none. Export the encoder alone"
         )
 
@@ -139,7 +139,7 @@ def make_llava(model: MLLM, image_id: int) -> LlavaForConditionalGeneration:
         image_seq_length=model.image_tokens,
         projector_hidden_act="gelu",
         vision_feature_layer=encoder.spec.feature_layer,
-        vision_feature_select_strategy="default" if encoder.family.class_tokens else "full",
+        vision_feature_select_strategy="default" if encoder.class_tokens else "full",
         tie_word_embeddings=model.llm.config.tie_word_embeddings,
     )
     plain = load_pretrained(
@@ -191,7 +191,7 @@ def make_processor(model: MLLM, tokenizer: PreTrainedTokenizerBase) -> LlavaProc
         do_normalize=True, image_mean=[scale * value for value in spec.mean],
         image_std=[scale * value for value in spec.std],
     )  # fmt: skip
-    class_tokens = model.encoder.family.class_tokens
+    class_tokens = model.encoder.class_tokens
     return LlavaProcessor(
         images, tokenizer, patch_size=spec.patch_size,
         vision_feature_select_strategy="default" if class_tokens else "full",
