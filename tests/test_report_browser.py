@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
+from browsers import needs_browser, overflow, resize, windowless  # noqa: F401 (a fixture: `browser`)
 from report_world import make_site
-
-webdriver = pytest.importorskip(
-    "selenium.webdriver", reason="selenium is not installed (requirements/lock.txt)"
-)
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-DRIVER = shutil.which("chromedriver")
 
 RUN = "runs/sft-granvit/seed0"
 PAGES = [
@@ -19,46 +12,12 @@ PAGES = [
     f"{RUN}/RefCOCO_testA-all-1.html", f"{RUN}/mean-average-OCR.html",
 ]  # fmt: skip
 
-pytestmark = pytest.mark.skipif(
-    not (BROWSER and DRIVER), reason="no Chromium with its driver (apt-get install chromium chromium-driver)"
-)
+pytestmark = needs_browser
 
 
 @pytest.fixture(scope="module")
 def index(tmp_path_factory) -> str:
     return (make_site(tmp_path_factory.mktemp("browser")) / "index.html").as_uri()
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER
-    profile = tmp_path_factory.mktemp("profile")
-    switches = (
-        "headless=new",
-        "no-sandbox",
-        "disable-gpu",
-        "disable-dev-shm-usage",
-        f"user-data-dir={profile}",
-    )
-    for switch in switches:
-        options.add_argument(f"--{switch}")
-    # A page that asks a server for anything would not have it
-    options.add_argument("--proxy-server=http://127.0.0.1:9")
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
-
-
-def resize(browser, width: int, height: int = 900) -> None:
-    screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
-
-
-def overflow(browser) -> int:
-    """By how many pixels the page is wider than the window."""
-    page = "document.documentElement"
-    return browser.execute_script(f"return {page}.scrollWidth - {page}.clientWidth")
 
 
 @pytest.mark.parametrize("width", [1280, 400])

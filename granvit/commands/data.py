@@ -1,4 +1,4 @@
-"""``granvit data export | summary | boxes``."""
+"""``granvit data export | summary | boxes``, and with `own_data` ``inspect | new``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from granvit.commands import own_data
 from granvit.errors import GranvitError
 
 _COUNTS = ("images", "captions", "regions", "turns")
@@ -15,7 +16,7 @@ _COUNTS = ("images", "captions", "regions", "turns")
 
 def add_commands(groups: Any) -> None:
     """Add the group `data` to the command line."""
-    group = groups.add_parser("data", help="packed shards and mixtures")
+    group = groups.add_parser("data", help="sources, packed shards and mixtures")
     commands = group.add_subparsers(metavar="COMMAND", required=True)
 
     export = commands.add_parser("export", help="images and annotations for another framework")
@@ -38,6 +39,7 @@ def add_commands(groups: Any) -> None:
     boxes.add_argument("--sources", default="config/sources.tsv", metavar="TSV", help="the sources file")
     boxes.add_argument("--out", metavar="FOLDER", help="folder of the pictures (boxes-SOURCE)")
     boxes.set_defaults(run=run_boxes)
+    own_data.add_commands(commands)
 
 
 def run_export(arguments: argparse.Namespace) -> int:

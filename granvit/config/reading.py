@@ -63,7 +63,8 @@ def read_yaml(path: str | Path) -> dict:
 def read_table(path: str | Path, kind: type[Row], remedy: str) -> dict[str, Any]:
     """The lines of a TSV file as ``kind``s (pydantic dataclasses), in the file's order, by their first cell.
 
-    Each field of ``kind`` is a column; those with a default may be left out, and their cells be empty.
+    Each field of ``kind`` is a column; those with a default may be left out, and their cells be empty. Lines
+    that begin with # are comments.
     ``remedy``: what to do where there is no such file. Raises GranvitError for that, and for missing or
     unknown columns, wrong values, or a name given twice, be it in other cases: names become folders, and not
     every disk tells Mine from MINE.
@@ -75,20 +76,23 @@ def read_table(path: str | Path, kind: type[Row], remedy: str) -> dict[str, Any]
         raise GranvitError(f"{path}: no such file; {remedy}") from None
     except UnicodeDecodeError as error:
         raise GranvitError(f"{path}: byte {error.start + 1:,} is no UTF-8; save the file as UTF-8") from None
-    # Quotes are letters here: a fetch command may hold them.
-    reader = csv.DictReader(lines, delimiter="\t", restval="", quoting=csv.QUOTE_NONE)
+    # A comment stays a line, so that messages name the right one. Quotes are letters: a fetch command may
+    # hold them.
+    written = ("\n" if line.startswith("#") else line for line in lines)
+    reader = csv.reader(written, delimiter="\t", quoting=csv.QUOTE_NONE)
+    header = next(filter(None, reader), [])
     columns = [column for column in fields(kind) if column.name != "row"]
     required = [column.name for column in columns if column.default is MISSING]
     optional = [column.name for column in columns if column.default is not MISSING]
-    _check_columns(path, reader.fieldnames or [], required, optional)
+    _check_columns(path, header, required, optional)
     rows: dict[str, Any] = {}
     names: dict[str, str] = {}
-    for cells in reader:
+    for values in filter(None, reader):
         place = f"{path}, line {reader.line_num}"
-        if None in cells:
-            extra = cells[None]
+        if extra := values[len(header) :]:
             raise GranvitError(f"{place}: more values than columns ({extra}); separate columns with one tab")
-        cells = {column: cell.strip() for column, cell in cells.items()}
+        values = [*values, *[""] * (len(header) - len(values))]
+        cells = {column: cell.strip() for column, cell in zip(header, values, strict=True)}
         given = {column: cell for column, cell in cells.items() if cell or column in required}
         row = check(kind, given | {"row": place}, place)
         name = given[required[0]]

@@ -43,7 +43,7 @@ REPORT_COLUMNS = ["source", "benchmark", "images", "benchmark_images", "share"]
 ALL = "all"
 _REPORTED = ["source", "benchmark", "key", "image_sha256"]
 # A slight crop moves fine frequencies twice as much as coarse ones (measured on photographs and receipts).
-_DETAIL_BITS_A_BIT = 2 * 256 // 64
+DETAIL_BITS_A_BIT = 2 * 256 // 64
 _ROWS_AT_ONCE = 1000
 _HASH_BITS = 64
 _PAIRS_AT_ONCE = 4_000_000
@@ -152,7 +152,7 @@ def match_shard(index: str | Path, known: Known, max_distance: int) -> list[dict
         if row not in details:
             details = {row: _detail(tar, *(table[name][row].as_py() for name in ("offset", "size")))}
         detail_distance = (details[row] ^ int(known.rows[at]["detail"], 16)).bit_count()
-        if detail_distance <= _DETAIL_BITS_A_BIT * max_distance:
+        if detail_distance <= DETAIL_BITS_A_BIT * max_distance:
             found[row, at] = (distance, detail_distance)
     matches = []
     for (row, at), (distance, detail_distance) in sorted(found.items()):

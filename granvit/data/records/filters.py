@@ -39,12 +39,12 @@ def _of_boxes(name: str, keeps: Callable[[Box], bool]) -> Rule:
 def in_order(rules: FilterRules) -> list[Rule]:
     """The rules that are on, in the order in which they apply."""
     last = _of_images("regions", lambda r: len(r.regions) >= rules.min_regions)
-    return [*_on_images(rules), *(_on_boxes(rules) if rules.box_rules else []), last]
+    return [*on_images(rules), *(_on_boxes(rules) if rules.box_rules else []), last]
 
 
 def let_in(record: Record, rules: FilterRules) -> bool:
     """Whether the image passes the rules on its size and shape, whatever boxes it will have."""
-    return all(rule.apply(record) for rule in _on_images(rules))
+    return all(rule.apply(record) for rule in on_images(rules))
 
 
 def describe_image_rules(rules: FilterRules) -> str:
@@ -52,7 +52,8 @@ def describe_image_rules(rules: FilterRules) -> str:
     return f" in images of side>{rules.min_image_side} aspect<={rules.image_aspect}"
 
 
-def _on_images(rules: FilterRules) -> list[Rule]:
+def on_images(rules: FilterRules) -> list[Rule]:
+    """The rules on an image's size and shape that are on: they need no regions."""
     side, aspect = rules.min_image_side, rules.image_aspect
     on: list[Rule] = []
     if side is not None:

@@ -7,9 +7,10 @@ training read what they find without a doubt.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 from PIL import Image
 
@@ -59,7 +60,7 @@ def ingest_shard(
     with replacing(out_tar) as tar, replacing(out_rejects) as rejects:
         with ShardWriter(tar) as writer, open(rejects, "w", encoding="utf-8", newline="") as file:
             ledger, several = Ledger(file, source.path), 0
-            reading = _Reading(source, max_pixels)
+            reading = Reading(source, max_pixels)
             for sample in reading.samples(shard, catalogue, ledger):
                 writer.write(sample)
                 several += "picture" in sample.record.provenance
@@ -77,17 +78,27 @@ def ingest_shard(
         write_csv(out_counts, COUNT_COLUMNS, [[source.name, "sequence", "ingest", *ledger.counts()]])
 
 
-class _Reading:
-    """Reads the images of one shard, and takes note of what speaks for or against the way it does so."""
+class Entries(Protocol):
+    """What is told about each image: a Ledger, or who only looks."""
 
-    def __init__(self, source: SourceSpec, max_pixels: int):
-        self.source, self.max_pixels = source, max_pixels
+    def add(self, key: str, regions: int | None, rejects: list[Reject], path: str) -> None:
+        """As ``Ledger.add``."""
+
+
+class Reading:
+    """Reads the images of one shard, all or those of the keys that are ``wanted``, and takes note of what
+    speaks for or against the way it does so."""
+
+    def __init__(self, source: SourceSpec, max_pixels: int, wanted: Callable[[str], bool] | None = None):
+        self.source, self.max_pixels, self.wanted = source, max_pixels, wanted
         self.fits, self.turn_boxes = BoxFits(source.box_format), TurnBoxes(source.turn_boxes)
 
-    def samples(self, shard: int, catalogue: str | Path, ledger: Ledger) -> Iterator[Sample]:
+    def samples(self, shard: int, catalogue: str | Path, ledger: Entries) -> Iterator[Sample]:
         """The images that can be used; what became of the others is entered in ``ledger``."""
         with ImagePlaces(self.source.root) as places:
             for key, item, duplicate in read_catalogue(catalogue, shard):
+                if self.wanted and not self.wanted(key):
+                    continue
                 try:
                     if duplicate:
                         raise Rejected("duplicate_id")

@@ -1,0 +1,305 @@
+"""``granvit data new``: the row for what lies in a folder, and the line for what lies in none."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
+import pytest
+from data_worlds import (
+    REAL,
+    blocks_picture,
+    edit_coco,
+    image_bytes,
+    prepare,
+    spec,
+    write_coco,
+    write_file,
+    write_llava,
+)
+from PIL import Image, ImageDraw
+
+from granvit.cli import main
+from granvit.data.sources.catalogue import catalogue_source, read_catalogue
+from granvit.data.sources.table import read_sources
+
+
+def photographs(folder, number: int = 2):
+    folder.mkdir(parents=True, exist_ok=True)
+    for at in range(number):
+        blocks_picture(at).save(folder / f"{at}.jpg")
+
+
+def pages(folder, number: int = 2):
+    """White paper with lines of ink."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for at in range(number):
+        page = Image.new("RGB", (500, 700), (250, 248, 240))
+        drawing = ImageDraw.Draw(page)
+        for line in range(12):
+            drawing.rectangle((60, 60 + 48 * line, 300 + 10 * (at + line), 72 + 48 * line), fill="black")
+        page.save(folder / f"{at}.jpg")
+
+
+def write_folder(root):
+    photographs(root)
+
+
+def write_scans(root):
+    pages(root / "2024")
+
+
+def write_coco_elsewhere(root):
+    write_coco(root, images=2)
+    (root / "images").rename(root / "train2017")
+    (root / "annotations").mkdir()
+    (root / "instances.json").rename(root / "annotations/instances_train2017.json")
+    edit = json.loads((root / "annotations/instances_train2017.json").read_text())
+    info = {"info": {}, "licenses": [{"id": 1}]}
+    write_file(root / "annotations/instances_train2017.json", info | edit)
+
+
+def write_metadata(root):
+    photographs(root / "train")
+    lines = [{"file_name": f"{at}.jpg", "text": "a view", "objects": {"bbox": [[1, 2, 30, 40]],
+              "categories": ["cat"]}} for at in range(2)]  # fmt: skip
+    write_file(root / "train/metadata.jsonl", "\n".join(map(json.dumps, lines)))
+
+
+def write_yolo(root):
+    photographs(root / "images/train")
+    for at in range(2):
+        write_file(root / f"labels/train/{at}.txt", "0 0.5 0.5 0.25 0.25\n1 0.2 0.2 0.1 0.1\n")
+    write_file(root / "pets.yaml", "names: [cat, dog]\n")
+
+
+def write_voc(root):
+    photographs(root / "pictures")
+    box = "<bndbox><xmin>1</xmin><ymin>2</ymin><xmax>90</xmax><ymax>80</ymax></bndbox>"
+    text = f"<annotation><object><name>cat</name>{box}</object></annotation>"
+    for at in range(2):
+        write_file(root / f"xml/{at}.xml", text)
+
+
+def write_paddle(root):
+    pages(root)
+    points = [[60, 60], [300, 60], [300, 72], [60, 72]]
+    lines = [
+        f"scans/{at}.jpg\t{json.dumps([{'transcription': 'TOTAL', 'points': points}])}" for at in range(2)
+    ]
+    write_file(root / "Label.txt", "\n".join(lines))
+
+
+def write_lines(root):
+    pages(root / "photos")
+    for at in range(2):
+        write_file(root / f"truth/gt_{at}.txt", "60,60,300,60,300,72,60,72,TOTAL, RM\n")
+
+
+def write_two_corners(root):
+    pages(root / "img")
+    for at in range(2):
+        write_file(root / f"box/{at}.csv", '60,60,300,72,"TOTAL, RM"\n')
+
+
+def write_umg(root):
+    photographs(root)
+    for at in range(2):
+        entry = {"caption": "a view", "objects": [{"bbox": [1, 2, 30, 40], "phrase": "a cat"}]}
+        write_file(root / f"{at}.json", entry)
+
+
+def write_parquet(root):
+    root.mkdir()
+    table = pa.table({"image": [{"bytes": image_bytes("a"), "path": "a.jpg"}], "label": [1]})
+    parquet.write_table(table, root / "train-00000.parquet")
+
+
+def write_shards(root):
+    raw = root.with_name("raw-of-shards")
+    prepare(spec(write_coco(raw, images=2)), root.with_name("made-shards"))
+    root.with_name("made-shards").joinpath("packed/World").rename(root)
+
+
+def write_chat(root):
+    write_llava(root, images=2)
+
+
+def write_relative_coco(root):
+    write_coco(root, images=3)
+
+    def shrink(content):
+        for one in content["annotations"]:
+            x, y, w, h = one["bbox"]
+            one["bbox"] = [x / 600, y / 500, w / 600, h / 500]
+
+    edit_coco(root, shrink)
+
+
+ONE_IMAGE = {"images": [{"id": 1, "file_name": "0.jpg"}], "annotations": []}
+# writer: (data_type, adapter, boxes, captions, text, options), how many boxes and captions its adapter finds
+LAYOUTS = {
+    write_folder: (("natural", "folder", "detector", "none", "captioner", ""), 0, 0),
+    write_scans: (("ocr", "folder", "ocr", "none", "ocr", ""), 0, 0),
+    write_coco_elsewhere: (
+        ("natural", "coco", "given", "given", "given",
+         "annotations=annotations/instances_train2017.json;images=train2017"), 6, 2),
+    write_relative_coco: (("natural", "coco", "given", "given", "given", "box_format=xywh_relative"), 9, 3),
+    write_metadata: (("natural", "metadata_jsonl", "given", "given", "given", ""), 2, 2),
+    write_yolo: (("natural", "yolo", "given", "none", "given", "classes=pets.yaml"), 4, 0),
+    write_voc: (("natural", "voc", "given", "none", "given", "annotations=xml;images=pictures"), 2, 0),
+    write_paddle: (("ocr", "paddle_labels", "given", "none", "given", ""), 2, 0),
+    write_lines: (
+        ("ocr", "line_boxes", "given", "none", "given", "boxes=truth;images=photos;box_names=gt_*"), 2, 0),
+    write_two_corners: (("ocr", "line_boxes", "given", "none", "given", "points=2"), 2, 0),
+    write_umg: (("natural", "umg", "given", "given", "given", "regions=objects;box=bbox;text=phrase"), 2, 2),
+    write_parquet: (("natural", "parquet", "detector", "none", "captioner", ""), 0, 0),
+    write_shards: (("natural", "tars", "given", "given", "given", ""), 6, 2),
+    write_chat: (("instruction", "llava", "none", "none", "none", ""), 0, 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("write", LAYOUTS, ids=lambda write: write.__name__.removeprefix("write_"))
+def test_the_row_reads_all_that_lies_in_the_folder(write, tmp_path, capsys):
+    expected, boxes, captions = LAYOUTS[write]
+    write(tmp_path / "my data")
+    out = tmp_path / "mine.tsv"
+    assert main(["data", "new", str(tmp_path / "my data"), "--out", str(out)]) == 0
+    (source,) = read_sources(out).values()
+    assert source.name == "my_data"
+    found = (source.data_type, source.adapter, source.boxes, source.captions, source.text, source.options)
+    assert found == expected
+    catalogue_source(source, tmp_path / "c.sqlite")
+    read = [item for _, item, _ in read_catalogue(tmp_path / "c.sqlite", 0)]
+    assert all(item.place and not item.place.problem for item in read)
+    assert sum(len(item.regions) for item in read) == boxes
+    assert sum(item.caption is not None for item in read) == captions
+    notes = [line for line in out.read_text().splitlines() if line.startswith("#")]
+    assert f"{len(read)} images, {captions} captions, {boxes} boxes" in notes[0]
+    assert notes[0] in capsys.readouterr().out
+
+
+def test_what_could_not_be_decided_is_said(tmp_path, capsys):
+    photographs(tmp_path / "photos")
+    for at in range(2):
+        write_file(tmp_path / f"photos/{at}.txt", "a view of something")
+    assert main(["data", "new", str(tmp_path / "photos"), "--out", str(tmp_path / "mine.tsv")]) == 0
+    undecided = [line for line in capsys.readouterr().out.splitlines() if line.startswith("# undecided: ")]
+    assert any("2 texts such as 0.txt lie under their images' names" in line for line in undecided)
+    assert any("boxes detector, text captioner" in line for line in undecided)
+    photographs(tmp_path / "mixed")
+    pages(tmp_path / "mixed/scans")
+    assert main(["data", "new", str(tmp_path / "mixed"), "--out", str(tmp_path / "m.tsv")]) == 0
+    assert "photographs and pages are mixed; make two rows" in capsys.readouterr().out
+
+
+def test_a_file_is_never_overwritten_unasked_and_rows_can_be_added(tmp_path, capsys):
+    write_coco(tmp_path / "photos", images=2)
+    pages(tmp_path / "scans")
+    out = str(tmp_path / "mine.tsv")
+    assert main(["data", "new", str(tmp_path / "photos"), "--out", out]) == 0
+    before = (tmp_path / "mine.tsv").read_bytes()
+    assert main(["data", "new", str(tmp_path / "scans"), "--out", out]) == 1
+    assert (tmp_path / "mine.tsv").read_bytes() == before
+    assert "--add adds the row to it, --force replaces it" in capsys.readouterr().err
+    assert main(["data", "new", str(tmp_path / "scans"), "--out", out, "--add"]) == 0
+    sources = read_sources(out)
+    assert list(sources) == ["photos", "scans"] and sources["scans"].boxes == "ocr"
+    assert main(["data", "new", str(tmp_path / "scans"), "--out", out, "--add"]) == 1
+    assert "name 'scans' is given twice" in capsys.readouterr().err
+    assert list(read_sources(out)) == list(sources)
+    assert main(["data", "new", str(tmp_path / "scans"), "--out", out, "--force", "--name", "Bills"]) == 0
+    assert list(read_sources(out)) == ["Bills"]
+    assert not list(tmp_path.glob(".mine*"))
+
+
+def test_a_row_is_added_to_a_file_with_other_columns(tmp_path):
+    write_coco(tmp_path / "photos", images=2)
+    header = "name\tdata_type\tgroup\tuse\tadapter\tpath\tlicence\tboxes\tcaptions\ttext\tshards"
+    row = "Old\tnatural\tOld\tpretrain\tcoco\told\tmit\tgiven\tgiven\tgiven\t1"
+    write_file(tmp_path / "mine.tsv", f"{header}\n{row}")
+    out = str(tmp_path / "mine.tsv")
+    assert main(["data", "new", str(tmp_path / "photos"), "--out", out, "--add"]) == 0
+    sources = read_sources(out)
+    assert sources["photos"].boxes == "given" and sources["Old"].licence == "mit"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["none"], "none: does not exist; give a folder of images, or of shards"),
+        (["file.txt"], "file.txt: is no folder"),
+        (["empty"], "empty: no images in it (it is empty); give the folder that holds them"),
+        (["notes"], "notes: no images in it (1 .txt, 1 .pdf); give the folder"),
+        (["both"], "both: holds several things: coco (instances.json holds COCO's images and"),
+        (["tars"], "tars: holds several things: tars (1 tars such as a.tar); folder (2 images"),
+        (["photos", "--adapter", "coca"], "--adapter coca: there is no such adapter; they are coco, folder"),
+        (["photos", "--adapter", "coco"], "photos/instances.json: missing or not readable"),
+        (["photos", "--name", "a/b"], "source 'a/b': names folders: use letters, digits, - and _ only; give"),
+    ],
+)  # fmt: skip
+def test_a_folder_that_gives_no_row_is_one_line(arguments, told, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_file(tmp_path / "file.txt", "words")
+    (tmp_path / "empty").mkdir()
+    write_file(tmp_path / "notes/notes.txt", "words")
+    write_file(tmp_path / "notes/paper.pdf", "%PDF-1.4")
+    write_yolo(tmp_path / "both")
+    write_file(tmp_path / "both/instances.json", ONE_IMAGE)
+    photographs(tmp_path / "tars")
+    (tmp_path / "tars/a.tar").write_bytes(bytes(10240))
+    photographs(tmp_path / "photos")
+    assert main(["data", "new", *arguments]) == 1
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and told in errors[0], errors
+    assert not (tmp_path / "sources.tsv").exists()
+
+
+def test_of_several_things_the_named_one_is_taken(tmp_path, capsys):
+    write_yolo(tmp_path / "both")
+    write_file(tmp_path / "both/instances.json", ONE_IMAGE)
+    out = tmp_path / "mine.tsv"
+    assert main(["data", "new", str(tmp_path / "both"), "--adapter", "yolo", "--out", str(out)]) == 0
+    assert read_sources(out)["both"].options == "classes=pets.yaml"
+
+
+def test_a_path_stays_as_it_was_given_in_the_projects_folder(tmp_path, monkeypatch):
+    write_coco(tmp_path / "photos", images=2)
+    monkeypatch.chdir(tmp_path)
+    assert main(["data", "new", "photos"]) == 0
+    assert read_sources("sources.tsv")["photos"].path == str(tmp_path / "photos")
+    write_file(tmp_path / "config/config.yaml", "scale: mini")
+    assert main(["data", "new", "photos", "--force"]) == 0
+    assert read_sources("sources.tsv")["photos"].path == "photos"
+
+
+def test_noise_and_paper_are_told_apart():
+    from granvit.data.sources.proposal import _is_page
+
+    random = np.random.default_rng(0)
+    assert _is_page(Image.new("RGB", (60, 80), "white"))
+    assert not _is_page(Image.fromarray(random.integers(0, 256, (60, 80, 3), dtype=np.uint8)))
+    assert not _is_page(Image.new("RGB", (60, 80), "orange")) and not _is_page(Image.new("RGB", (9, 9)))
+
+
+@pytest.mark.skipif(not (REAL / "sroie").is_dir(), reason="../shared/real is not there")
+def test_real_photographs_and_receipts_get_their_rows(tmp_path):
+    out = str(tmp_path / "mine.tsv")
+    assert main(["data", "new", str(REAL / "coco128"), "--out", out]) == 0
+    assert main(["data", "new", str(REAL / "sroie"), "--out", out, "--add"]) == 0
+    sources = read_sources(out)
+    assert [(s.data_type, s.adapter, s.boxes) for s in sources.values()] == [
+        ("natural", "coco", "given"), ("ocr", "line_boxes", "given"),
+    ]  # fmt: skip
+
+
+def test_comments_stand_anywhere_in_a_table_and_lines_keep_their_numbers(tmp_path):
+    header = "name\tdata_type\tgroup\tuse\tadapter\tpath\tboxes\tcaptions\ttext\tshards"
+    row = "Mine\tnatural\tM\tpretrain\tcoco\tp\tgiven\tnone\tgiven\t1"
+    path = write_file(tmp_path / "s.tsv", f"# first\n\n{header}\n# a\ttab\n{row}\n\n# last\n")
+    assert read_sources(path)["Mine"].row == f"{path}, line 5"
+    path.write_text(path.read_text() + row.replace("Mine", "Two") + "\tmore\n")
+    with pytest.raises(Exception, match=r"line 8: more values than columns"):
+        read_sources(path)
