@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 def common(command: argparse.ArgumentParser, limit: bool = True) -> None:
     """Add the options that say which questions are meant."""
     command.add_argument("--scale", help="smoke | mini | paper (default: that of config/config.yaml)")
+    command.add_argument("--list", metavar="TSV", help="instead of config/benchmarks.tsv; files beside it")
     command.add_argument("--data", help="folder of the benchmarks' TSV files (default: the scale's)")
     command.add_argument("--benchmarks", help="only these, by name, separated by commas")
     if limit:
@@ -45,7 +46,7 @@ def asked(arguments: argparse.Namespace) -> tuple[Any, list[Benchmark], str]:
     """
     from granvit.config.loading import CONFIG_FILE, load_config
     from granvit.config.reading import read_yaml
-    from granvit.evaluation.benchmarks import find_benchmark, load_benchmarks
+    from granvit.evaluation.benchmarks import LIST, find_benchmark, load_benchmarks
 
     if hasattr(arguments, "limit"):
         positive(arguments, "limit")
@@ -54,11 +55,12 @@ def asked(arguments: argparse.Namespace) -> tuple[Any, list[Benchmark], str]:
             f"{Path.cwd()}: there is no {CONFIG_FILE} here; run `granvit` in the project's folder"
         )
     settings = load_config(arguments.scale or read_yaml(CONFIG_FILE)["scale"])
-    benchmarks = load_benchmarks()
+    benchmarks = load_benchmarks(arguments.list or LIST)
     if arguments.benchmarks is not None:
         named = dict.fromkeys(arguments.benchmarks.split(","))  # one that is named twice is asked once
-        benchmarks = [find_benchmark(benchmarks, name.strip()) for name in named]
-    return settings, benchmarks, arguments.data or settings.data.benchmarks
+        benchmarks = [find_benchmark(benchmarks, name.strip(), arguments.list) for name in named]
+    beside = arguments.list and str(Path(arguments.list).parent)
+    return settings, benchmarks, arguments.data or beside or settings.data.benchmarks
 
 
 def check_named(

@@ -1,4 +1,4 @@
-"""``granvit data inspect | new``: looking at data before anything is made of it."""
+"""``granvit data inspect | new | benchmark``: looking at data of one's own, and asking about them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from granvit.reporting.inspection.reading import RawSource, Shards
 
 _LIMIT = 1000  # open: images that are looked at
+_QUESTIONS = 500  # open: of a task about a source, in a benchmark of one's own
 
 
 def add_commands(commands: Any) -> None:
-    """Add both commands to the group `data`."""
+    """Add the commands to the group `data`."""
     inspect = commands.add_parser(
         "inspect", help="counts, histograms and a gallery of a source, or of a folder",
         epilog="example: granvit data inspect /data/photos; granvit data inspect Scenes --limit 200 --json",
@@ -50,6 +51,17 @@ def add_commands(commands: Any) -> None:
     kept.add_argument("--add", action="store_true", help="put the row behind those of a file that is there")
     kept.add_argument("--force", action="store_true", help="replace a file that is there")
     new.set_defaults(run=run_new)
+
+    benchmark = commands.add_parser(
+        "benchmark", help="questions about held-out boxes, to ask with `granvit eval predict --list`",
+        epilog="example: granvit data benchmark results/mini/data/mixtures/heldout.parquet --out mine",
+    )  # fmt: skip
+    benchmark.add_argument("mixture", metavar="MIXTURE", help="of held-out images: mixtures/heldout.parquet")
+    benchmark.add_argument("--out", required=True, metavar="DIR", help="folder to make")
+    benchmark.add_argument("--name", default="Mine", help="how its files are called (Mine)")
+    most = f"questions of a task about a source at most, chosen by hash ({_QUESTIONS})"
+    benchmark.add_argument("--number", type=int, default=_QUESTIONS, metavar="N", help=most)
+    benchmark.set_defaults(run=run_benchmark)
 
 
 def run_inspect(arguments: argparse.Namespace) -> int:
@@ -82,6 +94,18 @@ def run_new(arguments: argparse.Namespace) -> int:
     write_rows(out, proposal, arguments.force, arguments.add)
     print("\n".join(proposal.lines()))
     say(f"written to {out}; look at it with `granvit data inspect {proposal.source.name} --sources {out}`")
+    return 0
+
+
+def run_benchmark(arguments: argparse.Namespace) -> int:
+    """Write the files, and say how to ask them."""
+    from granvit.evaluation.own_benchmark import LIST, write_benchmark
+
+    positive(arguments, "number")
+    made = write_benchmark(arguments.mixture, arguments.out, arguments.name, arguments.number)
+    for name, number in made.items():
+        print(f"{name}: {number} questions")
+    say(f"ask them with `granvit eval predict MODEL OUT --list {Path(arguments.out) / LIST}`")
     return 0
 
 

@@ -83,7 +83,7 @@ def _answers(
         if arguments.format == "granvit":
             place = Path(folder)
             made = [one for one in benchmarks if (place / f"{one.slug}.jsonl").is_file()]
-            _name_strangers(place)
+            _name_strangers(place, arguments.list)
         else:
             place = Path(temporary)
             made = convert(folder, arguments.format, benchmarks, data, place, arguments.limit)
@@ -94,14 +94,14 @@ def _answers(
         yield place, made
 
 
-def _name_strangers(folder: Path) -> None:
+def _name_strangers(folder: Path, listed: str | None) -> None:
     """Say which files of predictions belong to no benchmark: a name may be misspelt."""
-    from granvit.evaluation.benchmarks import load_benchmarks
+    from granvit.evaluation.benchmarks import LIST, load_benchmarks
 
-    known = {benchmark.slug for benchmark in load_benchmarks()}
+    known = {benchmark.slug for benchmark in load_benchmarks(listed or LIST)}
     for path in sorted(folder.glob("*.jsonl")):
         if path.stem not in known:
-            say(f"{path}: not scored, config/benchmarks.tsv has no benchmark of that name")
+            say(f"{path}: not scored, {listed or LIST} has no benchmark of that name")
 
 
 def _score_folders(arguments: argparse.Namespace) -> int:

@@ -15,6 +15,8 @@ from granvit.errors import GranvitError
 from granvit.evaluation.prompts import FORMS
 from granvit.evaluation.tsv_files import Question, read_images, read_rows
 
+LIST = "config/benchmarks.tsv"
+
 
 def _split(cell: object) -> object:
     return tuple(filter(None, cell.split(","))) if isinstance(cell, str) else cell
@@ -49,18 +51,19 @@ def slug(name: str) -> str:
     return name.replace("+", "plus")
 
 
-def load_benchmarks(path: str | Path = "config/benchmarks.tsv") -> list[Benchmark]:
+def load_benchmarks(path: str | Path = LIST) -> list[Benchmark]:
     """All benchmarks in the file's order. Raises GranvitError as `read_table` does."""
     return list(read_table(path, Benchmark, f"restore it with `git checkout {path}`").values())
 
 
-def find_benchmark(benchmarks: Sequence[Benchmark], name: str) -> Benchmark:
-    """The benchmark of that name or slug. Raises GranvitError where there is none."""
+def find_benchmark(benchmarks: Sequence[Benchmark], name: str, listed: str | None = None) -> Benchmark:
+    """The benchmark of that name or slug; ``listed``: the file of ``benchmarks``, for the message. Raises
+    GranvitError where there is none."""
     for benchmark in benchmarks:
         if name in (benchmark.name, benchmark.slug):
             return benchmark
     known = ", ".join(benchmark.name for benchmark in benchmarks)
-    raise GranvitError(f"config/benchmarks.tsv: there is no benchmark '{name}'; it has {known}")
+    raise GranvitError(f"{listed or LIST}: there is no benchmark '{name}'; it has {known}")
 
 
 def read_questions(benchmark: Benchmark, data_dir: str | Path) -> list[Question]:
