@@ -92,6 +92,7 @@ def test_every_module_is_covered_but_those_that_make_no_result_of_the_graph():
         "granvit.data.mixtures.export",
         "granvit.data.sources.draw_boxes",
         "granvit.data.sources.layouts",
+        "granvit.data.sources.listing",
         "granvit.data.sources.proposal",
         "granvit.evaluation.agreement",
         "granvit.evaluation.check_cases",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import tarfile
 
 import pytest
 from conftest import ROOT
@@ -15,16 +16,22 @@ from data_worlds import (
     edit_coco,
     encode,
     image_bytes,
+    ingest,
     prepare,
     spec,
     write_coco,
     write_file,
+    write_llava,
 )
 from html_pages import read
 from PIL import Image
 
 from granvit.cli import main
 from granvit.config.loading import load_config
+from granvit.data.records.filters import filter_shard
+from granvit.data.records.pack import pack_shard
+from granvit.data.records.records import Region, write_records
+from granvit.data.records.shards import read_shard
 from granvit.data.sources.catalogue import catalogue_source
 from granvit.data.sources.ingest import ingest_shard
 from granvit.reporting.inspection.findings import histograms
@@ -123,9 +130,6 @@ def test_the_counts_are_those_of_the_jobs_that_make_the_shards(tmp_path, config)
     catalogue_source(source, catalogue)
     ingest_shard(source, 0, catalogue, out / "00000.tar", out / "00000.rejects.csv", out / "00000.counts.csv",
                  max_pixels=10**8, max_reject_share=0.9, max_cut_share=0.9)  # fmt: skip
-    from granvit.data.records.filters import filter_shard
-    from granvit.data.records.pack import pack_shard
-
     steps = tmp_path / "made"
     (steps / "packed/World").mkdir(parents=True)
     (steps / "filtered").mkdir()
@@ -273,3 +277,58 @@ def test_sources_without_boxes_yet_are_judged_by_their_images_alone(tmp_path, co
     with RawSource(spec(tmp_path / "raw", adapter="folder", **FOUND), config.data) as images:
         found = inspect(images, "World", "natural", config.data, config.report, tmp_path / "pages", 9)
     assert found.as_json()["images"]["kept"] == 1
+
+
+def test_what_a_model_annotated_is_shown_with_what_it_lost(tmp_path, config):
+    """A source whose boxes OCR found: its records stand between ingest and filters."""
+    (tmp_path / "raw").mkdir()
+    for name in ("a", "b", "c"):
+        (tmp_path / f"raw/{name}.jpg").write_bytes(image_bytes(name))
+    how = {"data_type": "ocr", "adapter": "folder", "boxes": "ocr", "captions": "none", "text": "ocr"}
+    source = spec(tmp_path / "raw", **how)
+    data = tmp_path / "results/mini/data"
+    tar = ingest(source, data)
+    records = [sample.record for sample in read_shard(tar)]
+    records[0].regions = [Region([1, 2, 60, 30], "TOTAL", 0.9), Region([1, 40, 60, 70], "RM 5", 0.8)]
+    write_records(data / "annotated/World/00000.jsonl", records[:2])
+    rejects = f"{records[0].key},region,ocr_score,1,a.jpg\n{records[2].key},image,caption_refused,0,c.jpg\n"
+    write_file(data / "annotated/World/00000.rejects.csv", "key,what,cause,regions,path\n" + rejects)
+    packed = data / "packed/World/00000.tar"
+    packed.parent.mkdir(parents=True)
+    shutil.copy(tar, packed)
+    with Shards([packed], config.data, source) as images:
+        found = inspect(images, "World", "ocr", config.data, config.report, tmp_path / "pages", 9)
+    assert found.regions == {"kept": 2, "ocr_score": 1}
+    assert found.dropped == {"regions": 1} and found.problems == {"caption_refused": 1}
+    (kept,) = [item for item in items(tmp_path / "pages") if item["state"] == "kept"]
+    assert [region[4] for region in kept["regions"]] == ["TOTAL", "RM 5"]
+    assert kept["lost"] == ["region: ocr_score"]
+
+
+def test_to_look_at_addresses_fetches_nothing(project, tmp_path, capsys):
+    header = "name\tdata_type\tgroup\tuse\tadapter\tpath\tboxes\tcaptions\ttext\tshards\toptions"
+    row = (
+        f"Web\tnatural\tWeb\tpretrain\turls\t{tmp_path / 'web'}\tdetector\tnone\tcaptioner\t1\tlist=urls.txt"
+    )
+    write_file(project / "config/sources_web.tsv", f"{header}\n{row}\n")
+    write_file(tmp_path / "web/urls.txt", "http://127.0.0.1:9/a.jpg\n")
+    assert main(["data", "inspect", "Web"]) == 1
+    assert "none of its images is fetched yet, and to look starts no download" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "web").iterdir()] == ["urls.txt"]
+    assert main(["data", "inspect", str(tmp_path / "web"), "--adapter", "urls"]) == 1
+    assert "there is no such adapter" in capsys.readouterr().err
+    (tmp_path / "web/tars").mkdir()
+    with tarfile.open(tmp_path / "web/tars/00000.tar", "w") as tar:
+        (tmp_path / "a.jpg").write_bytes(image_bytes("a"))
+        tar.add(tmp_path / "a.jpg", "000000000.jpg")
+    assert run(capsys, "Web")["images"]["kept"] == 1
+
+
+def test_questions_and_answers_are_shown_and_searched(tmp_path, config):
+    how = dict.fromkeys(("boxes", "captions", "text"), "none") | {"data_type": "instruction", "use": "sft"}
+    source = spec(write_llava(tmp_path / "chat", images=2), adapter="llava", **how)
+    with RawSource(source, config.data) as images:
+        found = inspect(images, "Chat", "instruction", config.data, config.report, tmp_path / "pages", 9)
+    assert found.as_json()["turns"] == 4 and found.as_json()["images"]["kept"] == 2
+    assert items(tmp_path / "pages")[0]["turns"][0] == ["What is it?", "Answer 0"]
+    assert "Characters of an answer" in read(tmp_path / "pages/index.html").text

@@ -121,8 +121,9 @@ def _config(arguments: argparse.Namespace) -> Config:
 def _check_adapter(adapter: str | None) -> None:
     from granvit.data.sources.adapters import ADAPTERS
 
-    if adapter is not None and adapter not in ADAPTERS:
-        raise GranvitError(f"--adapter {adapter}: there is no such adapter; they are {', '.join(ADAPTERS)}")
+    known = [name for name in ADAPTERS if name != "urls"]  # which would fetch
+    if adapter is not None and adapter not in known:
+        raise GranvitError(f"--adapter {adapter}: there is no such adapter; they are {', '.join(known)}")
 
 
 def _source(arguments: argparse.Namespace, config: Config) -> SourceSpec | None:
@@ -151,9 +152,10 @@ def _opened(arguments: argparse.Namespace, config: Config) -> Iterator[Opened]:
         raise _neither(arguments, config)
     notes: list[str] = []
     if source is None:
-        if tars := [] if arguments.adapter else _own_shards(folder):
+        tars, data_type = _own_shards(folder)
+        if tars and not arguments.adapter:
             with Shards(tars, config.data) as images:
-                yield images, _plain_name(folder), "natural", notes
+                yield images, folder.resolve().name, data_type, notes
             return
         proposal = propose(folder, adapter=arguments.adapter)
         source = proposal.source
@@ -166,27 +168,35 @@ def _opened(arguments: argparse.Namespace, config: Config) -> Iterator[Opened]:
             with Shards(tars, config.data, source) as images:
                 yield images, source.name, source.data_type, notes
             return
+        source = _without_download(source)
     with RawSource(source, config.data) as images:
         if images.annotated_later:
             notes.append(f"boxes are still to come ({source.boxes}): only the filters on images apply")
         yield images, source.name, source.data_type, notes
 
 
-def _own_shards(folder: Path) -> list[Path]:
-    """The shards that this project packed, where the folder's tars are such."""
-    from granvit.data.records.shards import read_raw_shard
+def _own_shards(folder: Path) -> tuple[list[Path], str]:
+    """The shards of this project in a folder, and the type of their data; none where its tars are others."""
+    from granvit.data.records.shards import read_shard
 
     tars = sorted(folder.glob("*.tar"))
     try:
-        if tars and '"image_sha256"' in next(read_raw_shard(tars[0])).json.decode("utf-8", "replace"):
-            return tars
-    except (GranvitError, StopIteration):
-        pass
-    return []
+        return tars, next(read_shard(tars[0])).record.data_type
+    except (GranvitError, StopIteration, IndexError):
+        return [], ""
 
 
-def _plain_name(folder: Path) -> str:
-    return folder.resolve().name
+def _without_download(source: SourceSpec) -> SourceSpec:
+    """A row of addresses as the tars that were fetched: to look at it starts no download. Raises GranvitError
+    where none were."""
+    if source.adapter != "urls":
+        return source
+    if not any(Path(source.path, "tars").glob("*.tar")):
+        raise GranvitError(
+            f"{source.row}: source {source.name!r}: none of its images is fetched yet, and to look starts no "
+            f"download; make its shards first (`snakemake shards`), or give a folder"
+        )
+    return replace(source, adapter="tars", options="files=tars/*.tar")
 
 
 def _neither(arguments: argparse.Namespace, config: Config) -> GranvitError:

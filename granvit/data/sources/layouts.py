@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,37 +15,13 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from granvit.data.sources.adapters.class_names import read_class_names
-from granvit.data.sources.adapters.file_kinds import is_junk, look_through
-from granvit.data.sources.adapters.folder import below, walk
 from granvit.data.sources.adapters.json_stream import read_arrays, read_entries
+from granvit.data.sources.listing import Listing, beginning, first_line, stem_of
 from granvit.errors import GranvitError
 
-_KEPT = 200  # files of a kind that are remembered, in the order of their names
-_BEGINNING = 1 << 16  # characters of a text that say what it is
-_LABELS = {".json", ".jsonl", ".txt", ".csv", ".xml", ".yaml", ".yml", ".tar", ".parquet"}
 _NUMBER = r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?"
 _YOLO_LINE = re.compile(rf"\d+(?:\s+{_NUMBER}){{4,}}\s*")
 _CORNERS = {4: re.compile(rf"(?:{_NUMBER},\s*){{8}}\S"), 2: re.compile(rf"(?:{_NUMBER},\s*){{4}}\S")}
-
-
-@dataclass
-class Listing:
-    """What lies below a folder. ``images``: folder -> how many images; ``stems``: paths of some images
-    without their suffix; ``files``: suffix -> paths of some files, ``counts``: suffix -> how many."""
-
-    root: Path
-    images: Counter[str] = field(default_factory=Counter)
-    stems: set[str] = field(default_factory=set)
-    files: dict[str, list[str]] = field(default_factory=dict)
-    counts: Counter[str] = field(default_factory=Counter)
-    unread: Counter[str] = field(default_factory=Counter)
-
-    def of(self, *suffixes: str) -> list[str]:
-        return [path for suffix in suffixes for path in self.files.get(suffix, ())]
-
-    @property
-    def image_count(self) -> int:
-        return self.images.total()
 
 
 @dataclass(frozen=True)
@@ -57,30 +32,6 @@ class Layout:
     why: str
     options: dict[str, str] = field(default_factory=dict)
     doubts: tuple[str, ...] = ()
-
-
-def list_folder(root: Path) -> Listing:
-    """What lies below ``root``. Raises GranvitError where it is no folder, or one that cannot be listed."""
-    if not root.is_dir():
-        problem = "is no folder" if root.exists() else "does not exist"
-        raise GranvitError(f"{root}: {problem}; give a folder of images, or of shards")
-    found = Listing(root)
-    for place, names in walk(root):
-        for name in names:
-            suffix = PurePosixPath(name).suffix.lower()
-            if suffix in _LABELS and not is_junk(name):
-                found.counts[suffix] += 1
-                kept = found.files.setdefault(suffix, [])
-                if len(kept) < _KEPT:
-                    kept.append(below(place, name))
-        for name, problem in look_through(root / place, names):
-            if problem:
-                found.unread[problem.removeprefix("not_read_here")] += 1
-                continue
-            found.images[place] += 1
-            if len(found.stems) < 50 * _KEPT:
-                found.stems.add(_stem(below(place, name)))
-    return found
 
 
 def find_layouts(listing: Listing) -> list[Layout]:
@@ -122,7 +73,7 @@ def _others(listing: Listing) -> list[tuple[str, int]]:
 
 def _images_alone(listing: Listing) -> Layout:
     doubts = []
-    beside = [path for path in listing.of(".txt") if _stem(path) in listing.stems]
+    beside = [path for path in listing.of(".txt") if stem_of(path) in listing.stems]
     if beside:
         doubts.append(
             f"{len(beside)} texts such as {beside[0]} lie under their images' names, and `folder` reads "
@@ -180,7 +131,7 @@ def _folder_of(listing: Listing, name: str) -> str | None:
 def _llava(listing: Listing) -> Layout | None:
     for path in listing.of(".json", ".jsonl"):
         entry = _first_entry(listing.root / path)
-        if entry and isinstance(entry.get("conversations"), list) and _stem(path) not in listing.stems:
+        if entry and isinstance(entry.get("conversations"), list) and stem_of(path) not in listing.stems:
             options = {} if path == "conversations.json" else {"annotations": path}
             name = next(iter(_names(entry.get("image"))), None)
             folder = _folder_of(listing, name) if name else None
@@ -210,7 +161,7 @@ def _visual_genome(listing: Listing) -> Layout | None:
 def _umg(listing: Listing) -> Layout | None:
     """A JSON object of regions under each image's name."""
     for path in listing.of(".json"):
-        if _stem(path) in listing.stems and (entry := _object(listing.root / path)) is not None:
+        if stem_of(path) in listing.stems and (entry := _object(listing.root / path)) is not None:
             options, doubts = _umg_fields(entry)
             return Layout("umg", f"JSON files such as {path} lie under their images' names", options, doubts)
     return None
@@ -248,7 +199,7 @@ def _metadata_jsonl(listing: Listing) -> Layout | None:
 
 def _paddle_labels(listing: Listing) -> Layout | None:
     for path in listing.of(".txt"):
-        _, tab, labels = _first_line(listing.root / path).partition("\t")
+        _, tab, labels = first_line(listing.root / path).partition("\t")
         if tab and labels.lstrip().startswith("[") and '"transcription"' in labels:
             options = {} if path == "Label.txt" else {"annotations": path}
             folder = str(PurePosixPath(path).parent)
@@ -259,8 +210,8 @@ def _paddle_labels(listing: Listing) -> Layout | None:
 
 def _yolo(listing: Listing) -> Layout | None:
     for path in listing.of(".txt"):
-        image = "/".join("images" if part == "labels" else part for part in _stem(path).split("/"))
-        if image in listing.stems and _YOLO_LINE.fullmatch(_first_line(listing.root / path)):
+        image = "/".join("images" if part == "labels" else part for part in stem_of(path).split("/"))
+        if image in listing.stems and _YOLO_LINE.fullmatch(first_line(listing.root / path)):
             options, doubts = {}, ()
             if not any((listing.root / name).is_file() for name in _YOLO_CLASSES):
                 named = [p for p in listing.of(".yaml", ".yml", ".txt") if _names_classes(listing.root / p)]
@@ -284,7 +235,7 @@ def _names_classes(path: Path) -> bool:
 
 def _voc(listing: Listing) -> Layout | None:
     for path in listing.of(".xml"):
-        if "<annotation" in _beginning(listing.root / path):
+        if "<annotation" in beginning(listing.root / path):
             annotations = str(PurePosixPath(path).parent)
             name = PurePosixPath(path).stem
             places = [str(PurePosixPath(stem).parent) for stem in sorted(listing.stems)
@@ -299,7 +250,7 @@ def _voc(listing: Listing) -> Layout | None:
 def _line_boxes(listing: Listing) -> Layout | None:
     for path in listing.of(".csv", ".txt"):
         boxes = str(PurePosixPath(path).parent)
-        line = _first_line(listing.root / path)
+        line = first_line(listing.root / path)
         points = next((points for points, form in _CORNERS.items() if form.match(line)), None)
         if points is None or boxes == ".":
             continue
@@ -324,8 +275,8 @@ def _tars(listing: Listing) -> Layout | None:
 
 def _parquet(listing: Listing) -> Layout | None:
     """Not the indexes that lie beside tars."""
-    tars = {_stem(path) for path in listing.of(".tar")}
-    paths = [path for path in listing.of(".parquet") if _stem(path) not in tars]
+    tars = {stem_of(path) for path in listing.of(".tar")}
+    paths = [path for path in listing.of(".parquet") if stem_of(path) not in tars]
     return Layout("parquet", f"{len(paths)} Parquet files such as {paths[0]}") if paths else None
 
 
@@ -333,18 +284,3 @@ _FINDERS: tuple[Callable[[Listing], Layout | None], ...] = (
     _coco, _llava, _visual_genome, _umg, _metadata_jsonl, _paddle_labels, _yolo, _voc, _line_boxes, _tars,
     _parquet,
 )  # fmt: skip
-
-
-def _stem(path: str) -> str:
-    return str(PurePosixPath(path).with_suffix(""))
-
-
-def _beginning(path: Path) -> str:
-    with suppress(OSError), open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
-        return file.read(_BEGINNING)
-    return ""
-
-
-def _first_line(path: Path) -> str:
-    """The first line that is not empty, without its end; of a long one the beginning."""
-    return next((line.strip() for line in _beginning(path).splitlines() if line.strip()), "")

@@ -19,8 +19,9 @@ from granvit.data.records.records import Rejected, hash_key
 from granvit.data.sources.adapters import ADAPTERS
 from granvit.data.sources.box_formats import BoxFits
 from granvit.data.sources.catalogue import catalogue_source, read_catalogue
-from granvit.data.sources.items import RawItem
-from granvit.data.sources.layouts import Layout, Listing, choose_layout, list_folder
+from granvit.data.sources.items import RawItem, is_unicode
+from granvit.data.sources.layouts import Layout, choose_layout
+from granvit.data.sources.listing import Listing, list_folder
 from granvit.data.sources.places import ImagePlaces
 from granvit.data.sources.table import SourceSpec, read_sources
 from granvit.errors import GranvitError
@@ -51,7 +52,8 @@ class Proposal:
     def lines(self) -> list[str]:
         """The comments and the row, as they stand in a sources file."""
         notes = [*self.facts, *(f"undecided: {doubt}" for doubt in self.doubts)]
-        return [*(f"# {' '.join(note.split())}" for note in notes), "\t".join(self.cells)]
+        shown = (" ".join(note.encode("utf-8", "backslashreplace").decode().split()) for note in notes)
+        return [*(f"# {note}" for note in shown), "\t".join(self.cells)]
 
 
 @dataclass
@@ -131,8 +133,8 @@ def _bare(root: Path, name: str | None, layout: Layout) -> SourceSpec:
     path = str(root)
     if not (Path("config/config.yaml").is_file() and not root.is_absolute()):
         path = str(root.absolute())
-    if set(path) & set("\t\n\r"):
-        raise GranvitError(f"{path!r}: a row cannot hold a tab or a line break; rename the folder")
+    if set(path) & set("\t\n\r") or not is_unicode(path):
+        raise GranvitError(f"{path!r}: a row can hold no tab, line break or broken letter; rename the folder")
     if name is None:
         name = re.sub(r"[^A-Za-z0-9_-]+", "_", Path(os.path.abspath(root)).name).strip("_") or "Mine"
     options = ";".join(f"{option}={value}" for option, value in layout.options.items())
