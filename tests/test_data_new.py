@@ -303,3 +303,28 @@ def test_comments_stand_anywhere_in_a_table_and_lines_keep_their_numbers(tmp_pat
     path.write_text(path.read_text() + row.replace("Mine", "Two") + "\tmore\n")
     with pytest.raises(Exception, match=r"line 8: more values than columns"):
         read_sources(path)
+
+
+def test_tables_and_outlines_that_are_no_boxes_are_not_taken_for_some(tmp_path, capsys):
+    photographs(tmp_path / "photos")
+    write_file(tmp_path / "photos/meta/sizes.csv", "1,2,3,4,5,6,7,8,9\n")
+    assert main(["data", "new", str(tmp_path / "photos"), "--out", str(tmp_path / "a.tsv")]) == 0
+    assert read_sources(tmp_path / "a.tsv")["photos"].adapter == "folder"
+    outline = {"shapes": [{"label": "cat", "points": [[1, 2], [3, 4], [5, 6], [7, 8]]}], "imagePath": "0.jpg"}
+    photographs(tmp_path / "outlined")
+    write_file(tmp_path / "outlined/0.json", outline)
+    assert main(["data", "new", str(tmp_path / "outlined"), "--out", str(tmp_path / "b.tsv")]) == 0
+    told = capsys.readouterr().out
+    assert "no list of boxes in it; its fields are shapes, imagePath" in told and "box=points" not in told
+
+
+def test_names_that_are_no_unicode_are_counted_and_break_nothing(tmp_path):
+    photographs(tmp_path / "photos")
+    try:
+        (tmp_path / "photos" / b"a\xff.jpg".decode("utf-8", "surrogateescape")).write_bytes(image_bytes("a"))
+        (tmp_path / "photos" / b"a\xff.txt".decode("utf-8", "surrogateescape")).write_text("words")
+    except OSError:
+        pytest.skip("this disk takes names of Unicode alone")
+    assert main(["data", "new", str(tmp_path / "photos"), "--out", str(tmp_path / "a.tsv")]) == 0
+    text = (tmp_path / "a.tsv").read_text(encoding="utf-8")
+    assert "left out while reading: broken_name 1" in text and "a\\udcff.txt" in text

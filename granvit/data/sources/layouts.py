@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from granvit.data.sources.adapters.class_names import read_class_names
 from granvit.data.sources.adapters.json_stream import read_arrays, read_entries
+from granvit.data.sources.items import is_number
 from granvit.data.sources.listing import Listing, beginning, first_line, stem_of
 from granvit.errors import GranvitError
 
@@ -172,7 +173,7 @@ def _umg_fields(entry: dict) -> tuple[dict[str, str], tuple[str, ...]]:
     for name, value in entry.items():
         first = value[0] if isinstance(value, list) and value else None
         if isinstance(first, dict):
-            boxes = [key for key, box in first.items() if isinstance(box, list) and len(box) == 4]
+            boxes = [key for key, box in first.items() if _is_box(box)]
             texts = [key for key, text in first.items() if isinstance(text, str)]
             if boxes:
                 found = {"regions": name, "box": boxes[0], "text": (texts or ["text"])[0]}
@@ -180,6 +181,10 @@ def _umg_fields(entry: dict) -> tuple[dict[str, str], tuple[str, ...]]:
                 doubt = f"fields guessed from one file: {', '.join(f'{k}={v}' for k, v in found.items())}"
                 return options, (doubt,) if options else ()
     return {}, (f"no list of boxes in it; its fields are {', '.join(list(entry)[:8]) or 'none'}",)
+
+
+def _is_box(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 4 and all(map(is_number, value))
 
 
 _UMG_NAMES = {"regions": "regions", "box": "box", "text": "text"}
@@ -259,12 +264,12 @@ def _line_boxes(listing: Listing) -> Layout | None:
         before, name = next((("", stem[at:]) for at in range(len(stem)) if stem[at:] in places), ("", stem))
         before = stem.removesuffix(name)
         options = {} if boxes == "box" else {"boxes": boxes}
-        images = places.get(name)
-        options |= {"images": images} if images not in (None, "img") else {}
+        if name not in places:  # a table that is about something else
+            continue
+        options |= {"images": places[name]} if places[name] != "img" else {}
         options |= {} if points == 4 else {"points": "2"}
         options |= {"box_names": f"{before}*"} if before else {}
-        doubts = () if images else (f"no image is called like {path}; name their folder in `images`",)
-        return Layout("line_boxes", f"{path} holds corners and a text in each line", options, doubts)
+        return Layout("line_boxes", f"{path} holds corners and a text in each line", options)
     return None
 
 

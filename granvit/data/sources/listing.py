@@ -1,4 +1,4 @@
-"""What lies below a folder: how many images, and some files of each other kind, in the order of their names."""
+"""What lies below a folder: how many images, and some files of each other kind by their names."""
 
 from __future__ import annotations
 

@@ -196,7 +196,7 @@ def _made(
     limits: Iterable[float | None] = (),
     open_end: bool = False,
 ) -> Histogram:
-    counts, _ = np.histogram(values, edges)
+    counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)  # edges are rounded
     shown = [limit for limit in limits if limit is not None]
     return Histogram(name, unit, edges, counts.tolist(), float(min(values)), float(np.median(values)),
                      float(max(values)), open_end, shown)  # fmt: skip
