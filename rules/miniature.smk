@@ -46,7 +46,7 @@ rule render_benchmarks:
 
 rule render_standin_pool:
     output:
-        pool="<standins>/pool.npy",
+        pool="<standins>/pool.npz",
     log:
         "<standins>/logs/render_standin_pool/pool.log",
     benchmark:

@@ -20,7 +20,7 @@ from granvit.miniature.benchmarks.render import write_benchmarks
 from granvit.miniature.questions.variants import make_crop, make_diagram, twin_document, twin_scene
 from granvit.miniature.sources import render_source
 from granvit.miniature.world.documents import make_document
-from granvit.miniature.world.rendering import fits_split
+from granvit.miniature.world.rendering import fits_split, split_of
 from granvit.miniature.world.scenes import contents, make_scene
 from granvit.miniature.world.words import COLOURS
 
@@ -231,6 +231,8 @@ def test_training_and_benchmark_contents_are_disjoint():
         for namespace in training:
             assert not fits_split("benchmark", contents(make_scene(namespace, index).objects))
             assert not fits_split("benchmark", contents(make_diagram(namespace, index).scene.objects))
+            assert not fits_split("dev", contents(make_scene(namespace, index).objects))
+        assert split_of(contents(make_scene("dev", index).objects)) == "dev"
         crops = [make_crop(namespace, index) for namespace in ("instruct", "benchmark")]
         first, second = ((crop.line.text, crop.document.font) for crop in crops)
         assert first != second
@@ -243,6 +245,12 @@ def test_training_and_benchmark_contents_are_disjoint():
         assert all(fits_split("benchmark", contents(s.objects)) for s in [scene, *filter(None, twins)])
         for chart in filter(None, charts):
             assert fits_split("benchmark", ["chart", *(line.text for line in chart.lines)])
+
+
+def test_contents_are_split_in_three():
+    shares = Counter(split_of(["a content", number]) for number in range(4000))
+    assert abs(shares["dev"] / 4000 - 1 / 8) < 0.02 and abs(shares["benchmark"] / 4000 - 1 / 8) < 0.02
+    assert set(shares) == {"train", "dev", "benchmark"}
 
 
 def test_no_benchmark_image_is_a_training_image(folder, tmp_path):

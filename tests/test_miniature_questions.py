@@ -26,6 +26,8 @@ from granvit.miniature.questions.scenes import (
     describe,
     expression,
     naming,
+    region_caption,
+    region_captions,
     relation_questions,
 )
 from granvit.miniature.sources import render_source
@@ -230,3 +232,19 @@ def test_unknown_source_and_bad_count_are_named(tmp_path):
     with pytest.raises(GranvitError, match="count is 0"):
         render_source("Scenes", 0, tmp_path / "x")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_region_captions_vary_and_name_one_object_only():
+    forms = Counter()
+    for scene in scenes(200):
+        rng = rng_for("forms", scene.key)
+        for thing in scene.objects:
+            text = region_caption(scene.objects, thing, rng)
+            assert text in region_captions(scene.objects, thing)
+            others = [region_captions(scene.objects, other) for other in scene.objects if other is not thing]
+            assert not any(text in captions for captions in others)
+            full = text == thing.caption()
+            forms["full" if full else "placed" if " at the " in text else "named"] += 1
+    total = forms.total()
+    assert abs(forms["full"] / total - 0.25) < 0.06 and abs(forms["placed"] / total - 0.25) < 0.06
+    assert forms["named"] / total > 0.4

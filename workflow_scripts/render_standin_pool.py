@@ -9,7 +9,7 @@ def main(job, log):
     from granvit.miniature.standins import data as standin_data
     from granvit.miniature.standins import encoders as standin_encoders
 
-    standin_data.image_pool(Path(job.output.pool), standin_encoders.POOL)
+    standin_data.draw_pictures(Path(job.output.pool), standin_encoders.POOL)
 
 
 run(snakemake, main)

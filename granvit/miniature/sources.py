@@ -17,9 +17,10 @@ from granvit.boxes import area, to_xywh
 from granvit.errors import GranvitError
 from granvit.files import whole_folder
 from granvit.miniature.questions import pairs as questions
+from granvit.miniature.questions.scenes import region_caption
 from granvit.miniature.questions.variants import Subject, make_subject, render
 from granvit.miniature.world.documents import Document
-from granvit.miniature.world.rendering import CANVAS
+from granvit.miniature.world.rendering import CANVAS, rng_for
 from granvit.miniature.world.scenes import Scene
 from granvit.miniature.world.words import SHAPES
 
@@ -73,11 +74,13 @@ def _file_name(subject: Subject) -> str:
 
 
 def _coco(scenes: Sequence[Scene]) -> dict:
-    """COCO's format: boxes and their captions are given, as UMG-41M's are (Sec. 3)."""
+    """COCO's format: boxes and their captions are given, as UMG-41M's are (Sec. 3), the captions in varied
+    forms."""
     images, annotations = [], []
     for image_id, scene in enumerate(scenes, 1):
         size = {"width": CANVAS, "height": CANVAS}
         images.append({"id": image_id, "file_name": _file_name(scene), **size, "caption": scene.caption()})
+        rng = rng_for("region captions", scene.key, SEED)
         for thing in scene.objects:
             annotations.append(
                 {
@@ -87,7 +90,7 @@ def _coco(scenes: Sequence[Scene]) -> dict:
                     "bbox": to_xywh(thing.box),
                     "area": area(thing.box),
                     "iscrowd": 0,
-                    "caption": thing.caption(),
+                    "caption": region_caption(scene.objects, thing, rng),
                 }
             )
     categories = [{"id": number, "name": shape} for number, shape in enumerate(SHAPES, 1)]

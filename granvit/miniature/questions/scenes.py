@@ -88,6 +88,25 @@ def expression(objects: Objects, thing: SceneObject, kind: str, rng: np.random.G
     return describe(thing, pick(rng, choices)) if choices else None
 
 
+def region_caption(objects: Objects, thing: SceneObject, rng: np.random.Generator) -> str:
+    """A caption of a region as annotators vary it: all five words, one in four, or these with the place, one
+    in four; else no more than singles ``thing`` out."""
+    draw = rng.random()
+    if draw < 0.25:
+        return thing.caption()
+    if draw < 0.5:
+        return templates.DESCRIPTIONS[0].format(thing=thing.caption(), place=thing.place)
+    return expression(objects, thing, "attributes", rng)
+
+
+def region_captions(objects: Objects, thing: SceneObject) -> set[str]:
+    """All that `region_caption` may say of ``thing``."""
+    full = thing.caption()
+    named = naming(objects, thing, "place", frozenset({"shape"}))
+    placed = templates.DESCRIPTIONS[0].format(thing=full, place=thing.place)
+    return {full, placed, *(describe(thing, names) for names in named)}
+
+
 def holds(relation: str, thing: SceneObject, other: SceneObject) -> bool:
     """Whether ``thing`` lies left, right, above or below ``other`` with no overlap along that axis."""
     axis = 0 if relation in ("left", "right") else 1

@@ -11,13 +11,15 @@ import argparse
 from pathlib import Path
 
 import torch
+from torch import nn
 
-from granvit.miniature.standins import SMALLEST_LLM
+from granvit.miniature.standins import SMALLEST_LLM, told
 from granvit.miniature.standins import data as standin_data
 from granvit.miniature.standins import encoders as standin_encoders
 from granvit.miniature.standins import llms as standin_llms
 from granvit.miniature.standins.align import pretrain_sailvit
-from granvit.miniature.standins.probe import probe
+from granvit.miniature.standins.course import Course, best_device
+from granvit.miniature.standins.scores import symbol_scores
 from granvit.miniature.standins.tokenizer import build_tokenizer
 
 ENCODERS = tuple(standin_encoders.NORMS)
@@ -25,26 +27,40 @@ LLMS = tuple(standin_llms.SHAPES)
 
 
 def build_encoder(
-    name: str, out_dir: Path, seed: int, pool: Path, llm_dir: Path | None = None, log: Path | None = None
+    name: str,
+    out_dir: Path,
+    seed: int,
+    pool: Path,
+    llm_dir: Path | None = None,
+    log: Path | None = None,
 ) -> None:
-    """Pretrain the stand-in of encoder ``name`` into ``out_dir``. ``pool``: where the pictures are kept
-    between builds;
-    ``llm_dir``: the LLM that SAILViT is aligned with (a stand-in folder), unused by the others."""
+    """Pretrain the stand-in of encoder ``name`` into ``out_dir``. ``pool``: the pictures
+    (`data.draw_pictures`); ``llm_dir``: the LLM that SAILViT is aligned with (a stand-in folder), unused by
+    the others."""
+    pictures, device = standin_data.load_pictures(pool), best_device()
     if name == "SAILViT":
-        tower, manifest = pretrain_sailvit(pool, seed, llm_dir, log)
+        tower, manifest = pretrain_sailvit(pictures, seed, llm_dir, device, log)
     else:
-        tower, manifest = standin_encoders.pretrain(name, pool, seed, standin_encoders.STEPS, log)
-    manifest["probe"] = probe(name, tower, pool)
+        tower, manifest = standin_encoders.pretrain(name, pictures, seed, device, log)
     standin_data.save(Path(out_dir), manifest, tower, standin_encoders.processor(name))
 
 
 def build_llm(
     name: str, out_dir: Path, seed: int, start: Path | None = None, log: Path | None = None
 ) -> None:
-    """Pretrain the stand-in of LLM ``name`` into ``out_dir``, with its tokenizer. ``start``: the folder of
-    the smallest stand-in, from which the larger ones grow."""
-    llm, tokenizer, manifest = standin_llms.pretrain(name, seed, start, log)
+    """Pretrain the stand-in of LLM ``name`` into ``out_dir``, with its tokenizer and its symbol scores.
+    ``start``: the folder of the smallest stand-in, from which the larger ones grow."""
+    steps = standin_llms.GROWN_STEPS if start else standin_llms.STEPS
+    course, device = Course(steps, warmup=standin_llms.WARMUP), best_device()
+    feed = told.Feed(standin_llms.SHAPES[name][0], seed, min(standin_llms.STORE, steps * standin_llms.BATCH))
+    llm, tokenizer, manifest = standin_llms.pretrain(name, seed, feed, course, start, log, device)
+    manifest["symbols"] = symbol_scores(rounded(llm), tokenizer)
     standin_data.save(Path(out_dir), manifest, llm, tokenizer)
+
+
+def rounded(llm: nn.Module) -> nn.Module:
+    """The model with its weights rounded as they are saved, in fp32."""
+    return llm.to(torch.bfloat16).float()
 
 
 def write_untrained(out_dir: Path) -> None:
@@ -75,8 +91,10 @@ def main() -> None:
     elif name := arguments.llm:
         build_llm(name, out / "llms" / name, arguments.seed, None if name == SMALLEST_LLM else smallest)
     else:
-        name = arguments.encoder
-        build_encoder(name, out / "encoders" / name, arguments.seed, out / "pool.npy", smallest)
+        name, pool = arguments.encoder, out / "pool.npz"
+        if not pool.exists():
+            standin_data.draw_pictures(pool, standin_encoders.POOL)
+        build_encoder(name, out / "encoders" / name, arguments.seed, pool, smallest)
 
 
 if __name__ == "__main__":

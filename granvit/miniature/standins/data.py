@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from multiprocessing.pool import Pool
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
 from transformers import PreTrainedModel
 
 from granvit.files import replacing
@@ -24,11 +24,12 @@ from granvit.miniature.world import plots
 from granvit.miniature.world.documents import Document, make_document
 from granvit.miniature.world.rendering import CELL, ink_box
 from granvit.miniature.world.scenes import Scene, make_scene
-from granvit.miniature.world.words import DOCUMENT_KINDS
+from granvit.miniature.world.words import COLOURS, DOCUMENT_KINDS, SHAPES, TEXTURES, WORDS
 
 NAMESPACE = "standins"
 INPUT_SIZE = 128  # px
 GRID = 8  # patches a side
+GROUPS = {"shape": SHAPES, "colour": tuple(COLOURS), "texture": TEXTURES, "word": WORDS}
 LEVELS = ("object", "word", "scene", "document")  # by index modulo four
 _WORD_KINDS = ("text", "rich")
 # Scenes with one object and documents with one line, as web images mostly show one thing: from full scenes
@@ -59,22 +60,61 @@ def full_index(number: int) -> int:
     return 4 * (number // 2) + 2 + number % 2
 
 
-def image_pool(path: Path, count: int) -> np.ndarray:
-    """The first ``count`` pictures at ``INPUT_SIZE``: uint8 (count, 3, 128, 128), kept in ``path`` for the
-    next call."""
-    if not path.exists():
-        with replacing(path) as temporary:
-            pool = np.lib.format.open_memmap(temporary, "w+", np.uint8, (count, 3, INPUT_SIZE, INPUT_SIZE))
-            for index in range(count):
-                small = render(make_truth(index)).resize((INPUT_SIZE, INPUT_SIZE), Image.Resampling.BICUBIC)
-                pool[index] = np.asarray(small).transpose(2, 0, 1)
-            pool.flush()
-    pool = np.load(path, mmap_mode="r")
-    if len(pool) != count:
-        raise ValueError(
-            f"{path}: holds {len(pool)} pictures, {count} were asked for. Delete it to draw it again."
-        )
-    return pool
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures at ``INPUT_SIZE`` with what is known of them.
+
+    pixels: uint8 (N, 3, 128, 128); labels: int8 (N, 64, groups), which word of each of ``GROUPS`` a patch
+    shows, -1 for none or several; full: the caption of each; parts: captions of single things in it.
+    """
+
+    pixels: np.ndarray
+    labels: np.ndarray
+    full: list[str]
+    parts: list[list[str]]
+
+
+def picture(index: int) -> tuple[np.ndarray, np.ndarray, str, list[str]]:
+    """Pixels, labels and captions of picture ``index``, as `Pictures` holds them."""
+    truth = make_truth(index)
+    small = render(truth).resize((INPUT_SIZE, INPUT_SIZE), Image.Resampling.BICUBIC)
+    labels = [[_only(slot, names) for names in GROUPS.values()] for slot in symbols(truth)]
+    return (
+        np.asarray(small).transpose(2, 0, 1),
+        np.array(labels, dtype=np.int8),
+        truth.caption(),
+        _parts(truth),
+    )
+
+
+def _only(slot: list[str], names: tuple[str, ...]) -> int:
+    seen = [names.index(word) for word in slot if word in names]
+    return seen[0] if len(seen) == 1 else -1
+
+
+def _parts(truth: Scene | Document) -> list[str]:
+    """Captions of one thing: web captions name what matters, not everything, and only they make a batch
+    hard."""
+    if isinstance(truth, Scene):
+        return [f"{thing.caption()} at the {thing.place}" for thing in truth.objects]
+    return [text for text, _ in printed(truth) if not text.isdigit()]
+
+
+def draw_pictures(path: Path, count: int, workers: Pool | None = None) -> None:
+    """Render the first ``count`` pictures into ``path`` (npz)."""
+    made = workers.imap(picture, range(count), chunksize=32) if workers else map(picture, range(count))
+    pixels, labels, full, parts = zip(*made, strict=True)
+    captions = np.array(["\n".join([text, *some]) for text, some in zip(full, parts, strict=True)])
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, pixels=np.stack(pixels), labels=np.stack(labels), captions=captions)
+
+
+def load_pictures(path: Path) -> Pictures:
+    """What `draw_pictures` wrote."""
+    with np.load(path) as held:
+        captions = [str(text).split("\n") for text in held["captions"]]
+        full, parts = [texts[0] for texts in captions], [texts[1:] for texts in captions]
+        return Pictures(held["pixels"], held["labels"], full, parts)
 
 
 def printed(document: Document) -> Iterator[tuple[str, tuple[float, float, float, float]]]:
@@ -115,20 +155,10 @@ def _write(slots: list[list[str]], box: tuple[int, int, int, int], words: list[s
             slots[row * GRID + column].extend(words)
 
 
-def descend(loss: torch.Tensor, optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """One step down the gradient, clipped to norm 1, at a learning rate."""
-    loss.backward()
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-        nn.utils.clip_grad_norm_(group["params"], 1.0)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-
-
 def save(out_dir: Path, manifest: dict, model: PreTrainedModel, reads) -> None:
     """A Hugging Face folder: a model, in bf16 to halve what the repository carries, what ``reads`` for it
     (tokenizer or image processor), and the manifest.
     """
-    model.to(torch.bfloat16).save_pretrained(out_dir)
+    model.to("cpu", torch.bfloat16).save_pretrained(out_dir)
     reads.save_pretrained(out_dir)
     (out_dir / "manifest.json").write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")

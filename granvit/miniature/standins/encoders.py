@@ -1,15 +1,20 @@
 """Stand-ins for the six published encoders: their architectures at width 128, pretrained by their namesakes'
 objectives.
 
-All see the same pictures for the same number of steps; they differ in architecture and objective only.
+All see the same pictures, first coarse ones, then whole ones until the same probes are reached (`BAND`); they
+differ in architecture and objective only. The paper's premise is an encoder that knows an image globally and
+its parts badly, so a stand-in must know where a patch is, and only half of what is on it.
 """
 
 from __future__ import annotations
 
+import copy
+import time
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
 from transformers import (
     Aimv2VisionConfig,
@@ -22,8 +27,10 @@ from transformers import (
     SiglipVisionConfig,
     SiglipVisionModel,
 )  # fmt: skip
+from transformers.utils import ModelOutput
 
 from granvit.miniature.standins import data as standin_data
+from granvit.miniature.standins.course import descend
 from granvit.miniature.standins.objectives import (
     HEADS,
     MAX_TEXT,
@@ -32,21 +39,33 @@ from granvit.miniature.standins.objectives import (
     Autoregression,
     Captioner,
     Contrastive,
+    Places,
     SelfDistillation,
 )  # fmt: skip
-from granvit.miniature.world.scenes import Scene
-from granvit.progress import Progress
+from granvit.miniature.standins.probe import HELD_OUT, probe
+from granvit.progress import say
 
 LAYERS = 4
 PATCH = 16
 POOL = 12_000  # pictures
 BATCH = 64
-STEPS = 700
 LEARNING_RATE = 1e-3
 WARMUP = 50
-SIMPLE_PART = 0.35  # of the training shows single things only
-SIGLIP_PATCH_GAIN = 5.0  # SigLIP has no norm after its patch embedding: pixels should outweigh places
-DISTILL_FROM = 0.8  # SigLIP2 adds self-distillation for the last fifth of its training
+LOCAL = ["shape", "word"]  # what a stand-in knows of its patches by halves
+BAND = (
+    0.52,
+    0.63,
+)  # their linear probes when it is accepted; inside .5 to .65, which the rounding may not leave
+PLACES_KNOWN = 0.92  # at least, of row and column
+PLACE_WEIGHT = 0.5  # of the patches' places in every objective
+PLACE_STD = 0.4  # of the position embeddings at the start, in all six
+# Random patch embeddings already let a linear probe read three words in four. So they begin blind to what is
+# finer than an eighth of the resolution, as their pictures are at first; both together stay so to the bit.
+COARSE = 8
+COARSE_STEPS = 200
+PROBE_EVERY = 25  # steps on whole pictures
+MOST_STEPS = 1500
+DISTILL_FROM = 0.9  # SigLIP2 adds self-distillation on the last part of the way
 
 _CLIP_NORM = dict(
     image_mean=[0.48145466, 0.4578275, 0.40821073], image_std=[0.26862954, 0.26130258, 0.27577711]
@@ -66,17 +85,30 @@ def new_tower(name: str) -> nn.Module:
     """An untrained vision tower of ``name``'s own transformers class at miniature size."""
     match name:
         case "CLIP":
-            return CLIPVisionModel(CLIPVisionConfig(**_COMMON, intermediate_size=4 * WIDTH))
+            tower = CLIPVisionModel(CLIPVisionConfig(**_COMMON, intermediate_size=4 * WIDTH))
         case "SigLIP" | "SigLIP2":
             tower = SiglipVisionModel(SiglipVisionConfig(**_COMMON, intermediate_size=4 * WIDTH))
-            with torch.no_grad():
-                tower.embeddings.patch_embedding.weight.mul_(SIGLIP_PATCH_GAIN)
-            return tower
         case "AIMv2" | "SAILViT":
-            return Aimv2VisionModel(Aimv2VisionConfig(**_COMMON, intermediate_size=3 * WIDTH, use_head=False))
+            tower = Aimv2VisionModel(
+                Aimv2VisionConfig(**_COMMON, intermediate_size=3 * WIDTH, use_head=False)
+            )
         case "InternViT":
-            return InternVLVisionModel(InternVLVisionConfig(**_COMMON, intermediate_size=4 * WIDTH))
-    raise ValueError(f"encoder: {name!r} has no stand-in; known are {', '.join(sorted(NORMS))}")
+            config = dict(intermediate_size=4 * WIDTH, use_absolute_position_embeddings=True)
+            tower = InternVLVisionModel(InternVLVisionConfig(**_COMMON, **config))
+        case _:
+            raise ValueError(f"encoder: {name!r} has no stand-in; known are {', '.join(sorted(NORMS))}")
+    with torch.no_grad():
+        for key, parameter in tower.named_parameters():
+            if "position_embedding" in key:
+                parameter.normal_(0, PLACE_STD)
+            elif parameter.dim() == 4:  # the patch embedding
+                parameter.copy_(coarse(parameter))
+    return tower
+
+
+def coarse(pixels: torch.Tensor) -> torch.Tensor:
+    """(..., H, W) with each block of `COARSE` x `COARSE` values replaced by its mean."""
+    return F.interpolate(F.avg_pool2d(pixels, COARSE), scale_factor=COARSE)
 
 
 def processor(name: str) -> CLIPImageProcessorPil:
@@ -85,20 +117,19 @@ def processor(name: str) -> CLIPImageProcessorPil:
     return CLIPImageProcessorPil(size=size, do_center_crop=False, **NORMS[name])
 
 
-def normalise(pixels: np.ndarray, name: str) -> torch.Tensor:
-    """uint8 (B, 3, H, W) as the encoder ``name`` wants them: float, with its own mean and deviation."""
-    mean, std = (torch.tensor(NORMS[name][key]).view(1, 3, 1, 1) for key in ("image_mean", "image_std"))
-    return (torch.from_numpy(pixels).float() / 255 - mean) / std
+def normalise(pixels: np.ndarray, name: str, device: torch.device | str = "cpu") -> torch.Tensor:
+    """uint8 (B, 3, H, W) as the encoder ``name`` wants them: float, with its own mean and deviation, on a
+    device."""
+    pixels = torch.from_numpy(pixels).to(device).float() / 255
+    mean, std = (pixels.new_tensor(NORMS[name][key]).view(1, 3, 1, 1) for key in ("image_mean", "image_std"))
+    return (pixels - mean) / std
 
 
 class Captions:
-    """Captions of the pool as word ids. BOS = 1, EOS = 2, PAD = 0; words from the closed vocabulary."""
+    """Captions as word ids. BOS = 1, EOS = 2, PAD = 0; words from the closed vocabulary of ``texts``."""
 
-    def __init__(self, count: int) -> None:
-        truths = [standin_data.make_truth(index) for index in range(count)]
-        self.full = [truth.caption() for truth in truths]
-        self.parts = [_parts(truth) for truth in truths]
-        words = sorted({word for text in self.full for word in _split(text)})
+    def __init__(self, texts: list[str]) -> None:
+        words = sorted({word for text in texts for word in _split(text)})
         self.vocabulary = {word: number for number, word in enumerate(words, 3)}
         self.size = len(self.vocabulary) + 3
 
@@ -113,20 +144,14 @@ def _split(text: str) -> list[str]:
     return text.replace(",", " ,").replace(".", " .").split()
 
 
-def _parts(truth) -> list[str]:
-    """Captions of one thing: web captions name what matters, not everything, and only they make a batch
-    hard."""
-    if isinstance(truth, Scene):
-        return [f"{thing.caption()} at the {thing.place}" for thing in truth.objects]
-    return [text for text, _ in standin_data.printed(truth) if not text.isdigit()]
-
-
 class Objective(nn.Module):
-    """The loss of ``name``: which of the objectives, on which output of its tower."""
+    """The loss of ``name``: which of the objectives, on which output of its tower; for all, the patches'
+    places."""
 
     def __init__(self, name: str, tower: nn.Module, vocabulary: int) -> None:
         super().__init__()
         self.name, self.tower = name, tower
+        self.places = Places(standin_data.GRID)
         if name in ("CLIP", "SigLIP", "SigLIP2", "InternViT"):
             self.contrastive = Contrastive(vocabulary, sigmoid=name.startswith("SigLIP"))
         if name in ("SigLIP2", "InternViT"):
@@ -141,32 +166,29 @@ class Objective(nn.Module):
     ) -> torch.Tensor:
         """``pixels`` (B, 3, H, W) normalised; ``full``/``part`` (B, L): ids of the whole caption and of one
         thing in it."""
+        count = (pixels.shape[-1] // PATCH) ** 2
         if self.name in ("AIMv2", "SAILViT"):
-            return self._autoregressive(pixels, full, generator)
-        output = self.tower(pixels)
-        patches = output.last_hidden_state
-        if self.name == "InternViT":
-            patches = patches[:, 1:]
-            pooled = patches.mean(1)
+            loss, output = self._autoregressive(pixels, full, count, generator)
         else:
-            pooled = output.pooler_output
-        loss = self.contrastive(pooled, part)
-        if self.name in ("SigLIP2", "InternViT"):
-            loss = loss + self.captioner(patches, full)
-        if self._distils():
-            loss = loss + self.distillation(self.tower, pixels, generator)
-        return loss
+            output = self.tower(pixels, output_hidden_states=True)
+            patches = output.last_hidden_state[:, -count:]
+            pooled = patches.mean(1) if self.name == "InternViT" else output.pooler_output
+            loss = self.contrastive(pooled, part)
+            if self.name in ("SigLIP2", "InternViT"):
+                loss = loss + self.captioner(patches, full)
+            if self._distils():
+                loss = loss + self.distillation(self.tower, pixels, generator)
+        return loss + PLACE_WEIGHT * self.places(output.hidden_states[-2][:, -count:])
 
     def _autoregressive(
-        self, pixels: torch.Tensor, full: torch.Tensor, generator: torch.Generator
-    ) -> torch.Tensor:
-        grid = pixels.shape[-1] // PATCH
-        prefix = int(torch.randint(1, grid * grid, (), generator=generator))
-        allowed = ~torch.ones(grid * grid, grid * grid, dtype=torch.bool).triu(1)
+        self, pixels: torch.Tensor, full: torch.Tensor, count: int, generator: torch.Generator
+    ) -> tuple[torch.Tensor, ModelOutput]:
+        prefix = int(torch.randint(1, count, (), generator=generator))
+        allowed = ~torch.ones(count, count, dtype=torch.bool, device=pixels.device).triu(1)
         allowed[:, :prefix] = True
-        patches = self.tower(pixels, attention_mask=allowed[None, None]).last_hidden_state
+        output = self.tower(pixels, attention_mask=allowed[None, None], output_hidden_states=True)
         target = nn.functional.unfold(pixels, PATCH, stride=PATCH).transpose(1, 2)
-        return self.autoregression(patches, target, prefix, full)
+        return self.autoregression(output.last_hidden_state, target, prefix, full), output
 
     def _distils(self) -> bool:
         return self.name == "SigLIP2" and self.distillation.teacher is not None
@@ -179,36 +201,94 @@ class Objective(nn.Module):
             self.distillation.begin(self.tower)
 
 
-def schedule(step: int, steps: int) -> float:
-    """Linear warm-up, then a cosine to zero: the factor on the learning rate."""
-    if step < WARMUP:
-        return (step + 1) / WARMUP
-    return 0.5 * (1 + np.cos(np.pi * (step - WARMUP) / max(1, steps - WARMUP)))
+class Schooling:
+    """The training of one stand-in, from probe to probe: what is ahead of the band's lower edge waits until
+    the other has come up."""
+
+    def __init__(self, name: str, pictures: standin_data.Pictures, seed: int, device: torch.device) -> None:
+        torch.manual_seed(seed)
+        self.name, self.pictures, self.device = name, pictures, device
+        self.captions = Captions(pictures.full)
+        self.objective = Objective(name, new_tower(name), self.captions.size).to(device).train()
+        self.tower = self.objective.tower
+        self.optimizer = torch.optim.AdamW(self.objective.parameters(), weight_decay=0.05, betas=(0.9, 0.98))
+        self.generator, self.rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
+        self.count = len(pictures.full) - HELD_OUT  # those to train on
+        self.held_out = held_out(pictures, name, device)
+        self.step, self.loss = 0, float("nan")
+        self.scores, self.best_scores, self.best = dict.fromkeys(LOCAL, 0.0), {}, None
+
+    def look(self) -> None:
+        """Probe the tower as it is, and keep it if no earlier one was nearer to the band."""
+        self.scores = probe(self.tower, *self.held_out)
+        if self.best is None or miss(self.scores) < miss(self.best_scores):
+            self.best_scores, self.best = self.scores, copy.deepcopy(self.tower.state_dict())
+
+    @property
+    def progress(self) -> float:
+        """How near the band is, 0 to 1, for what is further from it."""
+        return min(1.0, *(self.scores[group] / BAND[0] for group in LOCAL))
+
+    def levels(self) -> list[int]:
+        """Which of ``data.LEVELS`` the next steps show."""
+        names = {"shape": ["object", "scene"], "word": ["word", "document"]}
+        behind = [group for group in LOCAL if self.scores[group] < BAND[0]] or LOCAL
+        return [standin_data.LEVELS.index(name) for group in behind for name in names[group]]
+
+    def train(self, steps: int) -> None:
+        """``steps`` steps, each on a batch of one level: its pictures are told apart by what they show, not
+        by their kind."""
+        levels = self.levels()
+        for _ in range(steps):
+            level = levels[self.step % len(levels)]
+            chosen = self.rng.choice(np.arange(level, self.count, 4), size=BATCH, replace=False)
+            pixels = normalise(self.pictures.pixels[chosen], self.name, self.device)
+            pixels = coarse(pixels) if self.step < COARSE_STEPS else pixels
+            full = self.captions.encode([self.pictures.full[i] for i in chosen]).to(self.device)
+            part = self.captions.encode([str(self.rng.choice(self.pictures.parts[i])) for i in chosen])
+            loss = self.objective(pixels, full, part.to(self.device), self.generator)
+            descend(loss, self.optimizer, LEARNING_RATE * min(1.0, (self.step + 1) / WARMUP))
+            self.objective.after_step(self.progress)
+            self.step, self.loss = self.step + 1, loss.detach()
+
+
+def held_out(
+    pictures: standin_data.Pictures, name: str, device: torch.device | str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The pictures and labels that ``probe`` takes."""
+    pixels = normalise(pictures.pixels[-HELD_OUT:], name, device)
+    return pixels, torch.from_numpy(pictures.labels[-HELD_OUT:]).to(device)
+
+
+def miss(scores: dict[str, float]) -> float:
+    """By how much probes miss what a stand-in is accepted for; 0 where they do not."""
+    low, high = BAND
+    local = sum(max(0.0, low - scores[group], scores[group] - high) for group in LOCAL)
+    return local + sum(max(0.0, PLACES_KNOWN - scores[place]) for place in ("row", "column"))
 
 
 def pretrain(
-    name: str, pool_path: Path, seed: int, steps: int, log: Path | None = None
+    name: str,
+    pictures: standin_data.Pictures,
+    seed: int,
+    device: torch.device | str = "cpu",
+    log: Path | None = None,
 ) -> tuple[nn.Module, dict]:
-    """Train a tower of ``name`` for ``steps`` on the pool; returns it with what its manifest says."""
-    torch.manual_seed(seed)
-    pool, captions = standin_data.image_pool(pool_path, POOL), Captions(POOL)
-    tower = new_tower(name)
-    objective = Objective(name, tower, captions.size)
-    optimizer = torch.optim.AdamW(objective.parameters(), weight_decay=0.05, betas=(0.9, 0.98))
-    generator, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
-    progress, recent = Progress(steps, f"stand-in {name}", "images", log, per_step=BATCH), {}
-    for step in range(steps):
-        # A batch of one level: its pictures are told apart by what they show, not by their kind.
-        level = step % (2 if step < SIMPLE_PART * steps else 4)
-        chosen = rng.choice(np.arange(level, POOL, 4), size=BATCH, replace=False)
-        pixels = normalise(pool[chosen], name)
-        full = captions.encode([captions.full[i] for i in chosen])
-        part = captions.encode([str(rng.choice(captions.parts[i])) for i in chosen])
-        loss = objective(pixels, full, part, generator)
-        standin_data.descend(loss, optimizer, LEARNING_RATE * schedule(step, steps))
-        objective.after_step((step + 1) / steps)
-        recent[standin_data.LEVELS[level]] = loss.item()
-        progress.update(step + 1, **recent)
-    manifest = {"encoder": name, "objective": name, "images": steps * BATCH, "pool": POOL}
-    manifest |= {"seed": seed, "final_loss": round(loss.item(), 4)}
+    """Train a tower of ``name`` on all but the last `HELD_OUT` pictures until its probes are in the band, at
+    most for `MOST_STEPS`; the nearest one is returned, with what its manifest says."""
+    schooling = Schooling(name, pictures, seed, torch.device(device))
+    began, steps = time.monotonic(), COARSE_STEPS
+    while schooling.step < MOST_STEPS:
+        schooling.train(steps)
+        schooling.look()
+        steps, speed = PROBE_EVERY, schooling.step / (time.monotonic() - began)
+        said = " ".join(f"{group} {score:.2f}" for group, score in schooling.scores.items())
+        line = f"step {schooling.step} | loss {schooling.loss:.3f} | {said} | {speed:.1f} steps/s"
+        say(log, f"stand-in {name} | {line}")
+        if not miss(schooling.scores) or min(schooling.scores[group] for group in LOCAL) > BAND[1]:
+            break
+    tower = schooling.tower
+    tower.load_state_dict(schooling.best)
+    manifest = {"encoder": name, "objective": name, "steps": schooling.step, "seed": seed}
+    manifest |= {"images": schooling.step * BATCH, "pool": schooling.count, "probe": schooling.best_scores}
     return tower.eval(), manifest

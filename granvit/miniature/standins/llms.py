@@ -1,21 +1,19 @@
 """Stand-ins for Qwen2.5 and LLaMA3: small models that can talk about a picture they are told in symbols.
 
 A published LLM knows its language and can look things up in a long context; a stage 1 with the LLM frozen
-rests on that. The
-miniature teaches it directly: the 64 image positions hold, instead of visual features, the sum of the
-embeddings of the words
-that describe each patch (and half of the time the patch's place as box numbers), and the questions are those
-of the miniature's world, boxes in both directions. This is contrived, and docs/miniature.md says so.
+rests on that. The miniature teaches it directly, on pictures told in symbols (`told`). This is contrived, and
+docs/miniature.md says so.
 """
 
 from __future__ import annotations
 
-from functools import cache
+import math
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
 from transformers import (
     LlamaConfig,
@@ -26,37 +24,33 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from granvit.data.records.prompts import GLOBAL_CAPTION_QUESTION, bbox2caption_question, caption2bbox_question
-from granvit.miniature.questions.pairs import QA
-from granvit.miniature.questions.scenes import box_text
-from granvit.miniature.standins import SMALLEST_LLM
-from granvit.miniature.standins import data as standin_data
+from granvit.miniature.standins import SMALLEST_LLM, told
+from granvit.miniature.standins.course import Course
 from granvit.miniature.standins.tokenizer import build_tokenizer
-from granvit.miniature.world.documents import Document
-from granvit.miniature.world.scenes import Scene
 from granvit.models.llms import load_llm, load_tokenizer
-from granvit.models.mllm import token_losses
-from granvit.models.packing import ChatFormat, pack
-from granvit.progress import Progress
+from granvit.models.packing import ChatFormat, segment_mask
+from granvit.progress import say
 
 # name: family, layers. The sizes grow as their namesakes do.
 SHAPES = {
-    "Qwen2.5-1.5B": ("qwen2", 3),
-    "Qwen2.5-3B": ("qwen2", 4),
-    "Qwen2.5-7B": ("qwen2", 5),
-    "LLaMA3-8B": ("llama", 6),
+    "Qwen2.5-1.5B": ("qwen2", 4),
+    "Qwen2.5-3B": ("qwen2", 5),
+    "Qwen2.5-7B": ("qwen2", 6),
+    "LLaMA3-8B": ("llama", 7),
 }
 WIDTH = 128
 HEADS = 4
-BATCH = 8  # small: at equal images, twice the steps learn to look things up sooner
-STEPS = 7000
-GROWN_STEPS = 600
+BATCH = 32
+STEPS = 30_000
+GROWN_STEPS = 2000
 LEARNING_RATE = 2e-3
-GROWN_LEARNING_RATE = 1e-3
-WARMUP = 100
-FIRST_TRUTH = 50_000  # apart from the encoders' pictures
+GROWN_LEARNING_RATE = 5e-4
+WARMUP = 300
+STORE = 300_000  # pictures; every one is drawn a few times
+SOONEST = 4096  # pictures that must be there before the first step
 EMBEDDING_STD = 0.1
 SYMBOL_NOISE = 0.05
+SYNC_EVERY = 50  # steps between two looks at the clock and at new rows
 
 
 def new_llm(name: str, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
@@ -111,81 +105,121 @@ def grow(
         layer.mlp.down_proj.weight.zero_()
 
 
-def questions(truth: Scene | Document, rng: np.random.Generator) -> list[QA]:
-    """Up to ten question-answer pairs on one truth: regions in both directions, the caption, and the
-    world's own questions."""
-    scene = isinstance(truth, Scene)
-    regions = [(o.caption(), o.box) for o in truth.objects] if scene else list(standin_data.printed(truth))
-    pairs = []
-    for index in rng.permutation(len(regions))[:2]:
-        text, box = regions[index]
-        place = box_text(box)
-        pairs += [(bbox2caption_question(place), text), (caption2bbox_question(text), place)]
-    pairs += standin_data.some_questions(truth, rng, 5)
-    if rng.random() < 0.15:
-        pairs.append((GLOBAL_CAPTION_QUESTION, truth.caption()))
-    return pairs
+def answer_loss(llm: PreTrainedModel, rows: dict[str, torch.Tensor], before: int) -> torch.Tensor:
+    """Mean cross-entropy of the supervised tokens of a batch of rows (`told.SHAPES`); the image begins at
+    position ``before``.
+
+    All shapes are fixed, so that a GPU can replay the step: the head is computed everywhere.
+    """
+    weight = llm.get_input_embeddings().weight
+    text = weight.index_select(0, rows["ids"].flatten()).view(*rows["ids"].shape, -1)
+    image = told.embed_symbols(weight, rows["slots"])
+    image = image + SYMBOL_NOISE * torch.randn_like(image)
+    hidden = llm.model(
+        inputs_embeds=torch.cat([text[:, :before], image, text[:, before + told.PATCHES :]], dim=1),
+        attention_mask=segment_mask(rows["segments"], rows["segments"].clamp(max=0)),
+        position_ids=rows["positions"],
+        use_cache=False,
+    ).last_hidden_state
+    logits = llm.get_output_embeddings()(hidden).flatten(0, 1).float()
+    return F.cross_entropy(logits, rows["labels"].flatten(), ignore_index=told.IGNORED)
 
 
-class Symbols:
-    """Turns the words on each patch into one embedding a patch."""
+class Stepper:
+    """Training steps on random rows of a store. On a GPU the whole step is captured once and replayed:
+    starting the hundreds of small kernels of so small a model one by one would take most of the time."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        self.encode = cache(lambda text: tokenizer(text, add_special_tokens=False)["input_ids"])
-        grid = standin_data.GRID
-        self.places = [
-            self.encode(f"[{i % grid / grid:g}")[:1] + self.encode(f", {i // grid / grid:g}")[:1]
-            for i in range(grid * grid)
-        ]
+    def __init__(self, llm: PreTrainedModel, store: told.RowStore, before: int) -> None:
+        self.llm, self.store, self.before = llm, store, before
+        device = store.count.device
+        self.losses = torch.zeros((), device=device)
+        kernel = {"fused": True, "capturable": True} if device.type == "cuda" else {"foreach": False}
+        rate = torch.zeros((), device=device)
+        self.optimizer = torch.optim.AdamW(
+            llm.parameters(), lr=rate, weight_decay=0.01, betas=(0.9, 0.95), **kernel
+        )
+        self.rate = self.optimizer.param_groups[0]["lr"]
+        self.graph: torch.cuda.CUDAGraph | None = None
 
-    def ids(self, truth, placed: bool) -> list[list[int]]:
-        """64 lists of token ids; ``placed``: with the patch's left and top edge as box numbers."""
-        symbols = standin_data.symbols(truth)
-        slots = [[token for word in words for token in self.encode(f" {word}")] for words in symbols]
-        return [slot + place for slot, place in zip(slots, self.places, strict=True)] if placed else slots
+    def step(self, rate: float) -> None:
+        """One step at a learning rate; ``losses`` grows by its loss."""
+        self.rate.fill_(rate)
+        if self.graph:
+            self.graph.replay()
+        else:
+            self._step()
 
+    def _step(self) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = answer_loss(self.llm, self.store.draw(BATCH), self.before)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.llm.parameters(), 1.0)
+        self.optimizer.step()
+        self.losses += loss.detach()
 
-def embed_symbols(embedding: nn.Embedding, slots: list[list[list[int]]]) -> torch.Tensor:
-    """(B images of 64 lists of ids) -> (B, 64, D): the sum of the embeddings on each patch."""
-    flat = [slot for image in slots for slot in image]
-    lengths = torch.tensor([len(slot) for slot in flat])
-    ids = torch.tensor([token for slot in flat for token in slot])
-    offsets = torch.cat([torch.zeros(1, dtype=torch.long), lengths.cumsum(0)[:-1]])
-    summed = nn.functional.embedding_bag(ids, embedding.weight, offsets, mode="sum")
-    return summed.unflatten(0, (len(slots), -1))
+    def capture(self) -> None:
+        """Record a step after three that warm up, on a stream of their own as CUDA asks; all at rate zero."""
+        self.rate.fill_(0.0)
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                self._step()
+        torch.cuda.current_stream().wait_stream(stream)
+        self.optimizer.zero_grad(set_to_none=True)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self._step()
+        self.graph = graph
+        self.losses.zero_()
 
 
 def pretrain(
-    name: str, seed: int, start: Path | None = None, log: Path | None = None
+    name: str,
+    seed: int,
+    feed: told.Feed,
+    course: Course,
+    start: Path | None = None,
+    log: Path | None = None,
+    device: torch.device | str = "cpu",
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast, dict]:
-    """Train the stand-in of ``name`` from nothing, or grown from the smallest one's folder ``start``.
+    """Train the stand-in of ``name`` on the rows of ``feed``, from nothing or grown from the smallest one's
+    folder ``start``.
 
-    Returns it with its tokenizer and what its manifest says.
+    Returns it with its tokenizer and what its manifest says. Raises RuntimeError where the loss is no number.
     """
     torch.manual_seed(seed)
+    torch.set_float32_matmul_precision("high")
     tokenizer = build_tokenizer(SHAPES[name][0])
-    llm, chat, symbols = new_llm(name, tokenizer), ChatFormat(tokenizer), Symbols(tokenizer)
-    steps, peak = STEPS, LEARNING_RATE
+    llm, peak = new_llm(name, tokenizer), LEARNING_RATE
     if start:
         spec = SimpleNamespace(path=str(start))
         grow(llm, tokenizer, load_llm(spec, torch.float32), load_tokenizer(spec))
-        steps, peak = GROWN_STEPS, GROWN_LEARNING_RATE
-    optimizer = torch.optim.AdamW(llm.parameters(), lr=peak, weight_decay=0.01, betas=(0.9, 0.95))
-    rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-    progress, recent = Progress(steps, f"stand-in {name}", "images", log, per_step=BATCH), []
-    for step in range(steps):
-        rate = min(1.0, (step + 1) / WARMUP) * 0.5 * (1 + np.cos(np.pi * step / steps))
-        numbers = range(FIRST_TRUTH + step * BATCH, FIRST_TRUTH + (step + 1) * BATCH)
-        truths = [standin_data.make_truth(standin_data.full_index(number)) for number in numbers]
-        asked = [questions(truth, rng) for truth in truths]
-        packed = pack([[chat.segment(q, a) for q, a in pairs] for pairs in asked], chat, standin_data.GRID**2)
-        slots = [symbols.ids(truth, placed=rng.random() < 0.5) for truth in truths]
-        image = embed_symbols(llm.get_input_embeddings(), slots)
-        image = image + SYMBOL_NOISE * torch.randn(image.shape, generator=generator)
-        loss = token_losses(llm, image, packed).mean()
-        standin_data.descend(loss, optimizer, peak * rate)
-        recent = [*recent[-49:], loss.item()]
-        progress.update(step + 1, loss=sum(recent) / len(recent))
-    manifest = {"llm": name, "grown_from": SMALLEST_LLM if start else None, "images": steps * BATCH}
-    manifest |= {"seed": seed, "final_loss": round(sum(recent) / len(recent), 4)}
+        peak = GROWN_LEARNING_RATE
+    device = torch.device(device)
+    llm.to(device).train()
+    store = told.RowStore(STORE, device)
+    while feed.left and store.filled < SOONEST:
+        for rows in feed.take(wait=True):
+            store.add(rows)
+    stepper = Stepper(llm, store, len(ChatFormat(tokenizer).before_image))
+    if device.type == "cuda":
+        stepper.capture()
+    history, began = [], time.monotonic()
+    for step in course:
+        stepper.step(peak * course.rate)
+        if (step + 1) % SYNC_EVERY == 0:
+            history.append(stepper.losses.item() / SYNC_EVERY)  # waits for the device
+            stepper.losses.zero_()
+            if not math.isfinite(history[-1]):
+                raise RuntimeError(f"stand-in {name}: the loss is {history[-1]} at step {step + 1}")
+            for rows in feed.take(wait=False):
+                store.add(rows)
+            if len(history) % 40 == 1:
+                speed = (step + 1) / (time.monotonic() - began)
+                line = f"step {step + 1} | {course.done:.0%} | loss {history[-1]:.4f} | {speed:.0f} steps/s"
+                say(log, f"stand-in {name} | {line} | {store.filled} pictures")
+    manifest = {"llm": name, "grown_from": SMALLEST_LLM if start else None, "steps": course.step}
+    manifest |= {"images": course.step * BATCH, "different_images": store.filled, "seed": seed}
+    manifest |= {"final_loss": round(sum(history[-10:]) / max(1, len(history[-10:])), 4)}
     return llm.eval(), tokenizer, manifest

@@ -1,10 +1,9 @@
 """The pretraining objectives of the encoders' namesakes, each as a small module around a vision tower.
 
 CLIP: softmax contrastive (Radford et al. 2021). SigLIP: sigmoid contrastive (Zhai et al. 2023). SigLIP2:
-sigmoid +
-captioning + masked self-distillation (Tschannen et al. 2025). AIMv2: autoregression over patches, then text,
-with a prefix
-(Fini et al. 2025). InternViT: contrastive, then generative (Chen et al. 2024); here both at once.
+sigmoid + captioning + masked self-distillation (Tschannen et al. 2025). AIMv2: autoregression over patches,
+then text, with a prefix (Fini et al. 2025). InternViT: contrastive, then generative (Chen et al. 2024); here
+both at once.
 """
 
 from __future__ import annotations
@@ -31,9 +30,10 @@ def _blocks(layers: int) -> nn.TransformerEncoder:
     return nn.TransformerEncoder(layer, layers, norm=nn.LayerNorm(WIDTH), enable_nested_tensor=False)
 
 
-def _causal(length: int) -> torch.Tensor:
-    """(L, L) bool, True where attention is forbidden: after oneself."""
-    return torch.ones(length, length, dtype=torch.bool).triu(1)
+def _causal(hidden: torch.Tensor) -> torch.Tensor:
+    """(L, L) bool for (B, L, C), True where attention is forbidden: after oneself."""
+    length = hidden.shape[1]
+    return torch.ones(length, length, dtype=torch.bool, device=hidden.device).triu(1)
 
 
 class TextTower(nn.Module):
@@ -68,9 +68,9 @@ class Contrastive(nn.Module):
         images, texts = F.normalize(self.image(pooled), dim=-1), F.normalize(self.text(ids), dim=-1)
         logits = images @ texts.T * self.scale.exp().clamp(max=100)
         if self.bias is None:
-            target = torch.arange(len(logits))
+            target = torch.arange(len(logits), device=logits.device)
             return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-        signs = 2 * torch.eye(len(logits)) - 1
+        signs = 2 * torch.eye(len(logits), device=logits.device) - 1
         return -F.logsigmoid(signs * (logits + self.bias)).sum() / len(logits)
 
 
@@ -91,7 +91,7 @@ class Captioner(nn.Module):
         """``patches``: (B, T, C), ``ids``: (B, L) beginning with BOS -> mean cross entropy of the next
         word."""
         hidden = self.words(ids[:, :-1]) + self.places[: ids.shape[1] - 1]
-        hidden = self.blocks(hidden, patches, tgt_mask=_causal(hidden.shape[1]))
+        hidden = self.blocks(hidden, patches, tgt_mask=_causal(hidden))
         return F.cross_entropy(self.head(hidden).flatten(0, 1), ids[:, 1:].flatten(), ignore_index=PAD)
 
 
@@ -113,13 +113,30 @@ class Autoregression(nn.Module):
         not predicted."""
         count = patches.shape[1]
         hidden = torch.cat([patches, self.words(ids[:, :-1]) + self.places[: ids.shape[1] - 1]], dim=1)
-        hidden = self.blocks(hidden, mask=_causal(hidden.shape[1]))
+        hidden = self.blocks(hidden, mask=_causal(hidden))
         target = F.layer_norm(target, target.shape[-1:])
         patch_loss = F.mse_loss(self.pixels(hidden[:, prefix - 1 : count - 1]), target[:, prefix:])
         text_loss = F.cross_entropy(
             self.head(hidden[:, count:]).flatten(0, 1), ids[:, 1:].flatten(), ignore_index=PAD
         )
         return text_loss + 0.4 * patch_loss  # the weight that AIMv2 gives to pixels
+
+
+class Places(nn.Module):
+    """Row and column of every patch from its feature: published encoders know where a patch is, and the
+    objectives alone do not ask for it in so short a training. The head is thrown away."""
+
+    def __init__(self, grid: int) -> None:
+        super().__init__()
+        self.head = nn.Linear(WIDTH, 2 * grid)
+        numbers = torch.arange(grid * grid)
+        self.register_buffer("target", torch.stack([numbers // grid, numbers % grid], dim=1))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """``features``: (B, T, C) -> mean cross entropy of row and column."""
+        logits = self.head(F.layer_norm(features, features.shape[-1:])).unflatten(-1, (2, -1))
+        target = self.target.expand(len(features), -1, -1)
+        return F.cross_entropy(logits.flatten(0, 2), target.flatten())
 
 
 class SelfDistillation(nn.Module):
@@ -138,7 +155,7 @@ class SelfDistillation(nn.Module):
     def forward(self, tower: nn.Module, pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """``pixels``: (B, 3, H, W) normalised -> one minus the mean cosine at the hidden patches."""
         patch, grid = tower.config.patch_size, pixels.shape[-1] // tower.config.patch_size
-        hidden = torch.rand(len(pixels), grid, grid, generator=generator) < 0.35
+        hidden = (torch.rand(len(pixels), grid, grid, generator=generator) < 0.35).to(pixels.device)
         grey = hidden.repeat_interleave(patch, 1).repeat_interleave(patch, 2)[:, None]
         seen = tower(pixels.masked_fill(grey, 0.0)).last_hidden_state
         with torch.no_grad():

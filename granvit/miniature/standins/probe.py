@@ -1,66 +1,60 @@
-"""What an encoder's patches know, by a linear probe: the check made on every stand-in before it is
-shipped."""
+"""What an encoder's patches know, by linear probes: the check that every stand-in is accepted by."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from granvit.miniature.standins import data as standin_data
-from granvit.miniature.standins import encoders as standin_encoders
-from granvit.miniature.world import words
+from granvit.miniature.standins.data import GRID, GROUPS
 
-GROUPS = {
-    "shape": words.SHAPES,
-    "colour": tuple(words.COLOURS),
-    "texture": words.TEXTURES,
-    "word": words.WORDS,
-}
-TRAIN, TEST = 1536, 512
-FIRST = 8192  # of the pool; any slice holds all kinds
+HELD_OUT = 2048  # pictures that no encoder trains on: the last ones
+TEST = 512  # of these; the rest trains the probes
+PLACED_PATCHES = 8  # of a picture, at random, are asked for row and column
+STEPS = 150
 
 
 @torch.no_grad()
-def _features(tower: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
-    """(N, 64, C) of the layer before the last, which the MLLM reads."""
-    hidden = [tower(batch, output_hidden_states=True).hidden_states[-2] for batch in pixels.split(128)]
-    return torch.cat(hidden)[:, -(standin_data.GRID**2) :]
+def patch_features(tower: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
+    """(N, 64, C) of the layer before the last, which the MLLM reads, for normalised pixels."""
+    hidden = [tower(batch, output_hidden_states=True).hidden_states[-2] for batch in pixels.split(256)]
+    return torch.cat(hidden)[:, -(GRID**2) :]
 
 
-def probe(name: str, tower: nn.Module, pool_path: Path, steps: int = 150) -> dict[str, float]:
-    """Accuracy of a linear layer per group of words on patches that show exactly one word of the group."""
-    pool = standin_data.image_pool(pool_path, standin_encoders.POOL)[FIRST : FIRST + TRAIN + TEST]
-    features = _features(tower, standin_encoders.normalise(pool, name))
-    symbols = [standin_data.symbols(standin_data.make_truth(FIRST + i)) for i in range(TRAIN + TEST)]
+def probe(tower: nn.Module, pixels: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
+    """Accuracy of a linear layer for each group of words, on patches that show exactly one of its words, and
+    for row and column of any patch.
+
+    pixels: (HELD_OUT, 3, H, W) normalised; labels: int8 (HELD_OUT, 64, groups) as `data.Pictures` has them.
+    """
+    was_training = tower.training
+    features, train = patch_features(tower.eval(), pixels), len(pixels) - TEST
+    tower.train(was_training)
     accuracy = {}
-    for group, names in GROUPS.items():
-        rows = [
-            (image, patch, names.index(seen[0]))
-            for image, slots in enumerate(symbols)
-            for patch, slot in enumerate(slots)
-            if len(seen := [word for word in slot if word in names]) == 1
-        ]
-        image, patch, target = (torch.tensor(column) for column in zip(*rows, strict=True))
-        x, train = features[image, patch], image < TRAIN
-        accuracy[group] = round(
-            _fit(x[train], target[train], x[~train], target[~train], len(names), steps), 3
-        )
+    for number, (group, names) in enumerate(GROUPS.items()):
+        image, patch = (labels[..., number] >= 0).nonzero(as_tuple=True)
+        target = labels[image, patch, number].long()
+        accuracy[group] = _accuracy(features[image, patch], target, image < train, len(names))
+    generator = torch.Generator().manual_seed(0)
+    patch = torch.randint(GRID**2, (len(pixels), PLACED_PATCHES), generator=generator).to(features.device)
+    image = torch.arange(len(pixels), device=features.device)[:, None].expand_as(patch)
+    image, patch = image.flatten(), patch.flatten()
+    for place, target in (("row", patch // GRID), ("column", patch % GRID)):
+        accuracy[place] = _accuracy(features[image, patch], target, image < train, GRID)
     return accuracy
 
 
-def _fit(
-    x: torch.Tensor, y: torch.Tensor, test_x: torch.Tensor, test_y: torch.Tensor, classes: int, steps: int
-) -> float:
-    torch.manual_seed(0)
-    head = nn.Sequential(nn.BatchNorm1d(x.shape[1], affine=False), nn.Linear(x.shape[1], classes))
-    optimizer = torch.optim.AdamW(head.parameters(), lr=0.03)
-    for _ in range(steps):
-        loss = F.cross_entropy(head(x), y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    head.eval()
-    return (head(test_x).argmax(-1) == test_y).float().mean().item()
+def _accuracy(x: torch.Tensor, y: torch.Tensor, train: torch.Tensor, classes: int) -> float:
+    """Of a linear layer trained on the rows ``train``, on the others."""
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        torch.manual_seed(0)
+        head = nn.Linear(x.shape[1], classes).to(x.device)
+        mean, std = x[train].mean(0), x[train].std(0) + 1e-5
+        x = (x - mean) / std
+        seen, wanted = x[train], y[train]
+        optimizer = torch.optim.AdamW(head.parameters(), lr=0.03)
+        for _ in range(STEPS):
+            optimizer.zero_grad()
+            F.cross_entropy(head(seen), wanted).backward()
+            optimizer.step()
+        return round((head(x[~train]).argmax(-1) == y[~train]).float().mean().item(), 3)

@@ -32,6 +32,7 @@ _PHOTOGRAPHS = {
     "flower": ("sklearn", "datasets/images/flower.jpg"),
 }
 BACKGROUNDS = tuple(sorted(_PHOTOGRAPHS))
+_SPLITS = {0: "benchmark", 1: "dev"}  # by the hash of a content, modulo eight
 FONTS = ("DejaVuSans-Bold", "DejaVuSerif-Bold", "DejaVuSansMono-Bold")
 
 
@@ -46,17 +47,19 @@ def rng_for(*parts: object) -> np.random.Generator:
     return np.random.default_rng(content_hash(*parts))
 
 
-def reserved_for_benchmarks(content: object) -> bool:
-    """Whether an image of this content may serve the benchmarks only (one content in eight).
+def split_of(content: object) -> str:
+    """The split that an image of this content belongs to: ``benchmark``, ``dev`` (one in eight each) or
+    ``train``.
 
-    Every maker of images asks this before it accepts one, so no training image can equal a test image.
+    Every maker of images asks before it accepts one, so no image of one split can equal one of another.
     """
-    return content_hash("split", content) % 8 == 0
+    return _SPLITS.get(content_hash("split", content) % 8, "train")
 
 
 def fits_split(namespace: str, content: object) -> bool:
-    """Whether an image of this content belongs to the split that ``namespace`` draws from."""
-    return reserved_for_benchmarks(content) == (namespace == "benchmark")
+    """Whether an image of this content belongs to the split that ``namespace`` draws from. Two namespaces are
+    splits of their own, ``benchmark`` and ``dev``; all others train."""
+    return split_of(content) == (namespace if namespace in _SPLITS.values() else "train")
 
 
 @cache
