@@ -79,8 +79,9 @@ def pretrain_sailvit(
     device: torch.device | str = "cpu",
     log: Path | None = None,
 ) -> tuple[nn.Module, dict]:
-    """An AIMv2 tower aligned with the LLM in ``llm_dir``, and what its manifest says."""
-    tower, manifest = standin_encoders.pretrain("SAILViT", pictures, seed, device, log)
+    """An AIMv2 tower, not the same as AIMv2's own, aligned with the LLM in ``llm_dir``, and what its manifest
+    says."""
+    tower, manifest = standin_encoders.pretrain("SAILViT", pictures, seed + 1, device, log)
     return align(tower, manifest, pictures, seed, llm_dir, device, log)
 
 

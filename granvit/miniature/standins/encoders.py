@@ -9,6 +9,7 @@ its parts badly, so a stand-in must know where a patch is, and only half of what
 from __future__ import annotations
 
 import copy
+import math
 import time
 from pathlib import Path
 
@@ -273,12 +274,13 @@ def pretrain(
     seed: int,
     device: torch.device | str = "cpu",
     log: Path | None = None,
+    seconds: float = math.inf,
 ) -> tuple[nn.Module, dict]:
     """Train a tower of ``name`` on all but the last `HELD_OUT` pictures until its probes are in the band, at
-    most for `MOST_STEPS`; the nearest one is returned, with what its manifest says."""
+    most for `MOST_STEPS` and ``seconds``; the nearest one is returned, with what its manifest says."""
     schooling = Schooling(name, pictures, seed, torch.device(device))
     began, steps = time.monotonic(), COARSE_STEPS
-    while schooling.step < MOST_STEPS:
+    while schooling.step < MOST_STEPS and time.monotonic() - began < seconds:
         schooling.train(steps)
         schooling.look()
         steps, speed = PROBE_EVERY, schooling.step / (time.monotonic() - began)
