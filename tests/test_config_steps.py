@@ -101,7 +101,7 @@ def test_every_module_is_covered_but_those_that_make_no_result_of_the_graph():
         "granvit.evaluation.own_benchmark",
         "granvit.evaluation.own_images",
         "granvit.evaluation.xlsx",
-<<<<<<< HEAD
+        "granvit.miniature.standins.gates",
         "granvit.models.llava",
         "granvit.reporting.cluster",
         "granvit.reporting.finished_runs",
@@ -112,9 +112,6 @@ def test_every_module_is_covered_but_those_that_make_no_result_of_the_graph():
         "granvit.reporting.inspection.reading",
         "granvit.reporting.inspection.seen",
         "granvit.reporting.model_card",
-=======
-        "granvit.miniature.standins.gates",
->>>>>>> 5045b5f (Tests: the gates' module belongs to no step yet)
         "granvit.reporting.recompute",
         "granvit.reporting.side_by_side",
         "granvit.reporting.verify",
