@@ -37,9 +37,10 @@ rule render_benchmarks:
         mem_mb=2000,
     params:
         questions=lookup(dpath="{scale}/data/rendered_questions", within=SETTINGS),
+        draw=lookup(dpath="{scale}/data/rendered_draw", within=SETTINGS),
         version=steps.version("benchmarks"),
     message:
-        "Rendering the benchmarks, {params.questions} questions each"
+        "Rendering the benchmarks, {params.questions} questions each, on images of {params.draw[split]}"
     script:
         "../workflow_scripts/render_benchmarks.py"
 

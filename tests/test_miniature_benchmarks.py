@@ -17,6 +17,7 @@ from granvit.evaluation.prompts import model_text
 from granvit.evaluation.score import score
 from granvit.evaluation.tsv_files import read_images
 from granvit.miniature.benchmarks.render import write_benchmarks
+from granvit.miniature.benchmarks.rows import Draw
 from granvit.miniature.questions.variants import make_crop, make_diagram, twin_document, twin_scene
 from granvit.miniature.sources import render_source
 from granvit.miniature.world.documents import make_document
@@ -237,10 +238,10 @@ def test_training_and_benchmark_contents_are_disjoint():
         first, second = ((crop.line.text, crop.document.font) for crop in crops)
         assert first != second
         scene = make_scene("benchmark", index)
-        twins = [twin_scene(scene, scene.objects[0], "colour", colour) for colour in COLOURS]
+        twins = [twin_scene("benchmark", scene, scene.objects[0], "colour", colour) for colour in COLOURS]
         charts = [
             make_document("benchmark", index, "chart"),
-            twin_document(make_document("benchmark", index, "chart")),
+            twin_document("benchmark", make_document("benchmark", index, "chart")),
         ]
         assert all(fits_split("benchmark", contents(s.objects)) for s in [scene, *filter(None, twins)])
         for chart in filter(None, charts):
@@ -251,6 +252,14 @@ def test_contents_are_split_in_three():
     shares = Counter(split_of(["a content", number]) for number in range(4000))
     assert abs(shares["dev"] / 4000 - 1 / 8) < 0.02 and abs(shares["benchmark"] / 4000 - 1 / 8) < 0.02
     assert set(shares) == {"train", "dev", "benchmark"}
+
+
+@pytest.mark.parametrize("draw", [Draw("dev"), Draw(first=500)], ids=["dev", "another"])
+def test_another_draw_asks_about_other_images(draw, folder, tmp_path):
+    write_benchmarks(tmp_path, 2, draw)
+    for benchmark in BENCHMARKS:
+        images = [{data for _, data in read_images(path / benchmark.tsv)} for path in (folder, tmp_path)]
+        assert len(images[0]) > len(images[1]) > 0 and not images[0] & images[1]
 
 
 def test_no_benchmark_image_is_a_training_image(folder, tmp_path):

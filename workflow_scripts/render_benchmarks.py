@@ -7,8 +7,9 @@ from _script import run
 
 def main(job, log):
     from granvit.miniature.benchmarks.render import write_benchmarks
+    from granvit.miniature.benchmarks.rows import Draw
 
-    write_benchmarks(Path(job.output.questions[0]).parent, job.params.questions)
+    write_benchmarks(Path(job.output.questions[0]).parent, job.params.questions, Draw(**job.params.draw))
 
 
 run(snakemake, main)

@@ -1,8 +1,8 @@
 """Twenty miniature benchmarks as VLMEvalKit TSV files, each asking what its namesake asks.
 
-Images are of the ``benchmark`` namespace, which shares no content with training. Benchmarks that one table
-describes are below; those with a structure of their own (pairs, sets, rollings, splits) are in
-`special`.
+Images are of the split ``benchmark``, or of ``dev`` for tuning (`rows.Draw`): neither shares a content with
+training. Benchmarks that one table describes are below; those with a structure of their own (pairs, sets,
+rollings, splits) are in `special`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,16 @@ from pathlib import Path
 
 from granvit.errors import GranvitError
 from granvit.miniature.benchmarks import special
-from granvit.miniature.benchmarks.rows import Families, Letters, Rows, items, option_cells, write_tsv
+from granvit.miniature.benchmarks.rows import (
+    TEST,
+    Draw,
+    Families,
+    Letters,
+    Rows,
+    items,
+    option_cells,
+    write_tsv,
+)
 
 _ATTRIBUTES = "colour, shape, texture, size"
 _LABELLED = "labelled colour, labelled shape, labelled texture, labelled size"
@@ -110,10 +119,11 @@ def _gold(name: str, answer: str, row: int) -> str:
     return repr([answer])
 
 
-def _choice_rows(name: str, questions: int) -> Rows:
+def _choice_rows(name: str, questions: int, draw: Draw) -> Rows:
     families, per_image, *kinds = CHOICE_BENCHMARKS[name]
     letters = Letters(name)
-    for index, (image, asked, category) in enumerate(items(name, families, questions, per_image, *kinds)):
+    stream = items(name, families, questions, draw, per_image, *kinds)
+    for index, (image, asked, category) in enumerate(stream):
         options, letter = letters.arrange(asked)
         yield {
             "index": index, "image": image, "question": asked.question, "hint": asked.hint or "",
@@ -121,29 +131,30 @@ def _choice_rows(name: str, questions: int) -> Rows:
         }  # fmt: skip
 
 
-def _short_rows(name: str, questions: int) -> Rows:
+def _short_rows(name: str, questions: int, draw: Draw) -> Rows:
     families, per_image, *kinds = SHORT_BENCHMARKS[name]
     column = "split" if name == "ChartQA_TEST" else "category"
-    for index, (image, asked, category) in enumerate(items(name, families, questions, per_image, *kinds)):
+    stream = items(name, families, questions, draw, per_image, *kinds)
+    for index, (image, asked, category) in enumerate(stream):
         yield {
             "index": index, "image": image, "question": asked.question,
             "answer": _gold(name, asked.answer, index), column: category,
         }  # fmt: skip
 
 
-def write_benchmarks(out_dir: str | Path, questions: int) -> None:
+def write_benchmarks(out_dir: str | Path, questions: int, draw: Draw = TEST) -> None:
     """Write the TSV files of all twenty benchmarks (RefCOCO, + and g share one): the same bytes on every run.
 
     ``questions``: rows of a benchmark; of each split for RefCOCO, of distinct questions for MMBench (each has
     as many rows as options), of the validation split for MMMU. MMVP and HallusionBench round up to whole
-    pairs and sets. Raises GranvitError for fewer than 1.
+    pairs and sets. ``draw``: which images. Raises GranvitError for fewer than 1.
     """
     if questions < 1:
         raise GranvitError(
             f"miniature benchmarks: questions is {questions}; it must be at least 1 (data.questions)"
         )
-    benchmarks = {name: _choice_rows(name, questions) for name in CHOICE_BENCHMARKS}
-    benchmarks |= {name: _short_rows(name, questions) for name in SHORT_BENCHMARKS}
-    benchmarks |= {name: rows(questions) for name, rows in special.BENCHMARKS.items()}
+    benchmarks = {name: _choice_rows(name, questions, draw) for name in CHOICE_BENCHMARKS}
+    benchmarks |= {name: _short_rows(name, questions, draw) for name in SHORT_BENCHMARKS}
+    benchmarks |= {name: rows(questions, draw) for name, rows in special.BENCHMARKS.items()}
     for name, rows in benchmarks.items():
         write_tsv(Path(out_dir) / f"{name}.tsv", rows)

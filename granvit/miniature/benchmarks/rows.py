@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import chain, zip_longest
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -36,17 +37,26 @@ from granvit.miniature.world.rendering import content_hash, rng_for
 from granvit.miniature.world.scenes import Scene
 
 JPEG_QUALITY = 90
-NAMESPACE = "benchmark"
-_IMAGES_EACH = 100_000  # numbers of the benchmark namespace that one benchmark may use
+_IMAGES_EACH = 100_000  # numbers of a split that one benchmark may use
 
 # kind of image -> category of the benchmark -> families of questions, separated by commas
 Families = dict[str, dict[str, str]]
 Rows = Iterator[dict[str, object]]
 
 
-def first_index(benchmark: str) -> int:
-    """Where in the benchmark namespace the images of one benchmark begin, apart from those of the others."""
-    return content_hash("images of", benchmark) % 1_000_000 * _IMAGES_EACH
+class Draw(NamedTuple):
+    """Which images the benchmarks show: of a split (`rendering.fits_split`), each benchmark's from its image
+    ``first`` on."""
+
+    split: str = "benchmark"
+    first: int = 0
+
+    def start(self, benchmark: str) -> int:
+        """Where in the split the images of one benchmark begin, apart from those of the others."""
+        return content_hash("images of", benchmark) % 1_000_000 * _IMAGES_EACH + self.first
+
+
+TEST = Draw()
 
 
 def _ask(subject: Subject, family: str, rng: np.random.Generator) -> list[Asked]:
@@ -67,17 +77,22 @@ def _counted(category: str, asked: Asked) -> list[tuple[str, ...]]:
 
 
 def items(
-    benchmark: str, families: Families, count: int, per_image: int, kinds: Sequence[str] = ()
+    benchmark: str,
+    families: Families,
+    count: int,
+    draw: Draw,
+    per_image: int,
+    kinds: Sequence[str] = (),
 ) -> Iterator[tuple[Subject, Asked, str]]:
     """``count`` questions with image and category, ``per_image`` about each image.
 
     Images take turns in ``kinds``, or in all that ``families`` names. Asked is the question whose category,
     then family, then answer has been asked for least.
     """
-    kinds, start, made, taken = kinds or tuple(families), first_index(benchmark), 0, Counter()
+    kinds, start, made, taken = kinds or tuple(families), draw.start(benchmark), 0, Counter()
     for number in itertools.count():
         kind = kinds[number % len(kinds)]
-        subject = make_subject(kind, NAMESPACE, start + number)
+        subject = make_subject(kind, draw.split, start + number)
         rng = rng_for("benchmark questions", benchmark, number)
         offers = [
             (category, asked)

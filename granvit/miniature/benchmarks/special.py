@@ -11,12 +11,11 @@ from itertools import count, islice
 
 from granvit.data.records.prompts import caption2bbox_question
 from granvit.miniature.benchmarks.rows import (
-    NAMESPACE,
+    Draw,
     Families,
     Letters,
     Rows,
     Subject,
-    first_index,
     image_cell,
     items,
     option_cells,
@@ -79,11 +78,11 @@ _MATHVISTA: Families = {
 }
 
 
-def _referents(group: str, questions: int) -> Iterator[tuple[Scene, SceneObject]]:
+def _referents(group: str, questions: int, draw: Draw) -> Iterator[tuple[Scene, SceneObject]]:
     """Objects to refer to, at most two of a scene, faces or others as the group asks."""
-    faces, start, made = _REFCOCO_GROUPS[group][1], first_index(f"RefCOCO {group}"), 0
+    faces, start, made = _REFCOCO_GROUPS[group][1], draw.start(f"RefCOCO {group}"), 0
     for number in count():
-        scene = make_scene(NAMESPACE, start + number)
+        scene = make_scene(draw.split, start + number)
         left = list(scene.objects)
         for _ in range(2):
             fitting = [thing for thing in left if (thing.shape == "face") == faces[made % len(faces)]]
@@ -96,7 +95,7 @@ def _referents(group: str, questions: int) -> Iterator[tuple[Scene, SceneObject]
                 return
 
 
-def refcoco_rows(questions: int) -> Rows:
+def refcoco_rows(questions: int, draw: Draw) -> Rows:
     """All eight splits, ``questions`` rows each.
 
     Every row holds its image: the toolkit renames RefCOCO's rows when it loads them, so a reference could not
@@ -104,7 +103,7 @@ def refcoco_rows(questions: int) -> Rows:
     """
     index = count()
     for group, (splits, _) in _REFCOCO_GROUPS.items():
-        for number, (scene, thing) in enumerate(_referents(group, questions)):
+        for number, (scene, thing) in enumerate(_referents(group, questions, draw)):
             for split in splits:
                 kind = _EXPRESSIONS[split.split("_")[0]]
                 text = expression(scene.objects, thing, kind, rng_for("expression", split, number))
@@ -114,28 +113,30 @@ def refcoco_rows(questions: int) -> Rows:
                 }  # fmt: skip
 
 
-def _twins(benchmark: str, attributes: tuple[str, ...]) -> Iterator[tuple[Scene, Scene, str, str, str, str]]:
+def _twins(
+    benchmark: str, attributes: tuple[str, ...], draw: Draw
+) -> Iterator[tuple[Scene, Scene, str, str, str, str]]:
     """Endless pairs of scenes that differ in one attribute of one object.
 
     Yields both scenes, the attribute, the object's name without it, its value in the first and in the second.
     """
-    start = first_index(benchmark)
+    start = draw.start(benchmark)
     for number in count():
-        scene, rng = make_scene(NAMESPACE, start + number), rng_for("twins", benchmark, number)
+        scene, rng = make_scene(draw.split, start + number), rng_for("twins", benchmark, number)
         attribute, thing = attributes[number % len(attributes)], pick(rng, scene.objects)
         text, old = name(scene.objects, thing, rng, without=attribute), getattr(thing, attribute)
         for i in rng.permutation(len(VALUES[attribute])) if text else ():
             new = VALUES[attribute][int(i)]
-            twin = None if new == old else twin_scene(scene, thing, attribute, new)
+            twin = None if new == old else twin_scene(draw.split, scene, thing, attribute, new)
             if twin is not None:
                 yield scene, twin, attribute, text, old, new
                 break
 
 
-def mmvp_rows(questions: int) -> Rows:
+def mmvp_rows(questions: int, draw: Draw) -> Rows:
     """Pairs of rows: one question, two pictures that differ in what it asks, the other answer."""
     letters, index = Letters("MMVP"), count()
-    pairs = islice(_twins("MMVP", ("colour", "texture", "shape")), -(-questions // 2))
+    pairs = islice(_twins("MMVP", ("colour", "texture", "shape"), draw), -(-questions // 2))
     for scene, twin, attribute, text, old, new in pairs:
         options, letter = letters.arrange(Asked(attribute, "", old, (new,)))
         for image, answer in ((scene, letter), (twin, "B" if letter == "A" else "A")):
@@ -146,17 +147,17 @@ def mmvp_rows(questions: int) -> Rows:
             }  # fmt: skip
 
 
-def _figure_sets() -> Iterator[tuple[str, list[Subject], list[str]]]:
+def _figure_sets(draw: Draw) -> Iterator[tuple[str, list[Subject], list[str]]]:
     """Endless sets: kind, two figures, two questions, each of which is true of its own figure only."""
-    for scene, twin, _, text, old, new in _twins("HallusionBench", ("colour", "texture")):
+    for scene, twin, _, text, old, new in _twins("HallusionBench", ("colour", "texture"), draw):
         texts = [SCENE_TEMPLATES["attribute"].format(thing=text, value=value) for value in (old, new)]
         yield "figure", [scene, twin], texts
 
 
-def _document_sets(kind: str) -> Iterator[tuple[str, list[Subject], list[str]]]:
-    for index in count(first_index(f"HallusionBench {kind}")):
-        document = make_document(NAMESPACE, index, kind)
-        twin = twin_document(document)
+def _document_sets(kind: str, draw: Draw) -> Iterator[tuple[str, list[Subject], list[str]]]:
+    for index in count(draw.start(f"HallusionBench {kind}")):
+        document = make_document(draw.split, index, kind)
+        twin = twin_document(draw.split, document)
         if twin is not None:
             low, high = sorted(document.entries[:2], key=lambda entry: entry.value)
             pairs = ((high.label, low.label), (low.label, high.label))
@@ -164,10 +165,10 @@ def _document_sets(kind: str) -> Iterator[tuple[str, list[Subject], list[str]]]:
             yield kind, [document, twin], texts
 
 
-def hallusion_rows(questions: int) -> Rows:
+def hallusion_rows(questions: int, draw: Draw) -> Rows:
     """Sets of two figures and two yes/no questions; every question has both answers in its set."""
-    figures = _figure_sets()
-    sources = (figures, _document_sets("chart"), figures, _document_sets("table"))
+    figures = _figure_sets(draw)
+    sources = (figures, _document_sets("chart", draw), figures, _document_sets("table", draw))
     numbers: dict[str, int] = {}
     for turn in range(-(-questions // 4)):
         kind, images, texts = next(sources[turn % len(sources)])
@@ -182,10 +183,10 @@ def hallusion_rows(questions: int) -> Rows:
                 }  # fmt: skip
 
 
-def mmbench_rows(questions: int) -> Rows:
+def mmbench_rows(questions: int, draw: Draw) -> Rows:
     """Every question with its options in each circular order; all must be answered rightly."""
     letters = Letters("MMBench")
-    stream = items("MMBench_DEV_EN", _MMBENCH, questions, 2, _MMBENCH_KINDS)
+    stream = items("MMBench_DEV_EN", _MMBENCH, questions, draw, 2, _MMBENCH_KINDS)
     for index, (image, asked, category) in enumerate(stream):
         options, _ = letters.arrange(asked)
         for turn in range(len(options)):
@@ -197,16 +198,16 @@ def mmbench_rows(questions: int) -> Rows:
             }  # fmt: skip
 
 
-def mmmu_rows(questions: int) -> Rows:
+def mmmu_rows(questions: int, draw: Draw) -> Rows:
     """``questions`` rows of the validation split after a sixth as many of dev.
 
     Of ten rows one is open and one has two images.
     """
     letters, dev = Letters("MMMU"), questions // 6
-    for index, (image, asked, category) in enumerate(items("MMMU_DEV_VAL", _MMMU, dev + questions, 2)):
+    for index, (image, asked, category) in enumerate(items("MMMU_DEV_VAL", _MMMU, dev + questions, draw, 2)):
         split = {"split": "dev" if index < dev else "validation"}
         if index % 10 == 9:
-            yield _two_image_cells(index, letters) | split
+            yield _two_image_cells(index, letters, draw) | split
             continue
         options, letter = letters.arrange(asked) if index % 10 != 4 else ([], asked.answer)
         yield {
@@ -216,13 +217,13 @@ def mmmu_rows(questions: int) -> Rows:
         } | split  # fmt: skip
 
 
-def _two_image_cells(index: int, letters: Letters) -> dict[str, object]:
+def _two_image_cells(index: int, letters: Letters, draw: Draw) -> dict[str, object]:
     """A question that needs both of two images: which of them has a thing that the other lacks."""
     place, things = letters.place(2), []
     attempts = count()
     while not things:
-        start = first_index(f"MMMU pair {index} {next(attempts)}")
-        scenes = [make_scene(NAMESPACE, start + i) for i in range(2)]
+        start = draw.start(f"MMMU pair {index} {next(attempts)}")
+        scenes = [make_scene(draw.split, start + i) for i in range(2)]
         absent = {(o.colour, o.shape) for o in scenes[1 - place].objects}
         things = [f"{o.colour} {o.shape}" for o in scenes[place].objects if (o.colour, o.shape) not in absent]
     return {
@@ -234,10 +235,10 @@ def _two_image_cells(index: int, letters: Letters) -> dict[str, object]:
     }  # fmt: skip
 
 
-def mathvista_rows(questions: int) -> Rows:
+def mathvista_rows(questions: int, draw: Draw) -> Rows:
     """Numbers as free-form integers and as choices in turn, the rest as choices; the question says which."""
     letters, numeric = Letters("MathVista"), 0
-    for index, (image, asked, task) in enumerate(items("MathVista_MINI", _MATHVISTA, questions, 3)):
+    for index, (image, asked, task) in enumerate(items("MathVista_MINI", _MATHVISTA, questions, draw, 3)):
         numeric += asked.answer.isdigit()
         if asked.answer.isdigit() and numeric % 2:
             question = templates.math_integer_form(asked.question)
@@ -256,7 +257,7 @@ def mathvista_rows(questions: int) -> Rows:
 
 
 # file name -> rows
-BENCHMARKS: dict[str, Callable[[int], Rows]] = {
+BENCHMARKS: dict[str, Callable[[int, Draw], Rows]] = {
     "RefCOCO": refcoco_rows,
     "MMVP": mmvp_rows,
     "HallusionBench": hallusion_rows,

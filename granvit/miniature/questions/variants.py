@@ -122,23 +122,20 @@ def render(subject: Subject) -> Image.Image:
     return draw[type(subject)](subject)
 
 
-def twin_scene(scene: Scene, thing: SceneObject, attribute: str, value: str) -> Scene | None:
-    """The same picture but for one attribute of one object; None where that twin may not be a benchmark
-    image.
-    """
+def twin_scene(split: str, scene: Scene, thing: SceneObject, attribute: str, value: str) -> Scene | None:
+    """The same picture but for one attribute of one object; None where that twin is no image of ``split``."""
     changed = replace(thing, **{attribute: value})
     objects = tuple(changed if o is thing else o for o in scene.objects)
-    if len({o.caption() for o in objects}) < len(objects) or not fits_split("benchmark", contents(objects)):
+    if len({o.caption() for o in objects}) < len(objects) or not fits_split(split, contents(objects)):
         return None
     return replace(scene, key=f"{scene.key}-{attribute}-{value}", objects=objects)
 
 
-def twin_document(document: Document) -> Document | None:
-    """A chart or table with the values of its first two entries exchanged; None where it may not be a
-    benchmark image.
-    """
+def twin_document(split: str, document: Document) -> Document | None:
+    """A chart or table with the values of its first two entries exchanged; None where it is no image of
+    ``split``."""
     first, second, *rest = document.entries
     entries = (Entry(first.label, second.value), Entry(second.label, first.value), *rest)
     lines = lines_of(document.title, entries)
-    fits = fits_split("benchmark", [document.kind, *(line.text for line in lines)])
+    fits = fits_split(split, [document.kind, *(line.text for line in lines)])
     return replace(document, key=f"{document.key}-exchanged", entries=entries, lines=lines) if fits else None
