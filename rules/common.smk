@@ -74,7 +74,7 @@ SLUGS = list(BENCHMARKS)
 LOOKED_UP = {
     "compute": True,
     "evaluation": {"batch_size"},
-    "data": {"max_image_pixels", "rendered_questions", "rendered_draw", "contamination"},
+    "data": {"max_image_pixels", "rendered_questions", "rendered_from", "contamination"},
 }
 SETTINGS = reported(lambda: {scale: AT[scale].config.model_dump(include=LOOKED_UP) for scale in SCALES})()
 # Every figure that some rule draws

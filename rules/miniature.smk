@@ -37,10 +37,11 @@ rule render_benchmarks:
         mem_mb=2000,
     params:
         questions=lookup(dpath="{scale}/data/rendered_questions", within=SETTINGS),
-        draw=lookup(dpath="{scale}/data/rendered_draw", within=SETTINGS),
+        split="benchmark",
+        first=lookup(dpath="{scale}/data/rendered_from", within=SETTINGS),
         version=steps.version("benchmarks"),
     message:
-        "Rendering the benchmarks, {params.questions} questions each, on images of {params.draw[split]}"
+        "Rendering the benchmarks on images of the split {params.split}"
     script:
         "../workflow_scripts/render_benchmarks.py"
 

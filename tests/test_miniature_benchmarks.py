@@ -33,7 +33,7 @@ QUESTIONS = 10
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("benchmarks")
-    write_benchmarks(path, QUESTIONS)
+    write_benchmarks(path, {"each": QUESTIONS})
     return path
 
 
@@ -69,7 +69,7 @@ def test_gold_answers_score_full_marks(benchmark, folder, tmp_path):
 def test_the_same_bytes_on_every_run(tmp_path):
     digests = []
     for root in (tmp_path / "a", tmp_path / "b"):
-        write_benchmarks(root, 2)
+        write_benchmarks(root, {"each": 2})
         digests.append({path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in root.iterdir()})
     assert digests[0] == digests[1]
     assert len(digests[0]) == 18  # RefCOCO, + and g share one file
@@ -256,7 +256,7 @@ def test_contents_are_split_in_three():
 
 @pytest.mark.parametrize("draw", [Draw("dev"), Draw(first=500)], ids=["dev", "another"])
 def test_another_draw_asks_about_other_images(draw, folder, tmp_path):
-    write_benchmarks(tmp_path, 2, draw)
+    write_benchmarks(tmp_path, {"each": 2}, draw)
     for benchmark in BENCHMARKS:
         images = [{data for _, data in read_images(path / benchmark.tsv)} for path in (folder, tmp_path)]
         assert len(images[0]) > len(images[1]) > 0 and not images[0] & images[1]

@@ -101,19 +101,12 @@ class Contamination(Strict):
     drop: bool
 
 
-class RenderedDraw(Strict):
-    """Which images the miniature's benchmarks show (granvit.miniature.benchmarks.rows.Draw)."""
-
-    split: Literal["benchmark", "dev"]
-    first: NonNegativeInt = Field(lt=90_000)
-
-
 class Data(Strict):
     sources: str
     benchmarks: str
     rendered_images: dict[str, PositiveInt]
-    rendered_questions: PositiveInt | None
-    rendered_draw: RenderedDraw
+    rendered_questions: dict[str, PositiveInt]
+    rendered_from: NonNegativeInt = Field(lt=90_000)
     max_reject_share: Share
     max_cut_share: Share
     max_image_pixels: PositiveInt

@@ -118,7 +118,7 @@ def question_settings(scale: Scale) -> dict[str, Any]:
     return {
         "folder": data.benchmarks,
         "rendered": data.rendered_questions,
-        "draw": data.rendered_draw.model_dump(),
+        "from": data.rendered_from,
         "version": steps.version("benchmarks"),
     }
 

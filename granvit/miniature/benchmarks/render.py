@@ -7,6 +7,8 @@ rollings, splits) are in `special`.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from granvit.errors import GranvitError
@@ -142,19 +144,25 @@ def _short_rows(name: str, questions: int, draw: Draw) -> Rows:
         }  # fmt: skip
 
 
-def write_benchmarks(out_dir: str | Path, questions: int, draw: Draw = TEST) -> None:
+def write_benchmarks(out_dir: str | Path, questions: Mapping[str, int], draw: Draw = TEST) -> None:
     """Write the TSV files of all twenty benchmarks (RefCOCO, + and g share one): the same bytes on every run.
 
-    ``questions``: rows of a benchmark; of each split for RefCOCO, of distinct questions for MMBench (each has
-    as many rows as options), of the validation split for MMMU. MMVP and HallusionBench round up to whole
-    pairs and sets. ``draw``: which images. Raises GranvitError for fewer than 1.
+    ``questions``: rows of a benchmark, by its file name or ``each`` for those that are not named; of each
+    split for RefCOCO, of distinct questions for MMBench (each has as many rows as options), of the validation
+    split for MMMU. MMVP and HallusionBench round up to whole pairs and sets. ``draw``: which images. Raises
+    GranvitError for an unknown name, without ``each``, and for fewer than 1.
     """
-    if questions < 1:
-        raise GranvitError(
-            f"miniature benchmarks: questions is {questions}; it must be at least 1 (data.questions)"
-        )
-    benchmarks = {name: _choice_rows(name, questions, draw) for name in CHOICE_BENCHMARKS}
-    benchmarks |= {name: _short_rows(name, questions, draw) for name in SHORT_BENCHMARKS}
-    benchmarks |= {name: rows(questions, draw) for name, rows in special.BENCHMARKS.items()}
-    for name, rows in benchmarks.items():
-        write_tsv(Path(out_dir) / f"{name}.tsv", rows)
+    makers: dict[str, Callable[[int, Draw], Rows]] = {
+        **{name: partial(_choice_rows, name) for name in CHOICE_BENCHMARKS},
+        **{name: partial(_short_rows, name) for name in SHORT_BENCHMARKS},
+        **special.BENCHMARKS,
+    }
+    for name, count in {"each": 0, **questions}.items():
+        if name != "each" and name not in makers:
+            raise GranvitError(
+                f"data.rendered_questions: {name!r} is no benchmark; known: each, {', '.join(makers)}"
+            )
+        if count < 1:
+            raise GranvitError(f"data.rendered_questions: {name} is {count}; it must be at least 1")
+    for name, rows in makers.items():
+        write_tsv(Path(out_dir) / f"{name}.tsv", rows(questions.get(name, questions["each"]), draw))
