@@ -6,7 +6,7 @@ RUNS = reported(runs.with_ancestors)(AT[SCALE], required_leaves(TABLES["table1"]
 MANIFESTS = [(run.stage, fill(run_file("manifest", run), scale=SCALE)) for run in RUNS]
 
 
-localrules: data_reports, all, tables, ablations, beyond, figures, seeds, claims, report, smoke, standins, shards, data, pretrain, finetune, evaluate
+localrules: data_reports, all, tables, ablations, beyond, figures, seeds, claims, report, smoke, gates, standins, shards, data, pretrain, finetune, evaluate
 
 
 # What was left out of the data on the way, which training images look like a benchmark's, what the annotators got right.
@@ -82,6 +82,12 @@ rule smoke:
         rules.audit_paper.output,
         multiext("<data>/", "filter_report.csv", "rejects.csv", "contamination.csv", "annotation_audit.csv"),
         "<results>/report",
+
+
+# Whether the miniature is fit to train on: config/gates.yaml.
+rule gates:
+    input:
+        fill(rules.check_gates.output.md, scale=SCALE),
 
 
 # The stand-in checkpoints once more, beside the shipped ones.

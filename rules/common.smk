@@ -14,6 +14,7 @@ from granvit import finished, fork_server
 from granvit.config import steps
 from granvit.config.claims import load_claims, require_recipes
 from granvit.config.figures import load_figures
+from granvit.config.gates import load_gates
 from granvit.config.loading import SCALES, merge, read_words
 from granvit.config.tables import load_tables, required_forward_runs, required_leaves
 from granvit.errors import GranvitError

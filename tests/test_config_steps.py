@@ -101,7 +101,6 @@ def test_every_module_is_covered_but_those_that_make_no_result_of_the_graph():
         "granvit.evaluation.own_benchmark",
         "granvit.evaluation.own_images",
         "granvit.evaluation.xlsx",
-        "granvit.miniature.standins.gates",
         "granvit.models.llava",
         "granvit.reporting.cluster",
         "granvit.reporting.finished_runs",

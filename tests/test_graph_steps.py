@@ -31,6 +31,7 @@ STEP_OF_RULE = {
 # What the smoke run leaves out
 TARGETS = [
     "data_reports",
+    "gates",
     "results/smoke/continued/continued-siglip2/seed0/manifest.json",
     "results/table6.csv",
     "results/seeds.csv",
@@ -99,9 +100,11 @@ def annotate_with_models(folder: Path) -> None:
 def build_standins(folder: Path) -> None:
     """The one stand-in that needs all rules of its phase, after a step or two of training."""
     few = {
-        "llms": {"STEPS": "2"},
-        "encoders": {"STEPS": "4", "POOL": "256", "BATCH": "4", "WARMUP": "1"},
-        "probe": {"FIRST": "0", "TRAIN, TEST": "192, 64"},
+        "llms": {"STEPS": "2", "BATCH": "4"},
+        "scores": {"PICTURES": "2"},
+        "encoders": {"POOL": "96", "BATCH": "4", "COARSE_STEPS": "2", "PROBE_EVERY": "2", "MOST_STEPS": "4"},
+        "probe": {"HELD_OUT": "64", "TEST": "16"},
+        "align": {"STEPS": "2", "PROBE_EVERY": "2", "BATCH": "4"},
     }
     for name, numbers in few.items():
         file = folder / f"granvit/miniature/standins/{name}.py"

@@ -14,7 +14,6 @@ import torch
 from granvit.boxes import format_box
 from granvit.config.loading import load_config
 from granvit.data.records.prompts import bbox2caption_question
-from granvit.errors import GranvitError
 from granvit.miniature.questions.scenes import box_text, region_captions
 from granvit.miniature.questions.templates import TEMPLATE_CHUNKS
 from granvit.miniature.standins import build as standins
@@ -24,7 +23,6 @@ from granvit.miniature.standins import llms as standin_llms
 from granvit.miniature.standins import probe as probing
 from granvit.miniature.standins import scores, told
 from granvit.miniature.standins.course import Course
-from granvit.miniature.standins.gates import gates
 from granvit.miniature.standins.tokenizer import build_tokenizer
 from granvit.miniature.world.rendering import rng_for, split_of
 from granvit.miniature.world.scenes import Scene, contents
@@ -209,29 +207,6 @@ def test_band_is_missed_from_both_sides():
     assert standin_encoders.miss({"shape": 0.42, "word": 0.73} | known) == pytest.approx(0.2)
     blind = {"shape": 0.55, "word": 0.6, "row": 0.9, "column": 1.0}
     assert standin_encoders.miss(blind) == pytest.approx(0.02)
-
-
-def test_gates_name_what_passes_what_does_not_and_what_was_not_measured(tmp_path):
-    told_all = dict.fromkeys(
-        ("caption to box", "caption to box, widened", "box to caption", "box to caption, widened"), 0.9
-    )
-    for name in standins.LLMS:
-        write_manifest(tmp_path / "llms" / name, {"symbols": {**told_all, "reading": 0.71}})
-    for name in standins.ENCODERS:
-        probed = {"shape": 0.6, "word": 0.5, "row": 0.9, "column": 0.95}
-        write_manifest(tmp_path / "encoders" / name, {"probe": probed})
-    assert len(gates(tmp_path)) == 4 * 5 + 6 * 4 and all(gate.passes for gate in gates(tmp_path))
-    write_manifest(tmp_path / "encoders/CLIP", {"probe": {"shape": 0.66, "word": 0.6, "row": 0.89}})
-    failing = [(gate.standin, gate.measure, gate.found) for gate in gates(tmp_path) if not gate.passes]
-    assert failing == [("CLIP", "shape", 0.66), ("CLIP", "row", 0.89), ("CLIP", "column", None)]
-    (tmp_path / "llms/LLaMA3-8B/manifest.json").unlink()
-    with pytest.raises(GranvitError, match="LLaMA3-8B"):
-        gates(tmp_path)
-
-
-def write_manifest(folder: Path, manifest: dict) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 def test_probe_reads_what_features_hold_and_nothing_else(monkeypatch):

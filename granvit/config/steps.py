@@ -70,6 +70,8 @@ ROOTS: dict[str, tuple[str, ...]] = {
     "map_figure": ("draw_maps",),
     "locality": ("measure_locality",),
     "locality_table": ("make_locality",),
+    "page_boxes": ("measure_page_boxes",),
+    "gates": ("check_gates",),
     "pipeline": ("draw_pipeline",),
     "scaling": ("draw_scaling",),
     "report": ("make_report",),

@@ -144,6 +144,17 @@ def pretraining_sources(scale: Scale) -> list[SourceSpec]:
     return [source for source in all_sources(scale) if source.use == "pretrain"]
 
 
+def page_sources(scale: Scale) -> list[str]:
+    """The miniature's own sources of pages, by name."""
+    named = [source.name for source in pretraining_sources(scale) if source.data_type == "ocr"]
+    return [name for name in named if rendered_folder(scale, name)]
+
+
+def page_folders(scale: Scale) -> list[str]:
+    """The raw folders of `page_sources`."""
+    return [rendered_folder(scale, name) for name in page_sources(scale)]
+
+
 def data_types(scale: Scale) -> dict[str, str]:
     """The type of data of each pretraining source: natural or ocr."""
     return {source.name: source.data_type for source in pretraining_sources(scale)}

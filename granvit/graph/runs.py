@@ -123,6 +123,17 @@ def question_settings(scale: Scale) -> dict[str, Any]:
     }
 
 
+def dev_settings(scale: Scale) -> dict[str, Any]:
+    """`scored_settings` of the questions that the miniature renders for tuning."""
+    folder = f"results/{scale.name}/dev/benchmarks"
+    return scored_settings(scale) | {"folder": folder, "from": 0}
+
+
+def standin_manifests(scale: Scale, kind: str) -> list[str]:
+    """The manifests of the ``llms`` or ``encoders`` of a scale that starts from stand-ins."""
+    return [f"{spec.path}/manifest.json" for spec in getattr(scale.config, kind).values()]
+
+
 def asked_settings(scale: Scale) -> dict[str, Any]:
     """What answers depend on besides their model: the questions, and how each benchmark asks them."""
     return question_settings(scale) | {"rows": _rows(*ASKED)}

@@ -31,6 +31,7 @@ from granvit.models.packing import ChatFormat
 
 NAMESPACE = "dev"
 READING = ("line", "all", "title", "value", "label")  # families of questions whose answer is printed
+PICTURES = 300  # scenes, and as many documents
 BATCH = 50  # pictures
 LONGEST = 24  # tokens of an answer
 
@@ -89,7 +90,7 @@ def dev_probes(count: int) -> list[tuple[Scene | Document, list[Probe]]]:
 
 @torch.inference_mode()
 def symbol_scores(
-    llm: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, count: int = 300
+    llm: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, count: int = PICTURES
 ) -> dict[str, float]:
     """The share of right answers by kind of question, and by scenes and documents where both are asked.
 
