@@ -72,7 +72,6 @@ rule measure_page_boxes:
     input:
         model=lambda wildcards: run_file("model", AT[wildcards.scale].recipe(GATES.pages.recipe), GATES.pages.seed),
         mixture=fill(rules.draw_mixture.output.mixture, mixture="bbox2caption-all"),
-        raw=for_job(data.page_folders),
     output:
         losses="<results>/dev/page_boxes.json",
     log:
@@ -81,7 +80,7 @@ rule measure_page_boxes:
         "<timings>/measure_page_boxes/page_boxes.tsv"
     threads: lookup(dpath="{scale}/compute/predict_threads", within=SETTINGS)
     params:
-        sources=for_job(data.page_sources),
+        rendered=for_job(data.rendered_pages),
         images=GATES.pages.images,
         version=steps.version("page_boxes"),
     message:

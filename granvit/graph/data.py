@@ -144,15 +144,10 @@ def pretraining_sources(scale: Scale) -> list[SourceSpec]:
     return [source for source in all_sources(scale) if source.use == "pretrain"]
 
 
-def page_sources(scale: Scale) -> list[str]:
-    """The miniature's own sources of pages, by name."""
+def rendered_pages(scale: Scale) -> dict[str, int]:
+    """The miniature's own sources of pages, with how many it renders."""
     named = [source.name for source in pretraining_sources(scale) if source.data_type == "ocr"]
-    return [name for name in named if rendered_folder(scale, name)]
-
-
-def page_folders(scale: Scale) -> list[str]:
-    """The raw folders of `page_sources`."""
-    return [rendered_folder(scale, name) for name in page_sources(scale)]
+    return {name: rendered_images(scale, name) for name in named if rendered_folder(scale, name)}
 
 
 def data_types(scale: Scale) -> dict[str, str]:

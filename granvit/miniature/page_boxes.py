@@ -16,10 +16,12 @@ import torch
 from granvit.boxes import format_box, iou
 from granvit.data.records.images import decode_rgb
 from granvit.data.records.prompts import bbox2caption_question
-from granvit.data.records.records import readable_key
+from granvit.data.records.records import Record, readable_key
 from granvit.data.records.shards import read_image_bytes
+from granvit.data.sources.truth import Truth, TruthOf
 from granvit.errors import GranvitError
-from granvit.files import read_json, write_json
+from granvit.files import write_json
+from granvit.miniature.truth import rendered_truth
 from granvit.models.mllm import MLLM
 from granvit.models.packing import pack
 
@@ -27,28 +29,30 @@ BATCH = 8  # pages
 Pair = tuple[str, list[float], list[float]]  # a text, PaddleOCR's box and that of the ink
 
 
-def matched(row: dict, lines: list[dict]) -> list[Pair]:
-    """What PaddleOCR read of a page (a row of a mixture) word for word as it is printed (``lines``: text and
-    pixel box), each with both boxes."""
+def matched(row: dict, truth: Truth) -> list[Pair]:
+    """What PaddleOCR read of a page (a row of a mixture) word for word as it is printed, a line or a word of
+    one, each with both boxes."""
+    printed = [one for region in truth.regions for one in (region, *region.parts)]
     pairs = []
     for asked in row["qa"]:
-        boxes = [line["box"] for line in lines if line["text"] == asked["answer"] and line["box"]]
+        boxes = [one.box for one in printed if one.text == asked["answer"]]
         if asked["box"] and boxes:
             nearest = max(boxes, key=lambda box: iou(box, asked["box"]))
             if iou(nearest, asked["box"]) > 0:
-                pairs.append((asked["answer"], asked["box"], nearest))
+                pairs.append((asked["answer"], asked["box"], list(nearest)))
     return pairs
 
 
-def pages(mixture: Path, truths: Mapping[str, Path], images: int) -> Iterator[tuple[dict, list[Pair]]]:
+def pages(mixture: Path, truths: Mapping[str, TruthOf], images: int) -> Iterator[tuple[dict, list[Pair]]]:
     """The first ``images`` rows of ``mixture`` (sorted by a hash of their keys) that have a matched text;
-    ``truths``: source -> its file of what each image says."""
-    printed = {source: read_json(path) for source, path in truths.items()}
+    ``truths``: source -> what is printed on its images."""
     found = 0
     for row in pq.read_table(mixture).to_pylist():
-        source = Path(row["shard"]).parent.name
-        name = readable_key(row["key"]).partition("/")[2]
-        if source in printed and (pairs := matched(row, printed[source].get(name, []))):
+        source, _, name = readable_key(row["key"]).partition("/")
+        file = {"file": f"images/{name}"}
+        record = Record(row["key"], source, "ocr", row["width"], row["height"], provenance=file)
+        truth = truths[source](record) if source in truths else None
+        if truth and (pairs := matched(row, truth)):
             yield row, pairs
             found += 1
         if found == images:
@@ -56,7 +60,9 @@ def pages(mixture: Path, truths: Mapping[str, Path], images: int) -> Iterator[tu
 
 
 @torch.inference_mode()
-def page_losses(model_dir: Path, mixture: Path, truths: Mapping[str, Path], images: int) -> dict[str, float]:
+def page_losses(
+    model_dir: Path, mixture: Path, truths: Mapping[str, TruthOf], images: int
+) -> dict[str, float]:
     """Mean loss of a token of the matched texts, asked about by PaddleOCR's boxes and by those of the ink.
 
     Raises GranvitError where no text is matched.
@@ -86,7 +92,8 @@ def _segment(model: MLLM, row: dict, text: str, box: list[float]):
 
 
 def write_page_losses(
-    model_dir: Path, mixture: Path, truths: Mapping[str, Path], images: int, out: Path
+    model_dir: Path, mixture: Path, rendered: Mapping[str, int], images: int, out: Path
 ) -> None:
-    """`page_losses` as JSON."""
+    """`page_losses` as JSON; ``rendered``: source -> how many images of it there are."""
+    truths = {source: rendered_truth(source, count) for source, count in rendered.items()}
     write_json(out, page_losses(model_dir, mixture, truths, images))
