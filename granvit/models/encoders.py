@@ -228,7 +228,8 @@ def load_encoder(spec) -> Encoder:
             "state_dict": native_weights(layout, read_weights(path, "encoder")),
         }
     model = load_pretrained(family.model, path, "encoder", FOREIGN, **source).eval()
-    for key in ("image_size", "patch_size"):
+    # Rotary positions are made for any size: the published one is only where pretraining ended.
+    for key in ("patch_size",) if family.rotary else ("image_size", "patch_size"):
         size = getattr(model.config, key)
         size = size if isinstance(size, int) else size[0]
         if size != getattr(spec, key):
