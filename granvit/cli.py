@@ -11,10 +11,10 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from granvit.commands import data, evaluation, export, images, runs, verify
+from granvit.commands import data, evaluation, export, images, plan, runs, verify
 from granvit.errors import GranvitError
 
-GROUPS = (images, runs, verify, export, data, evaluation)
+GROUPS = (images, runs, verify, plan, export, data, evaluation)
 
 
 class OneLineParser(argparse.ArgumentParser):

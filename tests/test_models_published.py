@@ -1,7 +1,7 @@
 """The ten published models of the paper, and two encoders beyond it: their classes have the published sizes,
 and each encoder trains with each kind of language model.
 
-`tests/published/` holds what their authors state (no weights): the configuration, the number of parameters,
+`config/published/` holds what their authors state (no weights): the configuration, the number of parameters,
 how images are normalised.
 """
 
@@ -34,9 +34,8 @@ from granvit.models.mllm import MLLM, PARTS
 from granvit.models.packing import pack
 from granvit.models.projector import Projector
 
-PUBLISHED = {
-    file.stem: json.loads(file.read_text()) for file in Path(__file__).parent.glob("published/*.json")
-}
+ROOT = Path(__file__).resolve().parents[1]
+PUBLISHED = {file.stem: json.loads(file.read_text()) for file in Path("config/published").glob("*.json")}
 ENCODERS = {name: facts for name, facts in PUBLISHED.items() if "image_mean" in facts}
 LLMS = {name: facts for name, facts in PUBLISHED.items() if name not in ENCODERS}
 SPECS = {name: EncoderSpec(**spec) for name, spec in read_yaml(Path(ENCODERS_FILE))["published"].items()}

@@ -25,6 +25,7 @@ FLOORS = [
     ["granvit.data", "granvit.models"],
     ["granvit.training", "granvit.evaluation", "granvit.miniature"],
     ["granvit.reporting", "granvit.graph"],
+    ["granvit.planning"],
     ["granvit.commands"],
     ["granvit.cli"],
 ]

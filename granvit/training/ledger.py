@@ -59,7 +59,7 @@ def run_cost(manifest: dict[str, Any], timing: dict[str, Any], model: MLLM, mixt
     recipe, images = Recipe(**manifest["recipe"]), manifest["metrics"]["images"]
     count = count_mixture(mixture, model.chat)
     prefix = len(model.chat.before_image) + len(model.chat.after_image)
-    spent = _flops(recipe, count, prefix, model)
+    spent = image_flops(recipe, count, prefix, model)
     read = 0.0 if recipe.contrastive else prefix + model.image_tokens + count.text
     return {
         "run": recipe.name,
@@ -75,8 +75,8 @@ def run_cost(manifest: dict[str, Any], timing: dict[str, Any], model: MLLM, mixt
     }
 
 
-def _flops(recipe: Recipe, count: ImageTokens, prefix: int, model: MLLM) -> dict[str, float]:
-    """FLOPs of an average image, by part."""
+def image_flops(recipe: Recipe, count: ImageTokens, prefix: int, model: MLLM) -> dict[str, float]:
+    """FLOPs of an average image, by part. ``prefix``: tokens of the template before the text."""
     distillation, crops = recipe.distillation, 0.0
     if distillation:
         cut = [min(boxes, distillation.regions_per_image) for boxes in count.boxes]
