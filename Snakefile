@@ -52,5 +52,6 @@ include: "rules/figures.smk"
 include: "rules/maps.smk"
 include: "rules/claims.smk"
 include: "rules/report.smk"
+include: "rules/plan.smk"
 # Targets that people type
 include: "rules/collect.smk"

@@ -29,6 +29,7 @@ def add_commands(groups: Any) -> None:
     command.add_argument("--nodes", type=int, help="of the cluster that it is played out on")
     command.add_argument("--devices-per-node", type=int)
     command.add_argument("--cores-per-node", type=int)
+    command.add_argument("--run-nodes", type=int, help="of each training run (the profile's)")
     command.add_argument("--device-tflops", type=float, help="nominal rate of a device, TFLOP/s")
     command.add_argument("--efficiency", type=float, help="share of it that training gets, above 0, up to 1")
     command.add_argument("--watts", type=float, help="of one busy device: adds its energy")
@@ -59,7 +60,13 @@ def run_plan(arguments: argparse.Namespace) -> int:
         prioritize=tuple(arguments.prioritize),
     )
     with redirect_stdout(sys.stderr):
-        plan = make_plan(asked, settings, cluster=_cluster(arguments, settings, scale), whole=arguments.whole)
+        plan = make_plan(
+            asked,
+            settings,
+            cluster=_cluster(arguments, settings, scale),
+            whole=arguments.whole,
+            run_nodes=arguments.run_nodes,
+        )
     if arguments.out:
         folder = Path(arguments.out)
         folder.mkdir(parents=True, exist_ok=True)
@@ -91,7 +98,7 @@ def _settings(arguments: argparse.Namespace) -> PlanFile:
     from granvit.config.plan import load_plan
 
     _scale(arguments)
-    for name, least in {"nodes": 1, "devices_per_node": 0, "cores_per_node": 1}.items():
+    for name, least in {"nodes": 1, "devices_per_node": 0, "cores_per_node": 1, "run_nodes": 1}.items():
         value = getattr(arguments, name)
         if value is not None and value < least:
             raise GranvitError(f"--{name.replace('_', '-')} is {value}; expected {least} or more")

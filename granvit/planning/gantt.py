@@ -30,51 +30,85 @@ COLOURS = dict(
 )
 WIDTH, LANE = 1180.0, 14.0  # px of the page's chart, and of a lane
 TALLEST = 9.0  # inches
+MOST_LANES = 48  # from which on nodes are not told apart
+BAND = 2.0  # lanes
 LETTER = 0.0058  # of the whole time: what a letter of a bar's name takes
 UNITS = ((48 * 3600, 86400, "days"), (2 * 3600, 3600, "hours"), (120, 60, "minutes"))
 
 
 @dataclass(frozen=True)
 class Bar:
-    """A job on one of its nodes: ``lane``, counted over all nodes, in which nothing else is at that time."""
+    """A job in a row of the chart: ``top`` and ``height`` in lanes."""
 
     ran: Ran
-    node: int
-    lane: int
+    top: float
+    height: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """A node, or a rule: from the lane ``top`` to ``bottom``."""
+
+    name: str
+    top: float
+    bottom: float
 
 
 @dataclass(frozen=True)
 class Chart:
-    """``bars``; ``first``: the first lane of each node, and behind the last one their number."""
+    """Nodes below each other, and on them jobs in as few lanes as run beside each other; where these are more
+    than anybody can tell apart, rules below each other, all equally high."""
 
     bars: list[Bar]
-    first: list[int]
+    rows: list[Row]
+
+    @property
+    def height(self) -> float:
+        return self.rows[-1].bottom if self.rows else 1.0
 
 
-def lay_out(ran: Sequence[Ran], nodes: int) -> Chart:
-    """Lanes for jobs, as few a node as have to run beside each other; a job on several nodes has a bar on
-    each."""
-    bars, first = [], [0]
-    for node in range(nodes):
-        busy: list[tuple[float, int]] = []  # ends, and lanes
-        free: list[int] = []
-        lanes = 0
-        for one in (one for one in ran if node in one.nodes):
-            while busy and busy[0][0] <= one.start:
-                heapq.heappush(free, heapq.heappop(busy)[1])
-            if not free:
-                heapq.heappush(free, lanes)
-                lanes += 1
-            lane = heapq.heappop(free)
-            heapq.heappush(busy, (one.end, lane))
-            bars.append(Bar(one, node, first[-1] + lane))
-        first.append(first[-1] + max(lanes, 1))
-    return Chart(bars, first)
+def lay_out(plan: Plan) -> Chart:
+    """The chart of a plan; a job on several nodes has a bar on each of them, or one below its rule."""
+    ran = [one for one in plan.schedule.ran if one.end > one.start]
+    by_node = {f"node {n}": [one for one in ran if n in one.nodes] for n in range(plan.machines.nodes)}
+    lanes = {name: _lanes(of) for name, of in by_node.items()}
+    if sum(max(set(of), default=0) + 1 for of in lanes.values()) <= MOST_LANES:
+        return _stack({name: (by_node[name], of) for name, of in lanes.items()}, None)
+    by_rule: dict[str, list[Ran]] = {}
+    for one in ran:
+        by_rule.setdefault(plan.job(one.number).rule, []).append(one)
+    return _stack({rule: (of, _lanes(of)) for rule, of in by_rule.items()}, BAND)
+
+
+def _lanes(ran: Sequence[Ran]) -> list[int]:
+    """A lane for each job, in which nothing else is at that time."""
+    busy: list[tuple[float, int]] = []  # ends, and lanes
+    free: list[int] = []
+    found: list[int] = []
+    for one in ran:
+        while busy and busy[0][0] <= one.start:
+            heapq.heappush(free, heapq.heappop(busy)[1])
+        lane = heapq.heappop(free) if free else len(busy)
+        heapq.heappush(busy, (one.end, lane))
+        found.append(lane)
+    return found
+
+
+def _stack(rows: dict[str, tuple[list[Ran], list[int]]], band: float | None) -> Chart:
+    """``band``: the height of every row; None: as many lanes as it has."""
+    bars, places, top = [], [], 0.0
+    for name, (ran, lanes) in rows.items():
+        count = max(lanes, default=0) + 1
+        each = 1.0 if band is None else band / count
+        bars += [Bar(one, top + lane * each, each) for one, lane in zip(ran, lanes, strict=True)]
+        places.append(Row(name, top, top + each * count))
+        top = places[-1].bottom
+    return Chart(bars, places)
 
 
 def write_charts(plan: Plan, png: str | Path, html: str | Path) -> None:
     """Write both."""
-    chart = lay_out([one for one in plan.schedule.ran if one.end > one.start], plan.machines.nodes)
+    chart = lay_out(plan)
     _draw(plan, chart, png)
     write_text(html, page(plan, chart))
 
@@ -89,7 +123,7 @@ def _step(whole: float) -> float:
 
 
 def _draw(plan: Plan, chart: Chart, path: str | Path) -> None:
-    height = min(max(2.6 + 0.16 * chart.first[-1], 3.4), TALLEST)
+    height = min(max(2.6 + 0.16 * chart.height, 3.4), TALLEST)
     with rc_context({"font.family": families(), "font.size": 8}):
         figure = Figure(figsize=(12, height))
         FigureCanvasAgg(figure)
@@ -109,23 +143,22 @@ def _draw(plan: Plan, chart: Chart, path: str | Path) -> None:
 
 def _bars(plan: Plan, chart: Chart, axes: Axes) -> None:
     chain, whole = set(plan.schedule.chain()), plan.schedule.makespan
-    for stage, colour in COLOURS.items():
-        of = [bar for bar in chart.bars if stage_of(plan.job(bar.ran.number)) == stage]
-        for bar in of:
-            held = bar.ran.number in chain
-            axes.broken_barh(
-                [(bar.ran.start, bar.ran.end - bar.ran.start)], (bar.lane + 0.08, 0.84), facecolor=colour,
-                edgecolor="black" if held else "white", linewidth=1.4 if held else 0.2, zorder=2 + held,
-            )  # fmt: skip
-            name = plan.job(bar.ran.number).name.partition(" ")[2] or plan.job(bar.ran.number).rule
-            if bar.ran.end - bar.ran.start >= LETTER * len(name) * whole and chart.first[-1] <= 60:
-                axes.text(bar.ran.start, bar.lane + 0.5, f" {name}", color="white", fontsize=6.5,
-                          va="center", clip_on=True, zorder=4)  # fmt: skip
-    for lane in chart.first[1:-1]:
-        axes.axhline(lane, color="#9aa3ad", linewidth=0.5, zorder=1)
-    axes.set_ylim(chart.first[-1], 0)
-    middles = [(start + end) / 2 for start, end in zip(chart.first, chart.first[1:], strict=False)]
-    axes.set_yticks(middles, [f"node {number}" for number in range(len(middles))])
+    for bar in chart.bars:
+        job, one = plan.job(bar.ran.number), bar.ran
+        held, thick = one.number in chain, bar.height >= 0.5
+        edge = "black" if held else "white" if thick else "none"
+        axes.broken_barh(
+            [(one.start, one.end - one.start)], (bar.top + 0.04 * bar.height, 0.92 * bar.height),
+            facecolor=COLOURS[stage_of(job)], edgecolor=edge, linewidth=1.2 if held else 0.2, zorder=2 + held,
+        )  # fmt: skip
+        name = job.name.partition(" ")[2] or job.rule
+        if thick and one.end - one.start >= LETTER * len(name) * whole:
+            axes.text(one.start, bar.top + bar.height / 2, f" {name}", color="white", fontsize=6.5,
+                      va="center", clip_on=True, zorder=4)  # fmt: skip
+    for row in chart.rows[1:]:
+        axes.axhline(row.top, color="#9aa3ad", linewidth=0.5, zorder=1)
+    axes.set_ylim(chart.height, 0)
+    axes.set_yticks([(row.top + row.bottom) / 2 for row in chart.rows], [row.name for row in chart.rows])
     what = ", ".join(plan.targets) or "all"
     axes.set_title(
         f"{what} at {plan.scale} scale, played out: {duration(whole)}; outlined: the chain that the last job "
@@ -191,24 +224,23 @@ def page(plan: Plan, chart: Chart) -> str:
 
 def _svg(plan: Plan, chart: Chart) -> str:
     makespan = plan.schedule.makespan or 1.0
-    scale, left = (WIDTH - 70) / makespan, 60.0
-    height = chart.first[-1] * LANE + 30
+    left = 12.0 + 6.2 * max(len(row.name) for row in chart.rows) if chart.rows else 60.0
+    scale, height = (WIDTH - left - 10) / makespan, chart.height * LANE + 30
     chain = set(plan.schedule.chain())
     parts = [f'<svg width="{WIDTH:.0f}" height="{height:.0f}" role="img" aria-label="Gantt chart">']
-    for node, lane in enumerate(chart.first[:-1]):
-        parts.append(f'<text x="0" y="{lane * LANE + 11:.0f}" font-size="10">node {node}</text>')
-        line = f'y1="{lane * LANE}" y2="{lane * LANE}" stroke="#d5dae0"/>'
-        parts.append(f'<line x1="{left}" x2="{WIDTH}" {line}')
+    for row in chart.rows:
+        y = row.top * LANE
+        parts.append(f'<text x="0" y="{y + 11:.0f}" font-size="10">{escape(row.name)}</text>')
+        parts.append(f'<line x1="0" x2="{WIDTH}" y1="{y:.1f}" y2="{y:.1f}" stroke="#d5dae0"/>')
     for bar in chart.bars:
         job, one = plan.job(bar.ran.number), bar.ran
         held = ' class="chain"' if one.number in chain else ""
-        title = f"{job.name}: {duration(one.end - one.start)} ({plan.times[one.number].basis}), from " + (
-            duration(one.start)
-        )
+        took = f"{duration(one.end - one.start)} ({plan.times[one.number].basis})"
+        title = escape(f"{job.name}: {took}, from {duration(one.start)}")
         parts.append(
-            f'<rect x="{left + one.start * scale:.2f}" y="{bar.lane * LANE + 1:.0f}" '
-            f'width="{max((one.end - one.start) * scale, 0.3):.2f}" height="{LANE - 2:.0f}" '
-            f'fill="{COLOURS[stage_of(job)]}"{held}><title>{escape(title)}</title></rect>'
+            f'<rect x="{left + one.start * scale:.2f}" y="{bar.top * LANE:.2f}" '
+            f'width="{max((one.end - one.start) * scale, 0.3):.2f}" height="{0.9 * bar.height * LANE:.2f}" '
+            f'fill="{COLOURS[stage_of(job)]}"{held}><title>{title}</title></rect>'
         )
     by, name = _unit(makespan)
     for tick in range(5):

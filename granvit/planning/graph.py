@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import redirect_stdout
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field, replace
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
+from granvit.config.reading import read_yaml
 from granvit.errors import GranvitError
 from granvit.planning.jobs import Job
 
+HIGHEST = float(1 << 62)  # above every rule's priority
 MANY = 1 << 20  # cores and jobs at once: what a job asks for is not cut to this machine
 
 
@@ -61,29 +64,37 @@ def read_graph(asked: Asked) -> Graph:
     with redirect_stdout(sys.stderr), SnakemakeApi(output) as api:
         try:
             workflow = _planned(cli, api, _arguments(asked))
-        except SystemExit:
+        except SystemExit:  # what the parser of the options said is lost with the profiles' names
             raise GranvitError(f"plan: Snakemake refuses `{' '.join(_arguments(asked))}`") from None
         except Exception as error:  # Snakemake's own have no common kind
             raise GranvitError(f"plan: {_words(error)}") from None
         given = {name: resource.value for name, resource in workflow.global_resources.items()}
         limits = {key: value for key, value in given.items() if key[0] != "_" and isinstance(value, int)}
-        return Graph(_jobs(workflow.dag), limits)
+        return Graph(prioritized(_jobs(workflow.dag), asked.prioritize), limits)
 
 
 def _arguments(asked: Asked) -> list[str]:
     """As they would be typed behind `snakemake`."""
     profile = ["--profile", asked.profile] if asked.profile else []
-    files = ["--configfile", *asked.configfiles] if asked.configfiles else []
+    files = ["--configfile", *_profiles_own(asked.profile), *asked.configfiles] if asked.configfiles else []
     first = ["--prioritize", *asked.prioritize] if asked.prioritize else []
     config = ["--config", f"scale={asked.scale}", *asked.config]
-    return ["-n", "--cores", str(MANY), *profile, *files, *first, *config, "--", *asked.targets]
+    return ["-n", "--cores", str(MANY), *profile, *files, *first, *config, "--", *(asked.targets or ["all"])]
+
+
+def _profiles_own(profile: str | None) -> list[str]:
+    """The configuration files of a profile, which others on a command line would replace."""
+    file = Path(profile or "", "profile.yaml")
+    named = read_yaml(file).get("configfile", []) if profile and file.is_file() else []
+    return [named] if isinstance(named, str) else named
 
 
 def _planned(cli: Any, api: Any, arguments: list[str]) -> Any:
     """Snakemake's workflow after a dry-run of such a command: its ``dag`` is the graph."""
     from snakemake.settings import types as settings
 
-    _, args = cli.parse_args(arguments)
+    with redirect_stderr(io.StringIO()):  # which profiles it reads
+        _, args = cli.parse_args(arguments)
     workflow_api = api.workflow(
         resource_settings=settings.ResourceSettings(
             cores=MANY,
@@ -115,6 +126,9 @@ def _planned(cli: Any, api: Any, arguments: list[str]) -> Any:
 
 def _words(error: Exception) -> str:
     """The first line of what an exception of Snakemake says."""
+    if type(error).__name__ == "MissingRuleException":
+        asked = str(error).removeprefix("No rule to produce ").split(" ")[0]
+        return f"no rule makes '{asked}'; `snakemake --list-target-rules` lists what can be asked for"
     lines = [line.strip() for line in str(error).splitlines()]
     return next(filter(None, lines), type(error).__name__)
 
@@ -133,7 +147,7 @@ def _job(dag: Any, job: Any, number: int, numbers: Mapping[Any, int]) -> Job:
         rule=job.rule.name,
         wildcards=dict(job.wildcards_dict),
         needs=tuple(sorted(numbers[other] for other in dag.dependencies[job])),
-        priority=float(dag.priority(job)),
+        priority=float(job.rule.expand_priority(job.wildcards_dict, job.input, job.attempt)),
         threads=job.threads,
         resources=resources,
         is_done=not dag.needrun(job),
@@ -143,6 +157,21 @@ def _job(dag: Any, job: Any, number: int, numbers: Mapping[Any, int]) -> Job:
         benchmark=str(job.benchmark) if job.benchmark else None,
         phase=Path(str(job.rule.snakefile)).stem,
     )
+
+
+def prioritized(jobs: Iterable[Job], first: Collection[str]) -> list[Job]:
+    """The jobs that make some files or are of some rules, and all that these need, before any others: what
+    Snakemake's `--prioritize` does, here with finished jobs too."""
+    known = {job.number: job for job in jobs}
+    queue = [
+        job.number for job in known.values() if job.rule in first or not set(first).isdisjoint(job.outputs)
+    ]
+    while queue:
+        job = known[queue.pop()]
+        if job.priority < HIGHEST:
+            known[job.number] = replace(job, priority=HIGHEST)
+            queue += job.needs
+    return list(known.values())
 
 
 def in_order(jobs: Iterable[Job]) -> list[Job]:

@@ -41,10 +41,9 @@ def duration(seconds: float) -> str:
 
 def text(plan: Plan) -> str:
     """The whole plan for a terminal."""
-    jobs = [job for job in plan.jobs if not job.makes_nothing]
-    done = sum(job.is_done for job in jobs)
+    done = sum(job.is_done for job in plan.jobs)
     what = ", ".join(plan.targets) or "all"
-    lines = [f"{plan.scale} scale, {what}: {len(jobs)} jobs, {done} of them done"]
+    lines = [f"{plan.scale} scale, {what}: {len(plan.jobs)} jobs, {done} of them done"]
     lines += ["", *_columns([HEADER, *map(cells, plan.stages())])]
     if results := plan.results():
         lines += ["", "With all that each needs:", *_columns([HEADER, *map(cells, results)])]
@@ -62,6 +61,7 @@ def said(plan: Plan) -> list[str]:
     found += [
         f"  {duration(schedule.makespan)}; {_use(schedule)}",
         f"  twice the nodes: {duration(doubled.makespan)} ({faster:.2f} x as fast)",
+        *([f"  without that limit: {duration(plan.unlimited.makespan)}"] if plan.machines.limits else []),
         f"  no number of nodes is faster than {least}: {_path(plan, plan.critical)}",
         f"  held up most by {hold.name}: {duration(plan.seconds[hold.number])} of {_path(plan)}",
     ]

@@ -79,6 +79,11 @@ class Plan:
         return play(self.played, self.seconds, more)
 
     @cached_property
+    def unlimited(self) -> Schedule:
+        """The same without limits over all jobs, as that of questions at a captioner's server."""
+        return play(self.played, self.seconds, replace(self.machines, limits={}))
+
+    @cached_property
     def critical(self) -> list[int]:
         return critical_path(self.played, self.seconds)
 
@@ -173,11 +178,13 @@ def make_plan(
     cluster: Cluster | None = None,
     whole: bool = False,
     own: bool = True,
+    run_nodes: int | None = None,
 ) -> Plan:
     """The plan of a command of Snakemake in this folder. ``cluster``: instead of the scale's; ``own``:
-    whether a finished job counts with its own measured time, or with that of the others of its rule. Raises
-    GranvitError where Snakemake refuses to plan."""
-    return plan_of(asked, read_graph(asked), settings, overrides, cluster, whole, own)
+    whether a job that ran counts with its own measured time, or with that of the others of its rule;
+    ``run_nodes``: of a training run, instead of those that its profile says. Raises GranvitError where
+    Snakemake refuses to plan."""
+    return plan_of(asked, read_graph(asked), settings, overrides, cluster, whole, own, run_nodes)
 
 
 def plan_of(
@@ -188,8 +195,11 @@ def plan_of(
     cluster: Cluster | None = None,
     whole: bool = False,
     own: bool = True,
+    run_nodes: int | None = None,
 ) -> Plan:
     """``make_plan`` of a graph that was read before."""
+    if run_nodes:
+        graph = replace(graph, jobs=[laid_out(job, run_nodes) for job in graph.jobs])
     cluster = cluster or settings.clusters[asked.scale]
     estimates = Estimates(Scale(asked.scale, overrides), settings)
     amounts = {job.number: _sized(estimates.of(job), job) for job in graph.jobs}
@@ -202,6 +212,14 @@ def plan_of(
     assumed = [*_said_of_times(graph.jobs, times, settings), *estimates.assumed]
     return Plan(asked.scale, tuple(asked.targets), asked.profile, graph.jobs, amounts, times, machines,
                 settings, tuple(assumed), whole)  # fmt: skip
+
+
+def laid_out(job: Job, nodes: int) -> Job:
+    """A training on so many nodes, each with as many devices as before; other jobs as they are."""
+    if job.rule not in TRAINING:
+        return job
+    resources = {**job.resources, "nodes": nodes, "accelerators": job.devices * nodes}
+    return replace(job, resources=resources)
 
 
 def _sized(amounts: Amounts, job: Job) -> Amounts:

@@ -88,12 +88,14 @@ class _Node:
 
     def take(self, cores: int, devices: int) -> None:
         """Never waits: asked only where there is room."""
-        self.cores.get(cores)
+        if cores:
+            self.cores.get(cores)
         if devices:
             self.devices.get(devices)
 
     def give(self, cores: int, devices: int) -> None:
-        self.cores.put(cores)
+        if cores:
+            self.cores.put(cores)
         if devices:
             self.devices.put(devices)
 
