@@ -34,7 +34,7 @@ from granvit.evaluation.benchmarks import Benchmark, find_benchmark, load_benchm
 from granvit.evaluation.predict import WINDOW, Pictures, answer_file, answer_window
 from granvit.evaluation.tsv_files import read_images
 from granvit.miniature.benchmarks.render import CHOICE_BENCHMARKS, SHORT_BENCHMARKS
-from granvit.miniature.benchmarks.rows import Letters, items, option_cells, write_tsv
+from granvit.miniature.benchmarks.rows import TEST, Letters, items, option_cells, write_tsv
 from granvit.models.encoders import load_encoder
 from granvit.models.llms import load_llm, load_tokenizer
 from granvit.models.mllm import MLLM, feature_width
@@ -55,7 +55,7 @@ def write_questions(folder: Path, benchmarks: Sequence[Benchmark], images: int) 
         families, per_image, *kinds = {**CHOICE_BENCHMARKS, **SHORT_BENCHMARKS}[name]
         assert per_image == QUESTIONS
         rows = []
-        stream = items(name, families, QUESTIONS * images, per_image, *kinds)
+        stream = items(name, families, QUESTIONS * images, TEST, per_image, *kinds)
         for index, (image, asked, _) in enumerate(stream):
             row = {"index": index, "image": image, "question": asked.question}
             if name in CHOICE_BENCHMARKS:

@@ -28,7 +28,7 @@ assert not any(name.split(".")[0] == "granvit" for name in sys.modules)
 
 @pytest.fixture(scope="module")
 def exports(tmp_path_factory) -> Path:
-    """All six encoders exported, and what the documentation's snippet makes of picture.png with each: one
+    """All encoders exported, and what the documentation's snippet makes of picture.png with each: one
     process without this project on its path."""
     root = tmp_path_factory.mktemp("exports")
     pixels = np.random.default_rng(0).integers(0, 256, (50, 50, 3), dtype=np.uint8)
@@ -48,6 +48,6 @@ def test_transformers_alone_gives_our_features_bit_for_bit(exports, name):
     with torch.no_grad():
         expected = encoder(encoder.normalise(encoder.preprocess(image))[None])
     features = torch.load(exports / name / "features.pt")
-    class_tokens = encoder.family.class_tokens
+    class_tokens = encoder.class_tokens
     assert features.shape == (1, class_tokens + 16, 32)
     assert torch.equal(features[:, class_tokens:], expected)

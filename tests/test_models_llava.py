@@ -28,7 +28,8 @@ from granvit.models.packing import ChatFormat
 from granvit.models.projector import Projector
 
 FAMILIES = ("qwen2", "llama")
-NAMES = [f"{encoder}-{FAMILIES[number % 2]}" for number, encoder in enumerate(sorted(ENCODERS))]
+EXPORTED = sorted({*ENCODERS} - {"DINOv3"})  # LLaVA's class has no words for its register tokens
+NAMES = [f"{encoder}-{FAMILIES[number % 2]}" for number, encoder in enumerate(EXPORTED)]
 WORDS = ["red square", "blue ring", "12", "[0.1, 0.25, 0.5, 0.75]", "schön", "A. yes\nB. no"]
 FORMS = ["What is {}?", "{} \n", "  Where is the {}?\n", "Is there a {} or not? Answer yes or no."]
 
@@ -125,6 +126,12 @@ def test_tiles_are_refused_with_what_cannot_be_said(tmp_path):
     with pytest.raises(GranvitError, match=r"5 views of an image \(tiles: 4\).*pixel shuffle"):
         save_llava(model, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_register_tokens_are_refused(tmp_path):
+    model = make_model(tmp_path, make_encoder(tmp_path / "encoder", "dinov3"), "qwen2")
+    with pytest.raises(GranvitError, match="the encoder has 5 tokens that are no patches"):
+        save_llava(model, tmp_path / "out")
 
 
 def test_the_image_token_takes_a_spare_row_where_there_is_one(tmp_path):

@@ -35,9 +35,7 @@ from granvit.models.packing import pack
 from granvit.models.projector import Projector
 
 ROOT = Path(__file__).resolve().parents[1]
-PUBLISHED = {
-    file.stem: json.loads(file.read_text()) for file in (ROOT / "config/published").glob("*.json")
-}
+PUBLISHED = {file.stem: json.loads(file.read_text()) for file in (ROOT / "config/published").glob("*.json")}
 ENCODERS = {name: facts for name, facts in PUBLISHED.items() if "image_mean" in facts}
 LLMS = {name: facts for name, facts in PUBLISHED.items() if name not in ENCODERS}
 SPECS = {name: EncoderSpec(**spec) for name, spec in read_yaml(Path(ENCODERS_FILE))["published"].items()}

@@ -67,7 +67,8 @@ class Estimates:
         """Of all benchmarks."""
         rendered = self.scale.config.data.rendered_questions
         if rendered is not None:
-            return rendered * len(runs.load_benchmarks())
+            files = (Path(benchmark.tsv).stem for benchmark in runs.load_benchmarks())
+            return sum(rendered.get(file, rendered["each"]) for file in files)
         self._assume(f"{self.plan.questions:,} questions of all benchmarks")
         return self.plan.questions
 

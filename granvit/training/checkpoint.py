@@ -134,7 +134,7 @@ class States:
         return parts, ""
 
     def _require_own(self, folder: Path, saved: dict) -> None:
-        elastic = {saved.get("sharding"), self.fingerprint["sharding"]} <= {*WHOLE}
+        elastic = {saved.get("sharding"), self.fingerprint.get("sharding")} <= {*WHOLE}
         for name, value in self.fingerprint.items():
             found = saved.get(name)
             if found != value and elastic and name in ("ranks", "sharding"):
