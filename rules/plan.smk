@@ -4,12 +4,10 @@
 localrules: plan
 
 
-# Without an output, so that it is made whenever it is asked for: what is done already changes with every job.
+# Without an output (a benchmark file would be one), so that it is made whenever it is asked for: what is done already changes with every job.
 rule plan:
     log:
         "results/logs/plan/plan.log",
-    benchmark:
-        "results/timings/plan/plan.tsv"
     threads: 1
     resources:
         mem_mb=4000,
