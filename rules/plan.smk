@@ -4,7 +4,8 @@
 localrules: plan
 
 
-# Without an output (a benchmark file would be one), so that it is made whenever it is asked for: what is done already changes with every job.
+# Without an output (a benchmark file would be one), so that it is made whenever it is asked for: what is done already
+# changes with every job.
 rule plan:
     log:
         "results/logs/plan/plan.log",
