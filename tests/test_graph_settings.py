@@ -48,6 +48,21 @@ def test_unknown_names_are_refused_with_the_file_that_knows_them(mini):
         data.rendered_images(mini, "COCO")
 
 
+def test_a_source_is_absent_where_its_folder_is_not_there_and_no_job_makes_it(tmp_path, monkeypatch):
+    scale = Scale("mini")
+    assert scale.source("Scenes").path == data.RENDERED_SOURCE.format(scale="{scale}", source="Scenes")
+    scale.sources["Found"] = replace(scale.source("Scenes"), name="Found")
+    monkeypatch.chdir(tmp_path)
+    assert [(source.name, source.path) for source in data.absent_sources(scale)] == [
+        ("Found", "results/mini/raw/Scenes")
+    ]
+    data.require_sources(scale, {"Scenes"})
+    with pytest.raises(GranvitError, match=r"'Found': its data are absent, .*results/mini/raw/Scenes"):
+        data.require_sources(scale, {"Found"})
+    Path("results/mini/raw/Scenes").mkdir(parents=True)
+    assert data.absent_sources(scale) == []
+
+
 def test_a_mixtures_name_says_its_tasks_its_budget_and_its_sources(mini):
     drawn = data.mixture_settings(mini, "both-8M")
     assert drawn["kind"] == "regions"

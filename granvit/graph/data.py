@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -63,10 +64,11 @@ def rendered_folder(scale: Scale, source: str) -> str | list[str]:
 
 
 def absent_sources(scale: Scale) -> list[SourceSpec]:
-    """Sources whose folder is not there, and which no job makes."""
+    """Sources whose folder is not there and which no job makes, with that folder as their path."""
+    placed = [replace(source, path=source_row(scale, source.name)["path"]) for source in all_sources(scale)]
     return [
         source
-        for source in all_sources(scale)
+        for source in placed
         if not (source.is_remote or rendered_folder(scale, source.name) or Path(source.path).exists())
     ]
 
