@@ -13,7 +13,7 @@ from typing import Any
 from granvit.config.plan import Cluster, PlanFile
 from granvit.graph.scale import Scale
 from granvit.planning.amounts import ANSWERING, SCORING, TRAINING, Amounts, Estimates, written
-from granvit.planning.graph import Asked, Graph, read_graph
+from granvit.planning.graph import Asked, read_graph
 from granvit.planning.jobs import Job
 from granvit.planning.simulate import Machines, Schedule, critical_path, play
 from granvit.planning.times import ASSUMED, Clock, Time, measured
@@ -184,20 +184,7 @@ def make_plan(
     whether a job that ran counts with its own measured time, or with that of the others of its rule;
     ``run_nodes``: of a training run, instead of those that its profile says. Raises GranvitError where
     Snakemake refuses to plan."""
-    return plan_of(asked, read_graph(asked), settings, overrides, cluster, whole, own, run_nodes)
-
-
-def plan_of(
-    asked: Asked,
-    graph: Graph,
-    settings: PlanFile,
-    overrides: dict[str, Any] | None = None,
-    cluster: Cluster | None = None,
-    whole: bool = False,
-    own: bool = True,
-    run_nodes: int | None = None,
-) -> Plan:
-    """``make_plan`` of a graph that was read before."""
+    graph = read_graph(asked)
     if run_nodes:
         graph = replace(graph, jobs=[laid_out(job, run_nodes) for job in graph.jobs])
     cluster = cluster or settings.clusters[asked.scale]

@@ -21,12 +21,13 @@ from granvit.config.base import PositiveInt, Strict
 from granvit.errors import GranvitError
 from granvit.files import write_json
 from granvit.processes import end_with_parent, rank_environment
-from granvit.training.launch import launch_command
+from granvit.training.launch import as_rank, launch_command
 
 PACKAGES = ("torch", "torch_npu", "deepspeed", "transformers")
 SLOW = 0.7  # of the median rate of products: a device below it holds all others up
 SECONDS = 2.0  # that each rate is measured for
 MIB = 2**20
+FAULTS = "faults.txt"
 
 
 class Check(Strict):
@@ -48,6 +49,9 @@ def check_devices(check: Check, launcher: str | None) -> None:
     Raises GranvitError with the reasons where anything is not as asked, and then writes nothing.
     """
     check.folder.mkdir(parents=True, exist_ok=True)
+    said = check.folder / FAULTS
+    for earlier in (check.out, said):
+        earlier.unlink(missing_ok=True)
     if launcher is None:
         _check(check)
         return
@@ -56,6 +60,8 @@ def check_devices(check: Check, launcher: str | None) -> None:
     command = launch_command(launcher, check.devices, check.nodes, file, __name__)
     environment = rank_environment(check.devices)
     ended = subprocess.run(command, env=environment, preexec_fn=end_with_parent, check=False).returncode
+    if said.is_file():
+        raise GranvitError(said.read_text(encoding="utf-8"))
     if not check.out.is_file():
         raise GranvitError(
             f"check_cluster: the launcher ended with code {ended}; what its processes said is above. "
@@ -77,13 +83,17 @@ def _check(check: Check) -> None:
     wrong = faults(found, check)
     if cluster.is_main and not wrong:
         write_json(check.out, {"nodes": check.nodes, "devices": check.devices, "ranks": found})
+    told = f"check_cluster: {'; '.join(wrong)}"
+    if cluster.is_main and wrong:  # for the job that started the ranks: its log is the one that is shown
+        (check.folder / FAULTS).write_text(told, encoding="utf-8")
     cluster.close()
     if wrong:
-        raise GranvitError("check_cluster: " + "; ".join(wrong))
+        raise GranvitError(told)
 
 
 def describe(device) -> dict:
-    """The node, the device and what is installed, as one rank sees them."""
+    """The node, the device (its own number on the node), driver and versions, as one rank sees them; None for
+    what is not there."""
     from granvit.device import describe_device, device_number, driver_version
 
     versions = {}
@@ -223,17 +233,6 @@ def _rate(work, amount: float) -> float:
     return amount * calls / (time.perf_counter() - begin)
 
 
-def main(arguments: list[str]) -> int:
-    """What a rank runs."""
-    end_with_parent()
-    try:
-        _check(Check.model_validate_json(Path(arguments[-1]).read_text(encoding="utf-8")))
-    except GranvitError as error:
-        if os.environ.get("RANK", "0") == "0":
-            print(f"error: {error}", file=sys.stderr, flush=True)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    asked = Check.model_validate_json(Path(sys.argv[-1]).read_text(encoding="utf-8"))
+    sys.exit(as_rank(lambda: _check(asked)))

@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -117,17 +118,23 @@ def _port(job_file: Path) -> int:
     return 20000 + int.from_bytes(str(job_file.resolve()).encode(), "big") % 9973
 
 
-def main(arguments: list[str]) -> int:
-    """What a rank runs."""
+def as_rank(work: Callable[[], None]) -> int:
+    """The exit status of a process that does a rank's ``work``: it ends with its launcher, and of all ranks
+    the first one prints a user's mistake."""
     end_with_parent()
-    job = Job.model_validate_json(Path(arguments[-1]).read_text(encoding="utf-8"))
     try:
-        _train(job)
+        work()
     except GranvitError as error:
         if os.environ.get("RANK", "0") == "0":
             print(f"error: {error}", file=sys.stderr, flush=True)
         return 1
     return 0
+
+
+def main(arguments: list[str]) -> int:
+    """What a rank of a training run runs."""
+    job = Job.model_validate_json(Path(arguments[-1]).read_text(encoding="utf-8"))
+    return as_rank(lambda: _train(job))
 
 
 if __name__ == "__main__":
