@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
@@ -60,3 +61,9 @@ def read(path: Path) -> Page:
     page.feed(path.read_text(encoding="utf-8"))
     assert page.open == [], f"{path}: an element stays open"
     return page
+
+
+def gallery_items(out: Path) -> list[dict]:
+    """What the gallery's script reads."""
+    first = (out / "items.js").read_text(encoding="ascii").splitlines()[0]
+    return json.loads(first.removeprefix("const ITEMS = ").removesuffix(";"))
