@@ -14,6 +14,7 @@ from PIL import Image
 
 from granvit.config.plan import load_plan
 from granvit.errors import GranvitError
+from granvit.evaluation.benchmarks import load_benchmarks
 from granvit.graph.scale import Scale
 from granvit.planning import pages, wfformat
 from granvit.planning.amounts import Amounts, Estimates
@@ -142,6 +143,14 @@ def test_time_is_read_from_snakemakes_benchmark_file(tmp_path):
     assert read_seconds(str(file)) == 12.5
     file.write_text("s\th:m:s\nNA\t-\n")
     assert read_seconds(str(file)) is read_seconds(str(tmp_path / "none.tsv")) is read_seconds(None) is None
+
+
+def test_questions_are_counted_where_they_are_rendered_and_assumed_where_they_are_data():
+    paper, smoke = (Estimates(Scale(name), load_plan()) for name in ("paper", "smoke"))
+    assert paper.questions == load_plan().questions and any("questions" in said for said in paper.assumed)
+    assert smoke.questions == 6 * len(load_benchmarks()) and not smoke.assumed
+    some = Scale("smoke", {"data": {"rendered_questions": {"GQA_TestDev_Balanced": 10}}})
+    assert Estimates(some, load_plan()).questions == smoke.questions + 4
 
 
 def test_work_at_paper_scale_is_known_without_data_or_models():

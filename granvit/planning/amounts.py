@@ -66,7 +66,7 @@ class Estimates:
     def questions(self) -> float:
         """Of all benchmarks."""
         rendered = self.scale.config.data.rendered_questions
-        if rendered is not None:
+        if rendered:
             files = (Path(benchmark.tsv).stem for benchmark in runs.load_benchmarks())
             return sum(rendered.get(file, rendered["each"]) for file in files)
         self._assume(f"{self.plan.questions:,} questions of all benchmarks")
