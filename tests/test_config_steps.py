@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+import yaml
 from conftest import ROOT
 
 from granvit.config import steps
@@ -135,6 +136,25 @@ def test_every_step_has_a_root_and_a_record_and_every_rule_the_step_of_its_scrip
             assert script[1] in ROOTS[version[1]], f"rule {block.split(':')[0]}"
             checked.add(script[1])
     assert len(checked) > 15
+
+
+@pytest.mark.parametrize("action", ["keep", "bump"])
+def test_a_new_step_is_recorded_in_its_place_and_one_that_is_gone_is_dropped(tmp_path, monkeypatch, action):
+    text = steps.STEPS_FILE.read_text()
+    lines = text.splitlines(keepends=True)
+    at = lines.index("filter:\n")
+    file = tmp_path / "steps.yaml"
+    file.write_text("".join([*lines[:at], "gone:\n  version: 4\n  code: x\n", *lines[at + 3 :]]))
+    monkeypatch.setattr(steps, "STEPS_FILE", file)
+    monkeypatch.setattr(steps, "load_steps", lambda: yaml.safe_load(file.read_text()))
+    assert "filter" in steps.changed_steps()
+    assert steps.main([action, "filter"]) == 0
+    before, after = yaml.safe_load(text), yaml.safe_load(file.read_text())
+    assert list(after) == list(ROOTS)
+    assert after["filter"]["version"] == 1
+    assert {name: step for name, step in after.items() if name != "filter"} == {
+        name: step for name, step in before.items() if name != "filter"
+    }
 
 
 @pytest.fixture

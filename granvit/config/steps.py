@@ -190,17 +190,19 @@ def _is_docstring(node: object) -> bool:
 
 
 def changed_steps() -> list[str]:
-    """Steps whose code is not the code that config/steps.yaml records."""
-    code = Code()
-    return [name for name, step in load_steps().items() if code.hash_of(name) != step["code"]]
+    """Steps whose code is not the code that config/steps.yaml records; new ones have no record yet."""
+    code, known = Code(), load_steps()
+    return [name for name in ROOTS if name not in known or code.hash_of(name) != known[name]["code"]]
 
 
 def record(action: str, names: list[str]) -> None:
-    """Write the present code of the steps `names` to config/steps.yaml; `bump` raises their versions too."""
-    steps, code = load_steps(), Code()
+    """Write the present code of the steps `names` to config/steps.yaml; `bump` raises their versions too.
+    A new step begins at version 1."""
+    known, code = load_steps(), Code()
     for name in names:
-        steps[name]["version"] += action == "bump"
-        steps[name]["code"] = code.hash_of(name)
+        before = known.get(name, {"version": 0})["version"]
+        known[name] = {"version": max(1, before + (action == "bump")), "code": code.hash_of(name)}
+    steps = {name: known[name] for name in ROOTS if name in known}
     comments = [line for line in STEPS_FILE.read_text().splitlines(keepends=True) if line.startswith("#")]
     STEPS_FILE.write_text("".join(comments) + yaml.safe_dump(steps, sort_keys=False))
 
@@ -221,7 +223,7 @@ def main(arguments: list[str]) -> int:
         print("\n".join(shown))
         return 0
     names = names or changed_steps()
-    unknown = [name for name in names if name not in load_steps()]
+    unknown = [name for name in names if name not in ROOTS]
     if action not in ("bump", "keep") or unknown:
         print(__doc__, file=sys.stderr)
         return 2
