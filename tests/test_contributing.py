@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 import yaml
-from conftest import ROOT, call, copy_repository, planned
+from additions import add_rows, add_source, example
+from conftest import call, copy_repository, planned
 
 pytestmark = pytest.mark.slow  # two dry-runs
-
-CLAIM = """
-  mine-helps:
-    statement: A quarter of the weight is better
-    where: CONTRIBUTING.md
-    endpoint: {table: mine, columns: [Fine-Grained]}
-    compare: {of: sft-quarter, minus: sft-stage1-8m}
-    direction: higher
-"""
-
-
-def example(name: str) -> str:
-    """The lines below ``# config/{name}`` of the guide's example."""
-    text = (ROOT / "CONTRIBUTING.md").read_text()
-    return re.search(rf"(?s)# config/{re.escape(name)}[^\n]*\n(.*?)\n(?:\n#|```)", text)[1]
 
 
 @pytest.fixture(scope="module")
@@ -31,40 +15,8 @@ def added(tmp_path_factory):
     """A copy of the repository with a source, an encoder, an LLM, a benchmark, runs, a table and a claim
     more."""
     folder = copy_repository(tmp_path_factory.mktemp("contributed"))
-    config = folder / "config"
-
-    def change(name: str, edit) -> None:
-        text = (config / name).read_text()
-        changed = edit(text)
-        assert changed != text
-        (config / name).write_text(changed)
-
-    def as_another(text: str, old: str, new: str) -> str:
-        """The last line that begins with a name once more, under another name."""
-        line = [line for line in text.splitlines() if line.lstrip().startswith(old)][-1]
-        return text.replace(line, line + "\n" + line.replace(old, new, 1))
-
-    change("sources_mini.tsv", lambda text: as_another(text, "Receipts\t", "Bills\t"))
-    change("encoders.yaml", lambda text: as_another(text, "SigLIP2:", "MyEncoder:"))
-    change("llms.yaml", lambda text: as_another(text, "Qwen2.5-3B:", "MyLLM:"))
-    change("benchmarks.tsv", lambda text: as_another(text, "DocVQA\t", "MyDocs\t"))
-    recipes = example("recipes.yaml") + (
-        "\nprojector-mine: {stage: projector, encoder: MyEncoder, llm: MyLLM}\n"
-        "sft-mine: {stage: sft, parent: projector-mine}\n"
-    )
-    change("recipes.yaml", lambda text: text + recipes)
-    table = example("tables.yaml").replace("OCR]", "OCR, Docs]")
-    table += "\n      - {label: {Run: another encoder}, recipe: sft-mine}\n"
-    change(
-        "tables.yaml", lambda text: text.replace("\ncolumns:\n", "\ncolumns:\n  Docs: [MyDocs]\n", 1) + table
-    )
-    change(
-        "tables.yaml",
-        lambda text: text.replace("\nbenchmarks:\n", "\nbenchmarks:\n  MyDocs: {benchmark: MyDocs}\n", 1),
-    )
-    change("claims.yaml", lambda text: text.rstrip() + CLAIM)
-    sizes = config / "scales/smoke.yaml"
-    sizes.write_text(sizes.read_text().replace("Receipts: 3", "Receipts: 3, Bills: 3"))
+    add_source(folder)
+    add_rows(folder)
     return folder
 
 
