@@ -42,10 +42,10 @@ rule ablations:
         results_of(ABLATIONS),
 
 
-# Controls, and what every row of Table 1 and of them cost: tables that the paper does not have.
+# Controls and other encoders, and what every row of Table 1 and of them cost: tables that the paper does not have.
 rule beyond:
     input:
-        results_of(BEYOND_TABLES + [f"{table}.cost" for table in COST_TABLES]),
+        results_of([name for name in OFFERED if name in BEYOND_TABLES] + [f"{table}.cost" for table in OFFERED]),
 
 
 rule figures:

@@ -65,6 +65,8 @@ PAPER_TABLES = [name for name, table in TABLES.items() if table.layout.paper]
 BEYOND_TABLES = [name for name in TABLES if name not in PAPER_TABLES]
 # Tables whose runs' cost can be asked for
 COST_TABLES = ["table1", *BEYOND_TABLES]
+# Those of them that the scale in force has the models for
+OFFERED = runs.offered(AT[SCALE], {name: TABLES[name] for name in COST_TABLES})
 FIGURES = reported(load_figures)()
 CLAIMS = reported(load_claims)(TABLES)
 reported(require_recipes)(CLAIMS, AT[SCALE].recipes)

@@ -76,7 +76,7 @@ def test_wrong_override_is_blamed_on_the_command_line(project):
 
 
 def test_unknown_scale_lists_the_scales(project):
-    assert "smoke, mini, paper" in message(project, scale="huge")
+    assert "smoke, mini, small, paper" in message(project, scale="huge")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
-"""The ten published models of the paper, and two encoders beyond it: their classes have the published sizes,
-and each encoder trains with each kind of language model.
+"""The ten published models of the paper, two encoders beyond it, and those of the scale small: their classes
+have the published sizes, and each encoder trains with each kind of language model.
 
 `config/published/` holds what their authors state (no weights): the configuration, the number of parameters,
 how images are normalised.
@@ -38,8 +38,17 @@ ROOT = Path(__file__).resolve().parents[1]
 PUBLISHED = {file.stem: json.loads(file.read_text()) for file in (ROOT / "config/published").glob("*.json")}
 ENCODERS = {name: facts for name, facts in PUBLISHED.items() if "image_mean" in facts}
 LLMS = {name: facts for name, facts in PUBLISHED.items() if name not in ENCODERS}
-SPECS = {name: EncoderSpec(**spec) for name, spec in read_yaml(Path(ENCODERS_FILE))["published"].items()}
-LLM_SPECS = {name: LLMSpec(**spec) for name, spec in read_yaml(Path(LLMS_FILE))["published"].items()}
+PATHS = {facts["checkpoint"]: name for name, facts in PUBLISHED.items()}
+
+
+def listed(file: str, kind: type) -> dict:
+    """The models of the two lists of published ones, by the names of their files here."""
+    lists = read_yaml(Path(file))
+    rows = [kind(**spec) for models in ("published", "small") for spec in lists[models].values()]
+    return {PATHS[spec.path]: spec for spec in rows}
+
+
+SPECS, LLM_SPECS = listed(ENCODERS_FILE, EncoderSpec), listed(LLMS_FILE, LLMSpec)
 
 
 def vision_model(name: str) -> torch.nn.Module:
@@ -62,9 +71,13 @@ def count(model: torch.nn.Module) -> int:
 
 def test_facts_are_there_for_every_model_of_the_configuration():
     assert set(ENCODERS) == set(SPECS) and set(LLMS) == set(LLM_SPECS)
-    assert len(ENCODERS) == 8 and len(LLMS) == 4
-    for name, spec in (SPECS | LLM_SPECS).items():
-        assert spec.path == PUBLISHED[name]["checkpoint"]
+    assert len(ENCODERS) == 12 and len(LLMS) == 6
+    for file, found in ((ENCODERS_FILE, ENCODERS), (LLMS_FILE, LLMS)):
+        rows = read_yaml(Path(file))
+        for name, spec in rows["published"].items():
+            assert spec["path"] == found[name]["checkpoint"]
+        same = [name for name in rows["small"] if rows["small"][name] == rows["published"].get(name)]
+        assert same == (["AIMv2", "InternViT", "RICE", "DINOv3"] if found is ENCODERS else [])
 
 
 @pytest.mark.parametrize("name", ENCODERS)
@@ -95,6 +108,10 @@ def test_language_model_has_the_published_number_of_parameters(name):
         ("SAILViT", 1024),
         ("RICE", 1600),
         ("DINOv3", 1024),
+        ("CLIP-B", 196),
+        ("SigLIP-B", 1024),
+        ("SigLIP2-B", 1024),
+        ("SAILViT-L", 1024),
     ],
 )
 def test_configured_encoder_looks_at_images_as_its_checkpoint_did(name, tokens):
@@ -122,6 +139,7 @@ def test_published_key_list_becomes_every_native_key_at_full_size(name, keys):
 
 def tiny_encoder(name: str, folder: Path):
     """A random encoder on disk, in the layout that the hub has for ``name``."""
+    name = name.partition("-")[0]
     if name == "CLIP":
         return two_towers(folder, CLIPModel, CLIPConfig)[0]
     if name in ("SigLIP", "SigLIP2"):

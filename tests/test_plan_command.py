@@ -13,7 +13,7 @@ from granvit.cli import main
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--scale", "big"], "--scale: 'big' is not a scale; use one of smoke, mini, paper"),
+        (["--scale", "big"], "--scale: 'big' is not a scale; use one of smoke, mini, small, paper"),
         (["--nodes", "0"], "--nodes is 0; expected 1 or more"),
         (["--devices-per-node", "-1"], "--devices-per-node is -1; expected 0 or more"),
         (["--cores-per-node", "0"], "--cores-per-node is 0; expected 1 or more"),

@@ -15,10 +15,10 @@ def main(job, log):
     from granvit.planning.plan import make_plan
     from granvit.progress import say
 
-    settings, folder, overrides = load_plan(), Path(job.params.folder), job.params.overrides
+    scale, folder, overrides = job.params.scale, Path(job.params.folder), job.params.overrides
+    settings = load_plan().at(scale)
     given = Path(log).with_suffix(".yaml")
     given.write_text(yaml.safe_dump(overrides), encoding="utf-8")
-    scale = job.params.scale
     files = (str(given),) if overrides else ()
     plan = make_plan(
         Asked(scale, profile=settings.profiles.get(scale), configfiles=files), settings, overrides

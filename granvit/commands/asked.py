@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def common(command: argparse.ArgumentParser, limit: bool = True) -> None:
     """Add the options that say which questions are meant."""
-    command.add_argument("--scale", help="smoke | mini | paper (default: that of config/config.yaml)")
+    command.add_argument("--scale", help="smoke | mini | small | paper (default: that of config/config.yaml)")
     command.add_argument("--list", metavar="TSV", help="instead of config/benchmarks.tsv; files beside it")
     command.add_argument("--data", help="folder of the benchmarks' TSV files (default: the scale's)")
     command.add_argument("--benchmarks", help="only these, by name, separated by commas")

@@ -33,7 +33,7 @@ def add_commands(commands: Any) -> None:
     limit = f"look at so many images at most, chosen by the hash of their keys ({_LIMIT})"
     inspect.add_argument("--limit", type=int, default=_LIMIT, metavar="N", help=limit)
     inspect.add_argument("--sources", metavar="TSV", help="the sources file (all of config/)")
-    inspect.add_argument("--scale", help="smoke | mini | paper: whose filters and shards")
+    inspect.add_argument("--scale", help="smoke | mini | small | paper: whose filters and shards")
     inspect.add_argument("--raw", action="store_true", help="the raw source, also where its shards are made")
     inspect.add_argument("--adapter", help="how a folder is read, where it holds several things")
     inspect.add_argument("--json", action="store_true", help="print JSON instead of the counts")

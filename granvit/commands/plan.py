@@ -21,7 +21,7 @@ def add_commands(groups: Any) -> None:
         "plan", help="jobs, images, FLOPs, device-hours and disk of targets, before anything runs",
         epilog="example: granvit plan --scale paper --target results/table1.csv --nodes 16",
     )  # fmt: skip
-    command.add_argument("--scale", help="smoke | mini | paper (default: that of config/config.yaml)")
+    command.add_argument("--scale", help="smoke | mini | small | paper (default: that of config/config.yaml)")
     command.add_argument("--target", nargs="+", default=[], help="what Snakemake is asked for (all)")
     command.add_argument("--profile", help="whose resources the jobs ask for; none: the rules' own")
     command.add_argument("--prioritize", nargs="+", default=[], help="as for Snakemake: what goes first")
@@ -30,6 +30,7 @@ def add_commands(groups: Any) -> None:
     command.add_argument("--devices-per-node", type=int)
     command.add_argument("--cores-per-node", type=int)
     command.add_argument("--run-nodes", type=int, help="of each training run (the profile's)")
+    command.add_argument("--device", help="of config/plan.yaml, by its name (the scale's): A100")
     command.add_argument("--device-tflops", type=float, help="nominal rate of a device, TFLOP/s")
     command.add_argument("--efficiency", type=float, help="share of it that training gets, above 0, up to 1")
     command.add_argument("--watts", type=float, help="of one busy device: adds its energy")
@@ -97,7 +98,7 @@ def _settings(arguments: argparse.Namespace) -> PlanFile:
     """config/plan.yaml below the options of the command line."""
     from granvit.config.plan import load_plan
 
-    _scale(arguments)
+    scale = _scale(arguments)
     for name, least in {"nodes": 1, "devices_per_node": 0, "cores_per_node": 1, "run_nodes": 1}.items():
         value = getattr(arguments, name)
         if value is not None and value < least:
@@ -108,7 +109,7 @@ def _settings(arguments: argparse.Namespace) -> PlanFile:
             raise GranvitError(f"--{name.replace('_', '-')} is {value:g}; expected a number above 0")
     if arguments.efficiency is not None and arguments.efficiency > 1:
         raise GranvitError(f"--efficiency is {arguments.efficiency:g}; expected a share, at most 1")
-    plan = load_plan()
+    plan = load_plan().at(scale, arguments.device)
     names = {"device_tflops": "tflops", "efficiency": "efficiency", "watts": "watts", "price": "price"}
     given = {key: value for name, key in names.items() if (value := getattr(arguments, name)) is not None}
     return plan.model_copy(update={"devices": plan.devices.model_copy(update=given)})

@@ -7,18 +7,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 
 from granvit.config.reading import check, read_yaml
-from granvit.config.schema import Config
+from granvit.config.schema import Config, ScaleName
 from granvit.errors import GranvitError
 
 CONFIG_FILE = "config/config.yaml"
 ENCODERS_FILE = "config/encoders.yaml"
 LLMS_FILE = "config/llms.yaml"
-SCALES = ("smoke", "mini", "paper")
+SCALES = get_args(ScaleName)
 
 
 def load_config(scale: str, overrides: dict | None = None, root: str | Path = ".") -> Config:

@@ -24,6 +24,7 @@ from granvit.config.schema import (
     Distillation,
     Parts,
     Rates,
+    ScaleName,
     Stage,
     StageSettings,
     Turns,
@@ -42,6 +43,10 @@ PARENT_STAGES = {
 TALKING_STAGES = ("projector", "sft", "continued")  # whose mixtures may hold conversations
 
 
+class NotAtScale(GranvitError):
+    """A run of an encoder or LLM that other scales have, and this one does not."""
+
+
 class RecipeEntry(change_of(StageSettings, leave_out=("eval_images", "save_every"))):
     """One line of config/recipes.yaml: where a run starts, and what it does differently from its stage."""
 
@@ -58,7 +63,7 @@ class Recipe(Strict):
 
     name: str
     stage: Stage
-    scale: Literal["smoke", "mini", "paper"]
+    scale: ScaleName
     parent: str | None
     encoder_from: str | None
     encoder: str
@@ -106,15 +111,20 @@ def resolve_recipe(config: Config, name: str, root: str | Path = ".") -> Recipe:
     Raises GranvitError for an unknown recipe, parent, encoder or LLM, a circular parent, and a parent of a
     wrong stage.
     """
-    return _resolve(config, name, _entries(Path(root)), ())
+    return _resolve(config, name, _entries(Path(root)), _all_models(Path(root)))
 
 
 def resolve_all(config: Config, root: str | Path = ".") -> dict[str, Recipe]:
-    """All recipes by name. Raises GranvitError where two names mean the same run."""
+    """All recipes by name, but for those of models that only other scales have. Raises GranvitError where two
+    names mean the same run."""
     recipes: dict[str, Recipe] = {}
     by_hash: dict[str, str] = {}
-    for name in recipe_names(root):
-        recipe = recipes[name] = resolve_recipe(config, name, root)
+    entries, models = _entries(Path(root)), _all_models(Path(root))
+    for name in entries:
+        try:
+            recipe = recipes[name] = _resolve(config, name, entries, models)
+        except NotAtScale:
+            continue
         twin = by_hash.setdefault(recipe.hash, name)
         if twin != name:
             raise GranvitError(
@@ -129,7 +139,19 @@ def _entries(root: Path) -> dict[str, RecipeEntry]:
     return check(dict[str, RecipeEntry], read_yaml(root / RECIPES_FILE), RECIPES_FILE)
 
 
-def _resolve(config: Config, name: str, entries: dict[str, RecipeEntry], below: tuple[str, ...]) -> Recipe:
+def _all_models(root: Path) -> set[str]:
+    """The encoders and LLMs of all lists, those of other scales too."""
+    lists = [models for file in (ENCODERS_FILE, LLMS_FILE) for models in read_yaml(root / file).values()]
+    return {name for models in lists for name in models or ()}
+
+
+def _resolve(
+    config: Config,
+    name: str,
+    entries: dict[str, RecipeEntry],
+    models: set[str],
+    below: tuple[str, ...] = (),
+) -> Recipe:
     if name in below:
         circle = " -> ".join((*below[below.index(name) :], name))
         raise GranvitError(
@@ -139,8 +161,10 @@ def _resolve(config: Config, name: str, entries: dict[str, RecipeEntry], below: 
     if entry is None:
         where = f"{RECIPES_FILE}: {below[-1]}: parent" if below else "recipe"
         raise GranvitError(f"{where}: '{name}' is not a recipe of {RECIPES_FILE}{nearest(name, entries)}")
-    parent = _resolve(config, entry.parent, entries, (*below, name)) if entry.parent else None
-    donor = _resolve(config, entry.encoder_from, entries, (*below, name)) if entry.encoder_from else None
+    parent, donor = (
+        _resolve(config, other, entries, models, (*below, name)) if other else None
+        for other in (entry.parent, entry.encoder_from)
+    )
     _check_parent(name, entry, parent)
     change = entry.model_dump(exclude_unset=True, include=set(StageSettings.model_fields))
     settings = getattr(config.stages, entry.stage).model_dump()
@@ -163,6 +187,7 @@ def _resolve(config: Config, name: str, entries: dict[str, RecipeEntry], below: 
     settings["learning_rate"] = {part: rates[part] if trains[part] else 0.0 for part in trains}
     encoder = entry.encoder or (parent.encoder if parent else "")
     llm = entry.llm or (parent.llm if parent else "")
+    _check_here(config, name, {encoder, llm} & models)
     _check_known(name, "encoder", encoder, config.encoders, ENCODERS_FILE)
     _check_known(name, "llm", llm, config.llms, LLMS_FILE)
     tiling = entry.tiling if parent is None else parent.tiles > 0
@@ -221,6 +246,16 @@ def _check_controls(name: str, stage: str, settings: dict[str, Any]) -> None:
         raise GranvitError(
             f"{RECIPES_FILE}: {name}: contrastive: regions supervise the encoder, but trains.encoder is "
             "false; set it to true, or remove contrastive"
+        )
+
+
+def _check_here(config: Config, recipe: str, models: set[str]) -> None:
+    """Raises NotAtScale where ``models``, which some scale has, are none of this one's."""
+    absent = sorted(models - config.encoders.keys() - config.llms.keys())
+    if absent:
+        raise NotAtScale(
+            f"{RECIPES_FILE}: {recipe}: no {absent[0]} at the scale {config.scale}, as `{config.models}` "
+            f"of {ENCODERS_FILE} or {LLMS_FILE} lacks it; add it there, or take a scale that has it"
         )
 
 

@@ -12,6 +12,7 @@ from granvit.config.compute import Compute
 from granvit.config.data import Data
 from granvit.config.judge import JudgeSettings
 
+ScaleName = Literal["smoke", "mini", "small", "paper"]
 Stage = Literal["projector", "stage1", "stage2", "sft", "continued"]
 Budget = Literal["8M", "16M", "24M", "all"]
 Turns = Literal["separate", "chained"]
@@ -129,11 +130,11 @@ class Config(Strict):
     overrides.
     """
 
-    scale: Literal["smoke", "mini", "paper"]
+    scale: ScaleName
     seed: NonNegativeInt
     comparison_seeds: list[NonNegativeInt]
     claims: list[str] | None
-    models: Literal["standins", "published"]
+    models: Literal["standins", "small", "published"]
     max_tiles: PositiveInt
     data: Data
     training: Training

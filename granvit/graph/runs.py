@@ -84,6 +84,11 @@ def lineages(scale: Scale, table: str, tables: Mapping[str, TableSpec]) -> dict[
     return {leaf: [run.name for run in with_ancestors(scale, [leaf])] for leaf in leaves}
 
 
+def offered(scale: Scale, tables: Mapping[str, TableSpec]) -> list[str]:
+    """The tables all of whose runs a scale has the models for; those beyond the paper may need others."""
+    return [name for name, table in tables.items() if scale.recipes.keys() >= {*required_leaves(table)}]
+
+
 def cost_baseline(table: TableSpec, usual: str) -> str:
     """The recipe whose cost is 1 in a table: the usual one, or of a table that lacks it the first row's."""
     leaves = required_leaves(table)

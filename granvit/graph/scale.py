@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from granvit.config.loading import Config, load_config
-from granvit.config.recipes import Recipe, resolve_all
+from granvit.config.recipes import Recipe, recipe_names, resolve_all, resolve_recipe
 from granvit.data.sources.table import SourceSpec, read_sources
 from granvit.errors import GranvitError
 
@@ -26,7 +26,7 @@ class Scale:
 
     @cached_property
     def recipes(self) -> dict[str, Recipe]:
-        """All resolved recipes, by name."""
+        """All resolved recipes of this scale's models, by name."""
         return resolve_all(self.config)
 
     @cached_property
@@ -40,8 +40,11 @@ class Scale:
         return self.config.models == "standins"
 
     def recipe(self, name: str) -> Recipe:
-        """One resolved recipe. Raises GranvitError for an unknown name."""
+        """One resolved recipe. Raises GranvitError for an unknown name, and where the scale lacks its
+        models."""
         if name not in self.recipes:
+            if name in recipe_names():
+                resolve_recipe(self.config, name)  # which says what is missing
             raise GranvitError(
                 f"'{name}' is not a recipe of config/recipes.yaml; add it there or correct the name"
             )

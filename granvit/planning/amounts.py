@@ -99,6 +99,9 @@ class Estimates:
     def _regions(self, source: SourceSpec) -> float:
         if source.reported_regions:
             return source.reported_regions
+        if source.name in self.plan.regions:
+            self._assume(f"{self.plan.regions[source.name]:,} regions of {source.name}")
+            return self.plan.regions[source.name]
         if data.rendered_folder(self.scale, source.name):
             self._assume(f"{self.plan.regions_per_image} regions an image of the miniature")
         return self.source_images(source) * self.plan.regions_per_image

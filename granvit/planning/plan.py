@@ -220,7 +220,8 @@ def _said_of_times(jobs: list[Job], times: Mapping[int, Time], settings: PlanFil
     trained = [job for job in assumed if job.rule in TRAINING]
     devices, said = settings.devices, []
     if any(job.devices for job in trained):
-        said.append(f"trainings at {devices.efficiency:.0%} of {devices.tflops:g} TFLOP/s of a device")
+        share = f"{devices.efficiency:.0%} of {devices.tflops:g} TFLOP/s"
+        said.append(f"trainings at {share} of a device ({devices.name})")
     if any(not job.devices for job in trained):
         said.append(f"trainings at {1000 * settings.core_tflops:g} GFLOP/s of a core")
     if len(assumed) > len(trained):

@@ -5,9 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-MODELS = ("CLIP", "SigLIP", "SigLIP2", "AIMv2", "InternViT", "SAILViT", "GranViT", "Qwen2.5", "LLaMA3")
+ENCODERS = ("CLIP", "SigLIP", "SigLIP2", "AIMv2", "InternViT", "SAILViT", "RICE", "DINOv3", "GranViT")
+MODELS = (*ENCODERS, "Qwen2.5", "LLaMA3")
 SCALE_NOTES = {
     "paper": "Scale: **paper**. Published checkpoints, the paper's data and benchmarks.",
+    "small": (
+        "Scale: **small**. Smaller published checkpoints and less data stand in for the paper's; the "
+        "benchmarks are the real ones: these numbers can be compared with each other, not with the paper's."
+    ),
     "mini": (
         "Scale: **mini**. Miniature encoders, language models, data and benchmarks stand in for the "
         "published ones: "
