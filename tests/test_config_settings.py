@@ -48,6 +48,19 @@ def test_every_recipe_of_every_scale_resolves_to_a_run_of_its_own(scale):
     assert len({recipe.hash for recipe in recipes.values()}) == len(recipes) > 90
 
 
+def test_runs_of_models_that_a_scale_lacks_are_left_out_and_say_so_when_asked_for(project):
+    def names(scale: str) -> set[str]:
+        return {*recipes_file.resolve_all(config.load_config(scale, root=project), project)}
+
+    rice = {"projector-rice", "sft-rice"}
+    assert rice < names("paper") and rice < names("small") and not rice & names("mini")
+    assert names("paper") - names("mini") == rice | {"projector-dinov3", "sft-dinov3"}
+    with pytest.raises(GranvitError, match="projector-rice: no RICE at the scale mini, as `standins` of"):
+        recipes_file.resolve_recipe(config.load_config("mini", root=project), "sft-rice", project)
+    edit(project, "config/recipes.yaml", {"projector-rice": {"encoder": "RISE"}})
+    assert "projector-rice: encoder: 'RISE' is not in config/encoders.yaml" in message(project)
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [

@@ -33,6 +33,10 @@ pytestmark = pytest.mark.slow  # and not `graph`: a dry-run takes one core, so t
         (["smoke"], {"finetune_sft": 54, "make_table": 9, "draw_answers": 5, "make_report": 1}),
         (["beyond", "--config", "scale=smoke"], {"train_stage1": 10, "train_stage2": 9, "finetune_sft": 17,
                                                  "make_cost": 2, "make_table": 1, "copy_table": 3}),
+        (["results/table1.csv", "--config", "scale=small"], {"train_stage1": 1, "finetune_sft": 7,
+                                                             "catalogue_source": 10, "render_source": None}),
+        (["beyond", "--config", "scale=small"], {"finetune_sft": 19, "make_cost": 3, "make_table": 2,
+                                                 "copy_table": 5}),
         (["results/table1.cost.csv"], {"train_stage1": 1, "finetune_sft": 7, "make_cost": 1,
                                         "make_table": None, "predict_benchmarks": None}),
         (["report"], {"finetune_sft": 54, "make_table": 9, "make_report": 1, "copy_report": 1}),
@@ -66,6 +70,22 @@ def test_a_changed_setting_of_a_figure_makes_that_figure_again_and_nothing_else(
     file.write_text(text.replace("stage2-granvit, sft-granvit]\n", "stage2-granvit]\n", 1))
     plan = planned(call(folder, "snakemake", "-n", "results/figure3.png"))
     assert plan == {"draw_pipeline": 1, "copy_figure": 1}
+
+
+def test_scale_of_one_gpu_is_planned_without_data_on_a_cluster_too(clone):
+    asked = ("--config", "scale=small", "-n", "results/table1.csv")
+    plain, cluster = (planned(call(clone, "snakemake", *more, *asked)) for more in ((), ("--profile", "gpu")))
+    assert plain == cluster and plain["pretrain_projector"] == 6
+    output = call(clone, "snakemake", *asked)
+    assert "note: 11 of 11 sources of the scale small have no data here: VisualGenome-Regions (" in output
+    assert "results/small/sft/sft-granvit" in output and "results/paper" not in output
+
+
+def test_table_of_encoders_that_the_scale_lacks_says_which_and_where(clone):
+    output = call(clone, "snakemake", "-n", "results/encoders.csv", fails=True)
+    assert "no RICE at the scale mini, as `standins` of config/encoders.yaml" in output
+    plan = planned(call(clone, "snakemake", "-n", "results/encoders.csv", "--config", "scale=paper"))
+    assert plan["finetune_sft"] == 9 and plan["train_stage1"] == 1
 
 
 def test_the_other_cluster_profile_plans_the_paper_without_data(clone):

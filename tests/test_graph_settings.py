@@ -92,6 +92,12 @@ def test_a_mixture_that_is_no_kind_and_no_task_with_a_budget_is_refused(mini, na
         data.mixture_settings(mini, name)
 
 
+def test_tables_beyond_the_paper_are_offered_where_the_scale_has_their_models(mini, paper):
+    tables = load_tables()
+    assert {*tables} - {*runs.offered(mini, tables)} == {"encoders"}
+    assert runs.offered(paper, tables) == runs.offered(Scale("small"), tables) == [*tables]
+
+
 @pytest.mark.parametrize("scale", SCALES)
 def test_every_recipes_mixture_can_be_drawn(scale):
     recipes = Scale(scale).recipes.values()
