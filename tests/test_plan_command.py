@@ -19,6 +19,8 @@ from granvit.cli import main
         (["--cores-per-node", "0"], "--cores-per-node is 0; expected 1 or more"),
         (["--run-nodes", "0"], "--run-nodes is 0; expected 1 or more"),
         (["--device-tflops", "0"], "--device-tflops is 0; expected a number above 0"),
+        (["--scale", "small", "--device", "T4"], "--device: 'T4' is not a device of config/plan.yaml; "
+         "known: Ascend 910B, RTX 4090, A100, H100"),
         (["--efficiency", "1.5"], "--efficiency is 1.5; expected a share, at most 1"),
         (["--price", "nan"], "--price is nan; expected a number above 0"),
     ],
@@ -37,7 +39,7 @@ def test_outside_the_project_it_says_where_to_go(tmp_path, monkeypatch, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("scale", "target", "profile"),
-    [("mini", "results/table1.csv", []), ("smoke", "smoke", []),
+    [("mini", "results/table1.csv", []), ("smoke", "smoke", []), ("small", "results/table1.csv", []),
      ("paper", "results/paper/stage1/stage1-granvit/seed0/manifest.json", ["--profile", "npu"])],
 )  # fmt: skip
 def test_plan_has_the_jobs_that_snakemake_would_run(clone, scale, target, profile):
@@ -51,6 +53,11 @@ def test_plan_has_the_jobs_that_snakemake_would_run(clone, scale, target, profil
     rules = {"stage1": "train_stage1", "sft": "finetune_sft", "projector": "pretrain_projector"}
     assert {name: stages.get(name) for name in rules} == {n: expected.get(rule) for n, rule in rules.items()}
     assert plan["critical_path"]["seconds"] <= plan["makespan"]
+    if scale == "small":
+        assert plan["machines"] == {"nodes": 1, "cores": 16, "devices": 1}
+        assert any("165 TFLOP/s of a device (RTX 4090)" in words for words in plan["assumed"])
+        hours = {line["name"]: line["device_hours"] for line in plan["stages"]}
+        assert 5 < hours["stage1"] < 10 and 20 < hours["all"] < 40  # docs/small.md
     if scale == "paper":  # eight devices of 313 TFLOP/s at 40 %
         assert plan["machines"] == {"nodes": 16, "cores": 192, "devices": 8}
         assert 90 < next(one for one in plan["stages"] if one["name"] == "stage1")["device_hours"] / 8 < 105

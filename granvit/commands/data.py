@@ -43,7 +43,7 @@ def add_commands(groups: Any) -> None:
 
 
 def run_export(arguments: argparse.Namespace) -> int:
-    """Write the folder and say what is in it."""
+    """Write the folder with its card, and say what is in it."""
     from granvit.data.mixtures.export import export
 
     inputs, out = arguments.inputs, arguments.out
@@ -52,8 +52,24 @@ def run_export(arguments: argparse.Namespace) -> int:
     if not inputs:
         raise GranvitError(f"export: one path alone, {out}; give shards or mixtures, and the folder in --out")
     number = export(inputs, out, arguments.format, sources=arguments.source)
+    _write_card(arguments, inputs, Path(out))
     print(f"{out}: {number} images")
     return 0
+
+
+def _write_card(arguments: argparse.Namespace, inputs: list[str], out: Path) -> None:
+    """README.md, with what the project says of the sources, if this is its folder."""
+    from granvit.config.loading import SCALES, load_config
+    from granvit.data.sources.table import read_sources
+    from granvit.files import write_text
+    from granvit.reporting.dataset_card import contents, dataset_card
+
+    found = contents(inputs, arguments.source)
+    settings, rows = None, {}
+    if Path("config/config.yaml").is_file():
+        settings = load_config(found.scale if found.scale in SCALES else "paper").data
+        rows = read_sources(settings.sources) if Path(settings.sources).is_file() else {}
+    write_text(out / "README.md", str(dataset_card(out.name, arguments.format, found, rows, settings)))
 
 
 def run_summary(arguments: argparse.Namespace) -> int:

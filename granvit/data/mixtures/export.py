@@ -90,7 +90,7 @@ def _count(inputs: Sequence[str | Path], sources: Collection[str]) -> int:
         try:
             total += pq.read_metadata(path).num_rows
             if sources:
-                found.update(_source(row["key"]) for row in index_rows(path, ["key"]))
+                found.update(source_of(row["key"]) for row in index_rows(path, ["key"]))
         except pa.ArrowInvalid as error:
             raise GranvitError(f"{path}: not Parquet ({error}); give a packed shard or a mixture") from None
     for source in (source for source in sources if not found[source]):
@@ -101,7 +101,7 @@ def _count(inputs: Sequence[str | Path], sources: Collection[str]) -> int:
     return sum(found[source] for source in set(sources)) if sources else total
 
 
-def _source(key: str) -> str:
+def source_of(key: str) -> str:
     """The source that a key begins with; a mixture has no other word of it."""
     return readable_key(key.partition("__")[0])
 
@@ -112,7 +112,7 @@ def _rows(inputs: Sequence[str | Path], sources: Collection[str]) -> Iterator[Ro
         names = set(pq.read_schema(path).names)
         if not ({"key", "offset", "size"} <= names and names & {"qa", "regions"}):
             raise GranvitError(f"{path}: neither a packed shard's index nor a mixture")
-        yield from (row for row in index_rows(path) if not sources or _source(row["key"]) in sources)
+        yield from (row for row in index_rows(path) if not sources or source_of(row["key"]) in sources)
 
 
 def _with_files(rows: Iterable[Row], images: Path, progress: Progress) -> Iterator[Row]:
