@@ -49,6 +49,6 @@ MUTANTS ?= --share 0.15
 mutants: $(STAMP)
 	$(BIN)/python tests/mutants.py $(MUTANTS)
 
-# What another checkout has made and pushed, in a state that Snakemake takes as up to date.
+# What another checkout has made and pushed.
 pull: $(STAMP)
-	@workflow_scripts/pull_results.sh
+	@$(BIN)/dvc pull

@@ -20,7 +20,7 @@ from granvit.config.tables import load_tables, required_forward_runs, required_l
 from granvit.errors import GranvitError
 from granvit.evaluation.benchmarks import load_benchmarks, slug
 from granvit.graph import claims as graph_claims
-from granvit.graph import data, figures, profiles, runs
+from granvit.graph import data, figures, profiles, runs, times
 from granvit.graph import report as graph_report
 from granvit.graph.scale import Scale
 from granvit.miniature.standins import SMALLEST_LLM
@@ -52,6 +52,8 @@ config["overrides"] = OVERRIDES  # for scripts that read a setting which reruns 
 # Only where a person typed the command: jobs get what is in force as options of their own.
 if workflow.is_main_process:
     reported(profiles.require_command)(workflow, sys.argv[1:], os.environ)
+    if said := reported(times.give_back_times)():
+        print(said, file=sys.stderr)
 
 SCALE = config["scale"]
 SEED = config["seed"]

@@ -162,7 +162,7 @@ def test_pulled_results_are_up_to_date(smoke_run, tmp_path):
     commit(smoke_run, "remote")
     call(tmp_path, "git", "clone", "--quiet", str(smoke_run), "other")
     other = tmp_path / "other"
-    call(other, "workflow_scripts/pull_results.sh")
+    call(other, "dvc", "pull")
     assert "Nothing to be done" in call(other, "snakemake", "-n", *ASKED)
     halve_distillation(other)
     assert planned(call(other, "snakemake", "-n", *ASKED)) == dict.fromkeys(DEPENDENTS, 1)

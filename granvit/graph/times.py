@@ -1,0 +1,192 @@
+"""The modification times of results that came from elsewhere.
+
+Snakemake plans by modification times where a file is large or a folder. `dvc pull` gives new ones, in no
+order. Snakemake's own records hold the time of each output, so a file gives it back to whatever is, by DVC's
+hashes, the same as when it was recorded. What was changed by hand keeps its new time.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+from granvit.errors import GranvitError
+
+RECORDS = Path(".snakemake/metadata")  # one JSON an output, named by its path
+# Written when all is in order: times later than its own are those of DVC commands that came since.
+STAMP = Path(".snakemake/times_given_back")
+TOUCHED_BY_DVC = (Path("dvc.lock"), Path(".dvc/tmp/lock"), Path(".dvc/tmp/rwlock"))
+NOTHING = 1e-3  # seconds; a file system that keeps no microseconds is no copy
+
+
+class Record(NamedTuple):
+    """What Snakemake wrote of an output: its modification time, and what it was made from."""
+
+    time: float
+    inputs: list[str]
+
+
+@dataclass(frozen=True)
+class Unchanged:
+    """What DVC's lock file knows: ``outs`` and ``sources`` (dependencies), without the files and folders
+    ``changed``."""
+
+    outs: set[Path]
+    sources: set[Path]
+    changed: set[Path]
+
+    def out(self, path: Path) -> bool:
+        """Whether an output, file or folder, is as a whole what it was."""
+        return self._inside(path, self.outs)
+
+    def source(self, path: Path) -> bool:
+        """The same of a file that no job makes."""
+        return self._inside(path, self.sources)
+
+    def _inside(self, path: Path, roots: set[Path]) -> bool:
+        above = {path, *path.parents}
+        return bool(above & roots) and not above & self.changed and path not in self._with_changes
+
+    @cached_property
+    def _with_changes(self) -> set[Path]:
+        return {parent for path in self.changed for parent in path.parents}
+
+
+def give_back_times() -> str | None:
+    """Give all results of the current folder the times that Snakemake recorded, where DVC has touched them
+    since and holds them for the same; what to tell the user, or None where nothing was to be done.
+
+    Raises GranvitError where DVC cannot be asked, or a time cannot be set.
+    """
+    if not _is_due():
+        return None
+    records = dict(read_records())
+    strayed = {path: record.time for path, record in records.items() if _differs(path, record.time)}
+    given, kept = [], []
+    if strayed:
+        unchanged = ask_dvc()
+        for path in strayed:
+            (given if unchanged.out(path) else kept).append(path)
+        for path in given:
+            _set_time(path, strayed[path])
+        _age_sources(records, unchanged)
+    STAMP.touch()
+    return _told(given, kept)
+
+
+def read_records() -> Iterator[tuple[Path, Record]]:
+    """Every output that Snakemake has a record of."""
+    for file in RECORDS.rglob("*"):
+        try:
+            # A name that is too long is cut into folders, each but the last behind an @
+            name = "".join(part.removeprefix("@") for part in file.relative_to(RECORDS).parts)
+            output = base64.urlsafe_b64decode(name).decode()
+            found = json.loads(file.read_text(encoding="utf-8"))
+            record = Record(float(found["endtime"]), [*(found.get("input") or [])])
+        except (OSError, ValueError, KeyError, TypeError, binascii.Error):
+            continue  # a folder, or no record of this version of Snakemake
+        yield Path(output), record
+
+
+def ask_dvc() -> Unchanged:
+    """What is in the folder as it was when dvc.lock was committed to git. Not as dvc.lock says now: `dvc
+    repro` takes over what was changed by hand, stage by stage, before the next one could see it.
+
+    Files that DVC itself put there are not read again. Raises GranvitError where DVC does.
+    """
+    try:
+        from dvc.repo import Repo  # a second to import
+
+        with Repo(os.curdir) as repo:
+            found = repo.data_status(granular=True)
+            stages = list(repo.index.stages)
+            outs = {Path(str(out)) for stage in stages for out in stage.outs if out.hash_info}
+            deps = [(Path(str(dep)), dep) for stage in stages for dep in stage.deps]
+            differing = {path for path, dep in deps if path not in outs and dep.status()}
+    except Exception as error:  # DVC raises many types; without an answer, everything might be made again
+        raise GranvitError(
+            f"dvc.lock: DVC cannot say what of the results it has brought ({error}); `dvc data status` asks "
+            f"the same. To plan without it, by modification times alone: `touch {STAMP}`"
+        ) from None
+    # A folder (it ends in a slash) is named beside what differs in it, and alone where nothing of it is known
+    differences = [found[since] for since in ("committed", "uncommitted")]
+    changed = {
+        Path(path)
+        for found in differences
+        for kind, paths in found.items()
+        for path in paths
+        if kind in ("added", "deleted", "unknown", "not_in_cache") or not path.endswith(os.sep)
+        if kind != "unchanged"
+    }
+    return Unchanged(outs, {path for path, _ in deps} - outs - differing, changed)
+
+
+def _is_due() -> bool:
+    """Whether DVC has written anything here since times were last given back."""
+    newest = max((path.stat().st_mtime for path in TOUCHED_BY_DVC if path.exists()), default=0)
+    if not Path("dvc.lock").exists() or not RECORDS.is_dir():
+        return False
+    return not STAMP.exists() or newest > STAMP.stat().st_mtime
+
+
+def _carrier(path: Path) -> Path:
+    """The file whose time Snakemake takes for that of an output: of a folder, one that it puts there."""
+    return path / ".snakemake_timestamp" if path.is_dir() and not path.is_symlink() else path
+
+
+def _time(path: Path) -> float | None:
+    for file in (_carrier(path), path):
+        try:
+            return file.lstat().st_mtime
+        except OSError:
+            continue
+    return None
+
+
+def _differs(path: Path, time: float) -> bool:
+    found = _time(path)
+    return found is not None and abs(found - time) > NOTHING
+
+
+def _set_time(path: Path, time: float) -> None:
+    carrier, seconds = _carrier(path), int(time)
+    nanoseconds = seconds * 10**9 + round((time - seconds) * 1e9)
+    try:
+        if carrier != path:
+            carrier.touch()
+        os.utime(carrier, ns=(nanoseconds, nanoseconds), follow_symlinks=False)
+    except OSError as error:
+        raise GranvitError(
+            f"{carrier}: cannot be given its modification time ({error.strerror}), by which Snakemake plans; "
+            "make the folder writable for you"
+        ) from None
+
+
+def _age_sources(records: dict[Path, Record], unchanged: Unchanged) -> None:
+    """Files that no job makes and that are what they were (a clone gives them its own time) become older
+    than whatever was made from them."""
+    oldest = min(record.time for record in records.values())
+    inputs = {Path(path) for record in records.values() for path in record.inputs} - records.keys()
+    for path in inputs:
+        found = _time(path)
+        if found and found > oldest and unchanged.source(path):
+            _set_time(path, oldest)
+
+
+def _told(given: list[Path], kept: list[Path]) -> str | None:
+    lines = []
+    if given:
+        lines += [f"{len(given)} results that DVC brought have the times of their making again"]
+    if kept:
+        others = f" and {len(kept) - 1} more" if kept[1:] else ""
+        lines += [
+            f"{kept[0]}{others} changed since a job wrote it, and is not as in dvc.lock: it counts as new"
+        ]
+    return "; ".join(lines) or None
