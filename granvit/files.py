@@ -19,6 +19,7 @@ from typing import Any
 
 from granvit.errors import GranvitError
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
 _SHARD_NAME = re.compile(r"[0-9]{5}")
 
 
@@ -26,14 +27,13 @@ _SHARD_NAME = re.compile(r"[0-9]{5}")
 def naming_full_disk(path: str | Path) -> Iterator[None]:
     """Within it, a disk that is full is a GranvitError with the file that was written and the space left.
 
-    Libraries in other languages wrap the system's error in types of their own, but keep its text.
+    Libraries in other languages wrap the system's error in types of their own, but keep its text; others,
+    torch among them, stumble over it when they close the file, and have it as their error's context.
     """
     try:
         yield
     except Exception as error:
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-        texts = (os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT))
-        if isinstance(error, GranvitError) or not (full or any(text in str(error) for text in texts)):
+        if isinstance(error, GranvitError) or not _is_full_disk(error):
             raise
         folder = next(parent for parent in Path(path).absolute().parents if parent.exists())
         free = shutil.disk_usage(folder).free / 2**20
@@ -41,6 +41,15 @@ def naming_full_disk(path: str | Path) -> Iterator[None]:
             f"disk: {path} cannot be written: no space is left, or a quota is used up ({free:.1f} MiB free "
             f"in {folder}). Make room there, then start the same command again"
         ) from error
+
+
+def _is_full_disk(error: BaseException | None) -> bool:
+    while error:
+        number, texts = getattr(error, "errno", None), (os.strerror(full) for full in FULL)
+        if number in FULL or any(text in str(error) for text in texts):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 @contextmanager
@@ -147,6 +156,17 @@ def file_hash(path: str | Path) -> str:
     """sha256 of a file's bytes, in hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def require_writable(*folders: str | Path) -> None:
+    """Raise GranvitError where one of the folders is there, but nothing can be written into it."""
+    for folder in folders:
+        if os.path.isdir(folder) and not os.access(folder, os.W_OK):
+            raise GranvitError(
+                f"{folder}: nothing can be written here (the folder or its disk is read-only for you), so "
+                "no job can leave its results; make it writable, or run in a checkout of your own. "
+                "`snakemake -n` plans here too"
+            )
 
 
 def is_hub_id(path: str) -> bool:

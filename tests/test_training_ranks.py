@@ -223,14 +223,18 @@ def start_in_a_process(job: Job, folder: Path) -> tuple[subprocess.Popen, list[p
     return process, psutil.Process(process.pid).children(recursive=True)
 
 
+@needs_compiler
 @pytest.mark.ranks
 @pytest.mark.parametrize("first", [1, 2])
-def test_run_saved_by_one_or_two_ranks_goes_on_with_the_other_number(world, tmp_path, first, capfd):
-    whole, moved = (make_job(world, "sft", tmp_path / name) for name in ("whole", "moved"))
+@pytest.mark.parametrize("sharding", ["ddp", "zero2", "zero3"])
+def test_run_saved_by_one_or_two_ranks_goes_on_with_the_other_number(world, tmp_path, first, sharding, capfd):
+    whole, moved = (make_job(world, "sft", tmp_path / name, sharding) for name in ("whole", "moved"))
     launch(whole, None, 1, 1)
     die(moved, TWO_RANKS if first == 2 else [sys.executable], step=2)
     launch(moved, *((None, 1, 1) if first == 2 else (TORCHRUN, 2, 1)))
-    assert f"step-00000002 is of {first} ranks; going on with {3 - first}" in capfd.readouterr().err
+    ranks = {1: "1 ranks (one process)", 2: f"2 ranks ({sharding})"}
+    told = f"step-00000002 is of {ranks[first]}; going on with {ranks[3 - first]}"
+    assert told in capfd.readouterr().err
     assert losses(tmp_path / "moved") == pytest.approx(losses(tmp_path / "whole"), rel=1e-5)
     own, other = weights(tmp_path / "moved"), weights(tmp_path / "whole")
     for part, values in own.items():
@@ -238,13 +242,36 @@ def test_run_saved_by_one_or_two_ranks_goes_on_with_the_other_number(world, tmp_
             torch.testing.assert_close(value, other[part][name], rtol=1e-3, atol=1e-5)
 
 
-def test_state_of_ranks_that_each_hold_a_part_is_refused_by_another_number(world, tmp_path):
+@needs_compiler
+@pytest.mark.ranks
+def test_two_zero3_ranks_killed_at_any_step_resume_to_the_same_bits(world, tmp_path):
+    whole, killed = (make_job(world, "sft", tmp_path / name, "zero3") for name in ("whole", "killed"))
+    launch(whole, TORCHRUN, 2, 1)
+    die(killed, TWO_RANKS, random.randrange(3), random.randrange(2))
+    launch(killed, TORCHRUN, 2, 1)
+    assert_same_bits(tmp_path / "whole", tmp_path / "killed")
+
+
+@pytest.mark.ranks
+def test_full_disk_of_a_rank_that_prints_nothing_is_told_and_leaves_the_states_before(world, tmp_path, capfd):
+    job = make_job(world, "projector", tmp_path)
+    assert run_troubled(job, TWO_RANKS, "full", step=1, rank=1) != 0
+    assert "step-00000002 cannot be written: no space is left" in capfd.readouterr().err
+    assert sorted(path.name for path in job.state_dir.glob("*step*")) == ["step-00000001"]
+
+
+def test_state_of_deepspeeds_own_files_is_refused_and_says_what_to_do(world, tmp_path):
     job = make_job(world, "stage1", tmp_path)
     die(job, [sys.executable], 1)
-    file = next(job.state_dir.glob("step-*/fingerprint.json"))
-    text = file.read_text().replace('"ranks": 1', '"ranks": 8')
-    file.write_text(text.replace('"sharding": "one process"', '"sharding": "zero2"'))
-    with pytest.raises(GranvitError, match="with ranks 8, this run has 1"):
+    folder = next(job.state_dir.glob("step-*"))
+    shared = torch.load(folder / "shared.pt")
+    del shared["model"], shared["optimizer"]
+    torch.save(shared, folder / "shared.pt")
+    (folder / "zero").mkdir()
+    said = json.loads((folder / "fingerprint.json").read_text())
+    said["files"]["shared.pt"] = (folder / "shared.pt").stat().st_size
+    (folder / "fingerprint.json").write_text(json.dumps({**said, "ranks": 8, "sharding": "zero2"}))
+    with pytest.raises(GranvitError, match=f"{folder} was written by an older version.* remove"):
         launch(job, None, 1, 1)
 
 

@@ -150,10 +150,10 @@ def test_run_whose_states_are_all_damaged_says_so_and_trains_nothing(world, tmp_
 def test_a_damaged_state_does_not_take_the_place_of_a_whole_one(tmp_path):
     states = States(tmp_path, {"seed": 0}, keep=2, cluster=Cluster("cpu", "ddp", RECIPE))
     for step in (2, 4, 5):
-        states.save(step, lambda folder: ({"step": step}, {}))  # noqa: B023
+        states.save(step, lambda: ({"step": step}, {}))  # noqa: B023
     cut(tmp_path / "step-00000005/shared.pt")
     assert states.load()[1] == {"step": 4}
-    states.save(6, lambda folder: ({"step": 6}, {}))
+    states.save(6, lambda: ({"step": 6}, {}))
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["step-00000004", "step-00000006"]
 
 

@@ -1,11 +1,13 @@
 """What a launcher starts instead of `granvit.training.launch`: the same, but with trouble on one rank.
 
-TROUBLE=die: rank ON_RANK is killed (SIGKILL) after the optimizer step AT; TROUBLE=nan: its loss in that step
-is NaN, and every rank writes its weights' hashes before and after that step to the file WITNESS.
+TROUBLE=die: rank ON_RANK is killed (SIGKILL) after the optimizer step AT; TROUBLE=full: its disk is full when
+it saves the state after that step; TROUBLE=nan: its loss in that step is NaN, and every rank writes its
+weights' hashes before and after that step to the file WITNESS.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import math
 import os
@@ -13,12 +15,12 @@ import signal
 import sys
 from pathlib import Path
 
-from granvit.training import launch
+from granvit.training import checkpoint, launch
 from granvit.training.loop import Trainer
 from granvit.training.objective import Objective
 
 TROUBLE, AT, RANK = os.environ["TROUBLE"], int(os.environ["AT"]), int(os.environ["ON_RANK"])
-step, forward = Trainer.step, Objective.forward
+step, forward, save = Trainer.step, Objective.forward, checkpoint._save
 now = -1
 
 
@@ -51,5 +53,12 @@ def troubled_forward(self: Objective, *arguments):
     return loss, metrics
 
 
+def troubled_save(write, path: Path) -> None:
+    if TROUBLE == "full" and now == AT and path.name == f"rank{RANK}.pt":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    save(write, path)
+
+
+checkpoint._save = troubled_save
 Trainer.step, Objective.forward = troubled_step, troubled_forward
 sys.exit(launch.main(sys.argv[1:]))

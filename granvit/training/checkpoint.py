@@ -21,17 +21,16 @@ from granvit.training.engine import Cluster
 from granvit.training.job import STOP_SIGNALS
 
 FINGERPRINT = "fingerprint.json"  # written last: a state that has it is whole
-# Every rank of these has all weights and moments, so any number of ranks goes on from their states.
-WHOLE = ("one process", "ddp")
+LAYOUT = ("ranks", "sharding")  # a state is whole, so any number of ranks goes on from it
 
 
 class States:
     """States of one run under ``folder``, as ``step-00000500/``: ``shared.pt`` of all ranks and
     ``rank{N}.pt`` of each.
 
-    ``fingerprint``: what a state must agree in to be taken (recipe, seed, inputs; ranks and sharding, unless
-    every rank holds everything); ``keep``: how many of the last ones stay. ``cluster``: its main rank
-    removes, renames and prints, to ``log`` too.
+    ``fingerprint``: what a state must agree in to be taken (recipe, seed, inputs), and the layout that it was
+    saved by (ranks, sharding), which may be another one; ``keep``: how many of the last ones stay.
+    ``cluster``: its main rank removes, renames and prints, to ``log`` too.
     """
 
     def __init__(
@@ -40,9 +39,9 @@ class States:
         self.folder, self.fingerprint, self.keep, self.cluster = folder, fingerprint, keep, cluster
         self.log, self.damaged = log, set[Path]()
 
-    def save(self, step: int, write: Callable[[Path], tuple[dict, dict]]) -> None:
-        """Write the state after ``step``. ``write(folder)`` puts sharded parts there and returns what all
-        ranks share and what is this rank's own. Raises GranvitError where the disk is full."""
+    def save(self, step: int, write: Callable[[], tuple[dict, dict]]) -> None:
+        """Write the state after ``step``. ``write()`` returns what all ranks share and what is this rank's
+        own. Raises GranvitError where the disk is full."""
         final = self.folder / f"step-{step:08d}"
         staged = self.folder / f".{final.name}.tmp"
         if self.cluster.is_main:
@@ -50,8 +49,7 @@ class States:
             staged.mkdir(parents=True)
         self.cluster.wait()
         try:
-            with naming_full_disk(final):
-                self._write(staged, write)
+            self._write(staged, final, write)
         except GranvitError:
             shutil.rmtree(staged, ignore_errors=True)  # what is half-written would fill the disk for good
             raise
@@ -64,22 +62,40 @@ class States:
         self.damaged.clear()
         self.cluster.wait()
 
-    def _write(self, staged: Path, write: Callable[[Path], tuple[dict, dict]]) -> None:
-        shared, own = write(staged)
-        _save(partial(torch.save, own), staged / f"rank{self.cluster.rank}.pt")
-        if self.cluster.is_main:
-            _save(partial(torch.save, shared), staged / "shared.pt")
-        self.cluster.wait()
-        if self.cluster.is_main:
-            text = json.dumps({**self.fingerprint, "files": _sizes(staged)}, indent=2, sort_keys=True)
-            _save(lambda file: file.write(text.encode()), staged / FINGERPRINT)
+    def _write(self, staged: Path, final: Path, write: Callable[[], tuple[dict, dict]]) -> None:
+        shared, own = write()
+
+        def parts() -> None:
+            _save(partial(torch.save, own), staged / f"rank{self.cluster.rank}.pt")
+            if self.cluster.is_main:
+                _save(partial(torch.save, shared), staged / "shared.pt")
+
+        def fingerprint() -> None:
+            if self.cluster.is_main:
+                text = json.dumps({**self.fingerprint, "files": _sizes(staged)}, indent=2, sort_keys=True)
+                _save(lambda file: file.write(text.encode()), staged / FINGERPRINT)
+
+        for work in (parts, fingerprint):
+            self._together(final, work)
+
+    def _together(self, final: Path, work: Callable[[], None]) -> None:
+        """Do ``work`` on every rank. Raises the same GranvitError on all of them where the disk of one is
+        full: others would wait for it, and only the first rank's message is printed."""
+        problem = ""
+        try:
+            with naming_full_disk(final):
+                work()
+        except GranvitError as error:
+            problem = str(error)
+        problems = [*filter(None, self.cluster.gather([problem]))]
+        if problems:
+            raise GranvitError(problems[0])
 
     def load(self) -> tuple[Path, dict, dict] | None:
         """Folder, shared and own part of the last state, or None where there is none. One that is damaged is
         named and passed over: the one before it is taken.
 
-        Raises GranvitError when another recipe, seed or input made it, or another number of ranks that each
-        hold a part, and where all states are damaged.
+        Raises GranvitError when another recipe, seed or input made it, and where all states are damaged.
         """
         whole = self._whole()
         for folder in reversed(whole):
@@ -134,17 +150,17 @@ class States:
         return parts, ""
 
     def _require_own(self, folder: Path, saved: dict) -> None:
-        elastic = {saved.get("sharding"), self.fingerprint.get("sharding")} <= {*WHOLE}
         for name, value in self.fingerprint.items():
             found = saved.get(name)
-            if found != value and elastic and name in ("ranks", "sharding"):
-                if name == "ranks":
-                    self._say(f"state: {folder} is of {found} ranks; going on with {value}")
-            elif found != value:
+            if found != value and name not in LAYOUT:
                 raise GranvitError(
                     f"state: {folder} was written with {name} {found}, this run has {value}; remove the "
                     f"folder {self.folder} to start anew"
                 )
+        before, now = ([of.get(name) for name in LAYOUT] for of in (saved, self.fingerprint))
+        if before != now:
+            says = [f"{ranks} ranks ({sharding})" for ranks, sharding in (before, now)]
+            self._say(f"state: {folder} is of {says[0]}; going on with {says[1]}")
 
     def _say(self, line: str) -> None:
         if self.cluster.is_main:

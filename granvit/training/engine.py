@@ -8,6 +8,7 @@ in all of them and are only computed with in bf16 (autocast): updates at 1e-5 va
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -21,9 +22,11 @@ from torch import nn
 from transformers.integrations import unset_hf_deepspeed_config
 
 from granvit.device import is_accelerator, pick_device
+from granvit.errors import GranvitError
+from granvit.training.sharded import Takeover, whole_parameters
 
 ZERO = {"zero2": 2, "zero3": 3}
-SHARDED_STATE = "zero"  # a saved state's folder for what DeepSpeed writes
+FORMER_STATE = "zero"  # of a saved state of before: DeepSpeed's own files
 
 
 class Cluster:
@@ -122,6 +125,8 @@ class Engine:
     ) -> None:
         self.cluster, self.accelerator, self.max_grad_norm = cluster, cluster.accelerator, max_grad_norm
         self.parameters = parameters
+        # As the optimizer's state dict numbers them; DeepSpeed then puts flat ones in their place.
+        self.numbered = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         # The model is on its device already; DeepSpeed refuses this argument.
         placement = {} if cluster.zero else {"device_placement": [False, False]}
         self.module, self.optimizer = self.accelerator.prepare(objective, optimizer, **placement)
@@ -181,25 +186,69 @@ class Engine:
                 whole[name] = parameter.detach().cpu().clone()
         return whole
 
-    def save(self, folder: Path) -> dict:
-        """What ``load`` needs, for the main rank to write; sharded states are put under ``folder`` by
-        all ranks."""
-        if self.cluster.zero:
-            self.module.save_checkpoint(str(folder), tag=SHARDED_STATE, exclude_frozen_parameters=True)
-            return {}
+    def save(self) -> tuple[dict, dict]:
+        """What ``load`` needs on any number of ranks: for the main rank to write, and for this one, which
+        has a share of the parameters where their states are in parts."""
         learnt = {name: p for name, p in self._named_parameters() if p.requires_grad}
-        return {"model": learnt, "optimizer": self.optimizer.state_dict()}
+        if not self.cluster.zero:
+            return {"model": learnt, "optimizer": self.optimizer.state_dict()}, {}
+        wholes = zip(learnt, whole_parameters(self.module, learnt.values()), strict=True)
+        shares = (number % self.cluster.size == self.cluster.rank for number in itertools.count())
+        return {}, {"learnt": dict(itertools.compress(wholes, shares))}
 
-    def load(self, folder: Path, state: dict) -> None:
-        """Take over what ``save`` left."""
-        if self.cluster.zero:
-            self.module.load_checkpoint(str(folder), tag=SHARDED_STATE, load_module_strict=False)
-            return
-        parameters = dict(self._named_parameters())
-        with torch.no_grad():
-            for name, value in state["model"].items():
-                parameters[name].copy_(value)
-        self.optimizer.load_state_dict(state["optimizer"])
+    def load(self, folder: Path, shared: dict) -> None:
+        """Take over what ``save`` left, on whatever number of ranks and with whatever sharding: the
+        ``shared`` part, and those of all ranks in ``folder``.
+
+        Raises GranvitError where these are not the parameters that learn.
+        """
+        learning = {p: name for name, p in self._named_parameters() if p.requires_grad}
+        saved = self._from_shared(shared, learning) if "model" in shared else _from_ranks(folder)
+        parameters, loaded = {name: p for p, name in learning.items()}, {}
+        takeover = None
+        for name, values in saved:
+            if name not in parameters:
+                break
+            parameter = parameters.pop(name)
+            if self.cluster.zero:
+                takeover = takeover or Takeover(self.module, values["step"])
+                takeover.take(parameter, values)
+            else:
+                with torch.no_grad():
+                    parameter.copy_(values.pop("weight"))
+                loaded[parameter] = values
+        if parameters:
+            raise GranvitError(f"state: {folder} does not hold {next(iter(parameters))}; remove it")
+        if not self.cluster.zero:
+            numbered = enumerate(self.numbered)
+            state = {number: loaded[p] for number, p in numbered if loaded[p].keys() > {"step"}}
+            self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+
+    def _from_shared(self, shared: dict, learning: dict) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
+        """Weight, steps and moments of each parameter, by name, from one process or DDP. One that never had a
+        gradient has no moments."""
+        states = shared["optimizer"]["state"]
+        first = next(iter(states.values()))
+        for number, parameter in enumerate(self.numbered):
+            name = learning[parameter]
+            yield name, {"weight": shared["model"][name], "step": first["step"], **states.get(number, {})}
 
     def _named_parameters(self):
         return self.accelerator.unwrap_model(self.module).model.named_parameters()
+
+
+def _from_ranks(folder: Path) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
+    """The same from ranks that each wrote a share. Raises GranvitError where a file cannot be read."""
+    if (folder / FORMER_STATE).is_dir():
+        raise GranvitError(
+            f"state: {folder} was written by an older version, for its own number of ranks alone; remove "
+            f"{folder.parent} to start anew"
+        )
+    for file in sorted(folder.glob("rank*.pt")):
+        try:
+            yield from torch.load(file, map_location="cpu", weights_only=True)["learnt"].items()
+        except Exception as error:  # torch and pickle raise many types on damaged bytes
+            raise GranvitError(
+                f"state: {file} cannot be read ({str(error).splitlines()[0]}); remove {folder} to go back to "
+                "the state before"
+            ) from None

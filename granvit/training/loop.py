@@ -105,20 +105,18 @@ class Trainer:
                 f"learning_rate, or look at these images"
             )
 
-    def state(self, folder: Path) -> dict:
-        """All that a resumed run needs from here; sharded parts are written under ``folder``."""
-        return {
-            **self.engine.save(folder),
-            "teacher": self.teacher.encoder.state_dict() if self.teacher else None,
-            "bad_steps": self.bad_steps,
-        }
+    def state(self) -> tuple[dict, dict]:
+        """All that a resumed run needs from here: what all ranks share, and this one's own part."""
+        shared, own = self.engine.save()
+        teacher = self.teacher.encoder.state_dict() if self.teacher else None
+        return {**shared, "teacher": teacher, "bad_steps": self.bad_steps}, own
 
-    def load(self, folder: Path, state: dict) -> None:
-        """Take over what ``state`` gave."""
-        self.engine.load(folder, state)
+    def load(self, folder: Path, shared: dict) -> None:
+        """Take over what ``state`` gave; all ranks' own parts are in ``folder``."""
+        self.engine.load(folder, shared)
         if self.teacher:
-            self.teacher.encoder.load_state_dict(state["teacher"])
-        self.bad_steps = state["bad_steps"]
+            self.teacher.encoder.load_state_dict(shared["teacher"])
+        self.bad_steps = shared["bad_steps"]
 
 
 class Loop:
@@ -191,7 +189,7 @@ class Loop:
             images = min(log.done * recipe.batch_size, self.order.total)
             log.end_row(images, self.trainer.rates(), self.heldout.evaluate() if evaluates else {})
 
-    def _state(self, folder: Path) -> tuple[dict, dict]:
+    def _state(self) -> tuple[dict, dict]:
         """Everything that decides what comes next: what all ranks share, and what is this rank's own."""
-        shared = {**self.trainer.state(folder), **self.log.state()}
-        return shared, {"rng": rng_state(self.trainer.cluster.device)}
+        shared, own = self.trainer.state()
+        return {**shared, **self.log.state()}, {**own, "rng": rng_state(self.trainer.cluster.device)}
