@@ -19,6 +19,7 @@ from granvit.config.loading import SCALES, merge, read_words
 from granvit.config.tables import load_tables, required_forward_runs, required_leaves
 from granvit.errors import GranvitError
 from granvit.evaluation.benchmarks import load_benchmarks, slug
+from granvit.files import require_writable
 from granvit.graph import claims as graph_claims
 from granvit.graph import data, figures, profiles, runs, times
 from granvit.graph import report as graph_report
@@ -60,8 +61,11 @@ SEED = config["seed"]
 AT = {scale: Scale(scale, OVERRIDES) for scale in [*SCALES, SCALE]}
 # The scale in force comes first: every mistake in its files is reported before the first job.
 reported(lambda scale: (scale.config, scale.recipes, scale.sources))(AT[SCALE])
-if workflow.is_main_process and {"-n", "--dry-run", "--dryrun"} & {*sys.argv} and (note := data.absence_note(AT[SCALE])):
-    print(note, file=sys.stderr)
+if workflow.is_main_process:
+    if not {"-n", "--dry-run", "--dryrun"} & {*sys.argv}:
+        reported(require_writable)("results", f"results/{SCALE}", "state")
+    elif note := data.absence_note(AT[SCALE]):
+        print(note, file=sys.stderr)
 TABLES = reported(load_tables)()
 PAPER_TABLES = [name for name, table in TABLES.items() if table.layout.paper]
 BEYOND_TABLES = [name for name in TABLES if name not in PAPER_TABLES]

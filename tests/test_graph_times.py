@@ -96,7 +96,7 @@ def change(file: Path) -> None:
 @pytest.mark.graph
 def test_pulled_results_are_up_to_date_whatever_their_order(pulled):
     output = run(pulled, "snakemake", "--cores", "1", "-n", "results/table")
-    assert "3 results that DVC brought have the times of their making again" in output
+    assert "3 results that DVC holds have the times of their making again" in output
     assert "Nothing to be done" in output
     run(pulled, "dvc", "status", "--quiet")  # looks again after every command of DVC
     assert plan(pulled) == {}
@@ -126,6 +126,19 @@ def test_repro_takes_a_change_by_hand_through_all_stages(pulled):
     change(pulled / "results/model/weights")
     run(pulled, "dvc", "repro")
     assert (pulled / "results/table").read_bytes()[:1] == b"x"
+
+
+@pytest.mark.graph
+@pytest.mark.parametrize("command", [["cp", "-a"], ["cp", "-r"], ["mv"]])
+def test_a_copied_or_moved_checkout_makes_nothing_again(pulled, command):
+    assert plan(pulled) == {}
+    call(pulled.parent, *command, "clone", "elsewhere")
+    elsewhere = pulled.parent / "elsewhere"
+    if command == ["cp", "-r"]:  # in no order, but here in the worst
+        for age, name in enumerate(["results/shard", "results/model/.snakemake_timestamp", "results/table"]):
+            time = (elsewhere / "results/table").stat().st_mtime - age
+            os.utime(elsewhere / name, (time, time))
+    assert plan(elsewhere) == {}
 
 
 @pytest.mark.graph

@@ -20,7 +20,8 @@ from typing import NamedTuple
 from granvit.errors import GranvitError
 
 RECORDS = Path(".snakemake/metadata")  # one JSON an output, named by its path
-# Written when all is in order: times later than its own are those of DVC commands that came since.
+# Written when all is in order: times later than its own are those of DVC commands that came since. It holds
+# its own inode, by which a copy of the checkout is known.
 STAMP = Path(".snakemake/times_given_back")
 TOUCHED_BY_DVC = (Path("dvc.lock"), Path(".dvc/tmp/lock"), Path(".dvc/tmp/rwlock"))
 NOTHING = 1e-3  # seconds; a file system that keeps no microseconds is no copy
@@ -78,6 +79,7 @@ def give_back_times() -> str | None:
             _set_time(path, strayed[path])
         _age_sources(records, unchanged)
     STAMP.touch()
+    STAMP.write_text(str(STAMP.stat().st_ino))
     return _told(given, kept)
 
 
@@ -129,11 +131,14 @@ def ask_dvc() -> Unchanged:
 
 
 def _is_due() -> bool:
-    """Whether DVC has written anything here since times were last given back."""
-    newest = max((path.stat().st_mtime for path in TOUCHED_BY_DVC if path.exists()), default=0)
+    """Whether DVC has written anything here since times were last given back, or the checkout was copied."""
     if not Path("dvc.lock").exists() or not RECORDS.is_dir():
         return False
-    return not STAMP.exists() or newest > STAMP.stat().st_mtime
+    newest = max(path.stat().st_mtime for path in TOUCHED_BY_DVC if path.exists())
+    if not STAMP.exists():
+        return True
+    found = STAMP.stat()
+    return newest > found.st_mtime or STAMP.read_text() != str(found.st_ino)
 
 
 def _carrier(path: Path) -> Path:
@@ -183,7 +188,7 @@ def _age_sources(records: dict[Path, Record], unchanged: Unchanged) -> None:
 def _told(given: list[Path], kept: list[Path]) -> str | None:
     lines = []
     if given:
-        lines += [f"{len(given)} results that DVC brought have the times of their making again"]
+        lines += [f"{len(given)} results that DVC holds have the times of their making again"]
     if kept:
         others = f" and {len(kept) - 1} more" if kept[1:] else ""
         lines += [
