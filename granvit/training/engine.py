@@ -211,7 +211,7 @@ class Engine:
                 break
             parameter = parameters.pop(name)
             if self.cluster.zero:
-                takeover = takeover or Takeover(self.module, values["step"])
+                takeover = takeover or Takeover(self.module, values.get("step"))
                 takeover.take(parameter, values)
             else:
                 with torch.no_grad():
@@ -228,10 +228,11 @@ class Engine:
         """Weight, steps and moments of each parameter, by name, from one process or DDP. One that never had a
         gradient has no moments."""
         states = shared["optimizer"]["state"]
-        first = next(iter(states.values()))
+        steps = [state["step"] for state in states.values()]  # equal, and none before the first step
+        step = {"step": steps[0]} if steps else {}
         for number, parameter in enumerate(self.numbered):
             name = learning[parameter]
-            yield name, {"weight": shared["model"][name], "step": first["step"], **states.get(number, {})}
+            yield name, {"weight": shared["model"][name], **step, **states.get(number, {})}
 
     def _named_parameters(self):
         return self.accelerator.unwrap_model(self.module).model.named_parameters()

@@ -6,7 +6,7 @@ DeepSpeed's own checkpoints hold flat pieces that only the same number of ranks 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -15,28 +15,37 @@ from torch import nn
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-def whole_parameters(engine: Any, learning: list[nn.Parameter]) -> Iterator[dict[str, torch.Tensor]]:
+def whole_parameters(engine: Any, learning: Iterable[nn.Parameter]) -> Iterator[dict[str, torch.Tensor]]:
     """Weight, moments and number of Adam steps of each parameter, on the CPU; every rank has to ask for each
-    of them. ``engine``: DeepSpeed's, with ZeRO 2 or 3 and torch's AdamW, after a step."""
+    of them. Before the first step that changed anything: the weight alone.
+
+    ``engine``: DeepSpeed's, with ZeRO 2 or 3 and torch's AdamW.
+    """
     from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 
-    _link_moments(engine.optimizer)
-    step = next(iter(engine.optimizer.optimizer.state.values()))["step"]
+    states = engine.optimizer.optimizer.state
+    if states:
+        _link_moments(engine.optimizer)
     for parameter in learning:
         # With ZeRO-2 every rank has the weights; summed over ranks, -0.0 would become 0.0.
         weight = safe_get_full_fp32_param(parameter) if is_in_parts(parameter) else parameter.detach()
-        moments = {name: safe_get_full_optimizer_state(parameter, name) for name in MOMENTS}
+        values = {"weight": weight}
+        if states:
+            values |= {name: safe_get_full_optimizer_state(parameter, name) for name in MOMENTS}
+            values["step"] = next(iter(states.values()))["step"]
         # Copies: a view would be saved with all of its buffer, and one step in common counted up by each
-        values = {"weight": weight, **moments, "step": step}
         yield {name: value.to("cpu", copy=True) for name, value in values.items()}
 
 
 class Takeover:
-    """What ``whole_parameters`` gave, parameter by parameter, for ranks of any number: ``take``."""
+    """What ``whole_parameters`` gave, parameter by parameter, for ranks of any number: ``take``. ``step``:
+    how many steps Adam has done, or None before the first one."""
 
-    def __init__(self, engine: Any, step: torch.Tensor) -> None:
+    def __init__(self, engine: Any, step: torch.Tensor | None) -> None:
         zero = engine.optimizer
         optimizer, self.rank = zero.optimizer, torch.distributed.get_rank()
+        if step is None:
+            return
         parts = getattr(zero, "fp32_partitioned_groups_flat", None)  # ZeRO-3
         for flat in zero.single_partition_of_fp32_groups if parts is None else parts:
             fused = optimizer.defaults["fused"]  # then it counts on the device
