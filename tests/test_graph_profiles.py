@@ -16,6 +16,7 @@ from granvit.graph.profiles import (
     profiles_named,
     require_layout,
     require_one_scale,
+    require_report_target,
     require_slurm,
     require_whole,
     sbatch_arguments,
@@ -158,3 +159,10 @@ def test_without_slurm_a_cluster_run_ends_in_seconds_and_says_why(clone, tmp_pat
     )  # fmt: skip
     assert done.returncode == 1 and time.monotonic() - begun < 60
     assert "SLURM's `sbatch` is not on PATH; run this command on a login node" in done.stderr
+
+
+@pytest.mark.parametrize("report", [["--report"], ["--report=report.html"], ["--report", "report.html"]])
+def test_snakemakes_report_of_nothing_is_refused_and_says_how_to_ask(report):
+    with pytest.raises(GranvitError, match="--report: name what has been made.* -- results/table1.csv`"):
+        require_report_target(report)
+    require_report_target([*report, "--", "results/table1.csv"])

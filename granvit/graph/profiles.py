@@ -20,6 +20,7 @@ def require_command(workflow: Any, arguments: Sequence[str], environment: Mappin
     """Raise GranvitError where a command of Snakemake drops what its profile has to hold, or makes another
     scale than `dvc repro` stores. ``workflow``: Snakemake's own, with the settings in force."""
     require_one_scale(workflow.config["scale"], environment)
+    require_report_target(arguments)
     settings, resources = workflow.config_settings, workflow.resource_settings
     there = {
         "config": settings.config,
@@ -32,6 +33,20 @@ def require_command(workflow: Any, arguments: Sequence[str], environment: Mappin
     }
     for name in profiles_named(arguments, environment):
         require_whole(name, there)
+
+
+def require_report_target(arguments: Sequence[str]) -> None:
+    """Raise GranvitError where a report of Snakemake is asked for and nothing else: without a target it ends
+    in a traceback, as it takes no default one there.
+
+    >>> require_report_target(["--report", "report.html", "results/table1.csv"])
+    """
+    words = [word for argument in arguments for word in argument.split("=", 1)]
+    if words[:1] == ["--report"] and len(words) <= 2:
+        raise GranvitError(
+            "--report: name what has been made, which the report then shows: "
+            "`snakemake --report report.html -- results/table1.csv`"
+        )
 
 
 def profiles_named(arguments: Sequence[str], environment: Mapping[str, str]) -> list[str]:
