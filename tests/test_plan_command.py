@@ -19,8 +19,10 @@ from granvit.cli import main
         (["--cores-per-node", "0"], "--cores-per-node is 0; expected 1 or more"),
         (["--run-nodes", "0"], "--run-nodes is 0; expected 1 or more"),
         (["--device-tflops", "0"], "--device-tflops is 0; expected a number above 0"),
-        (["--scale", "small", "--device", "T4"], "--device: 'T4' is not a device of config/plan.yaml; "
-         "known: Ascend 910B, RTX 4090, A100, H100"),
+        (
+            ["--scale", "small", "--device", "T4"],
+            "--device: 'T4' is not a device of config/plan.yaml; known: Ascend 910B, RTX 4090, A100, H100",
+        ),
         (["--efficiency", "1.5"], "--efficiency is 1.5; expected a share, at most 1"),
         (["--price", "nan"], "--price is nan; expected a number above 0"),
     ],
