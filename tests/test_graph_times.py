@@ -3,6 +3,7 @@ files and a folder, whose times Snakemake goes by."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -148,6 +149,16 @@ def test_new_results_stay_newer_than_what_was_pulled(pulled):
     change(pulled / "results/model/weights")
     run(pulled, "dvc", "data", "status")
     assert plan(pulled) == {"table": 1}
+
+
+def test_old_file_under_the_record_of_a_new_run_stays_new(pulled, monkeypatch):
+    monkeypatch.chdir(pulled)
+    (record,) = [record for path, record in times.read_records() if path == Path("results/model")]
+    known = json.loads(record.file.read_text())
+    record.file.write_text(json.dumps({**known, "params": ["another"], "endtime": known["endtime"] + 60}))
+    assert (
+        "; results/model changed since a job wrote it, and is not as in dvc.lock" in times.give_back_times()
+    )
 
 
 def test_dvc_that_cannot_answer_stops_the_plan_and_says_so(pulled, monkeypatch):

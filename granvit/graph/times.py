@@ -28,10 +28,11 @@ NOTHING = 1e-3  # seconds; a file system that keeps no microseconds is no copy
 
 
 class Record(NamedTuple):
-    """What Snakemake wrote of an output: its modification time, and what it was made from."""
+    """What Snakemake wrote of an output, in a ``file`` of its own: modification time and inputs."""
 
     time: float
     inputs: list[str]
+    file: Path
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,9 @@ def give_back_times() -> str | None:
     if strayed:
         unchanged = ask_dvc()
         for path in strayed:
-            (given if unchanged.out(path) else kept).append(path)
+            # Under its own record: that of another run would pass an old file off as new
+            own = unchanged.out(path) and unchanged.out(records[path].file)
+            (given if own else kept).append(path)
         for path in given:
             _set_time(path, strayed[path])
         _age_sources(records, unchanged)
@@ -91,7 +94,7 @@ def read_records() -> Iterator[tuple[Path, Record]]:
             name = "".join(part.removeprefix("@") for part in file.relative_to(RECORDS).parts)
             output = base64.urlsafe_b64decode(name).decode()
             found = json.loads(file.read_text(encoding="utf-8"))
-            record = Record(float(found["endtime"]), [*(found.get("input") or [])])
+            record = Record(float(found["endtime"]), [*(found.get("input") or [])], file)
         except (OSError, ValueError, KeyError, TypeError, binascii.Error):
             continue  # a folder, or no record of this version of Snakemake
         yield Path(output), record
