@@ -146,8 +146,18 @@ def test_a_copied_or_moved_checkout_makes_nothing_again(pulled, command):
 def test_new_results_stay_newer_than_what_was_pulled(pulled):
     assert plan(pulled) == {}
     run(pulled, "snakemake", "--cores", "1", "--force", "results/model")
-    change(pulled / "results/model/weights")
     run(pulled, "dvc", "data", "status")
+    assert plan(pulled) == {"table": 1}
+
+
+@pytest.mark.graph
+def test_what_was_made_here_before_its_input_was_pulled_is_made_again(pulled):
+    made, model = pulled / "results/table", pulled / "results/model"
+    made.write_text("of other weights")  # an older run's, which DVC does not hold
+    pulled_at = (pulled / "dvc.lock").stat().st_mtime
+    os.utime(made, (pulled_at - 5, pulled_at - 5))
+    os.utime(model, (pulled_at, pulled_at))
+    assert plan(pulled) == {"table": 1}
     assert plan(pulled) == {"table": 1}
 
 
@@ -166,6 +176,23 @@ def test_dvc_that_cannot_answer_stops_the_plan_and_says_so(pulled, monkeypatch):
     (pulled / "dvc.lock").write_text("no lock")
     with pytest.raises(GranvitError, match="dvc.lock: DVC cannot say .* `touch .snakemake/times_given_back`"):
         times.give_back_times()
+    call(pulled, "touch", ".snakemake/times_given_back")
+    assert times.give_back_times() is None
+
+
+def test_a_moved_result_is_one_that_changed(pulled, monkeypatch):
+    monkeypatch.chdir(pulled)
+    os.rename("results/model/weights", "results/model/others")
+    assert "results/model changed since a job wrote it" in times.give_back_times()
+
+
+def test_source_that_repro_has_taken_over_does_not_become_old(pulled, monkeypatch):
+    monkeypatch.chdir(pulled)
+    change(pulled / "start")
+    run(pulled, "dvc", "commit", "--force", "--quiet", "train")  # as `dvc repro` of its stage would
+    before = Path("start").stat().st_mtime
+    times.give_back_times()
+    assert Path("start").stat().st_mtime == before
 
 
 def test_without_dvc_no_time_is_touched(author, tmp_path, monkeypatch):

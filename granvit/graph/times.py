@@ -2,7 +2,7 @@
 
 Snakemake plans by modification times where a file is large or a folder. `dvc pull` gives new ones, in no
 order. Snakemake's own records hold the time of each output, so a file gives it back to whatever is, by DVC's
-hashes, the same as when it was recorded. What was changed by hand keeps its new time.
+hashes, the same as when it was recorded. What was changed by hand keeps its time.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import base64
 import binascii
 import json
 import os
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -65,25 +66,31 @@ def give_back_times() -> str | None:
     """Give all results of the current folder the times that Snakemake recorded, where DVC has touched them
     since and holds them for the same; what to tell the user, or None where nothing was to be done.
 
-    Raises GranvitError where DVC cannot be asked, or a time cannot be set.
+    What was made here before an input was pulled stays older than that input. Raises GranvitError where DVC
+    cannot be asked, or a time cannot be set.
     """
     if not _is_due():
         return None
+    if not os.access(STAMP.parent, os.W_OK):
+        return "a read-only checkout: times that DVC has changed stay, so jobs may be planned that are done"
     records = dict(read_records())
     strayed = {path: record.time for path, record in records.items() if _differs(path, record.time)}
-    given, kept = [], []
+    given, kept = {}, []
     if strayed:
         unchanged = ask_dvc()
-        for path in strayed:
-            # Under its own record: that of another run would pass an old file off as new
-            own = unchanged.out(path) and unchanged.out(records[path].file)
-            (given if own else kept).append(path)
-        for path in given:
-            _set_time(path, strayed[path])
-        _age_sources(records, unchanged)
+        # Under its own record: that of another run would pass an old file off as new
+        held = {
+            path for path, record in records.items() if unchanged.out(path) and unchanged.out(record.file)
+        }
+        given = {path: time for path, time in strayed.items() if path in held}
+        kept = [path for path in strayed if path not in held]
+        inputs = given | _aged_sources(records, unchanged)
+        made_here = {path: record for path, record in records.items() if path not in held}
+        for path, time in {**inputs, **_left_behind(made_here, inputs)}.items():
+            _set_time(path, time)
     STAMP.touch()
     STAMP.write_text(str(STAMP.stat().st_ino))
-    return _told(given, kept)
+    return _told(list(given), kept)
 
 
 def read_records() -> Iterator[tuple[Path, Record]]:
@@ -110,7 +117,7 @@ def ask_dvc() -> Unchanged:
         from dvc.repo import Repo  # a second to import
 
         with Repo(os.curdir) as repo:
-            found = repo.data_status(granular=True)
+            found = repo.data_status(granular=True, with_renames=False)
             stages = list(repo.index.stages)
             outs = {Path(str(out)) for stage in stages for out in stage.outs if out.hash_info}
             deps = [(Path(str(dep)), dep) for stage in stages for dep in stage.deps]
@@ -130,7 +137,13 @@ def ask_dvc() -> Unchanged:
         if kind in ("added", "deleted", "unknown", "not_in_cache") or not path.endswith(os.sep)
         if kind != "unchanged"
     }
-    return Unchanged(outs, {path for path, _ in deps} - outs - differing, changed)
+    sources = {path for path, _ in deps} - outs - differing
+    return Unchanged(outs, sources if _is_committed("dvc.lock") else set(), changed)
+
+
+def _is_committed(file: str) -> bool:
+    """Whether git has the file as it is."""
+    return subprocess.run(["git", "diff", "--quiet", "HEAD", "--", file], check=False).returncode == 0
 
 
 def _is_due() -> bool:
@@ -141,7 +154,8 @@ def _is_due() -> bool:
     if not STAMP.exists():
         return True
     found = STAMP.stat()
-    return newest > found.st_mtime or STAMP.read_text() != str(found.st_ino)
+    # An empty one is the user's, who does without DVC's answer
+    return newest > found.st_mtime or STAMP.read_text() not in ("", str(found.st_ino))
 
 
 def _carrier(path: Path) -> Path:
@@ -156,6 +170,12 @@ def _time(path: Path) -> float | None:
         except OSError:
             continue
     return None
+
+
+def _last_written(path: Path) -> float | None:
+    """When an output was last written by anybody: in a folder, the newest file in it."""
+    inside = (file.lstat().st_mtime for file in path.rglob("*")) if path.is_dir() else ()
+    return max(inside, default=_time(path))
 
 
 def _differs(path: Path, time: float) -> bool:
@@ -177,15 +197,24 @@ def _set_time(path: Path, time: float) -> None:
         ) from None
 
 
-def _age_sources(records: dict[Path, Record], unchanged: Unchanged) -> None:
-    """Files that no job makes and that are what they were (a clone gives them its own time) become older
-    than whatever was made from them."""
+def _aged_sources(records: dict[Path, Record], unchanged: Unchanged) -> dict[Path, float]:
+    """Files that no job makes and that are what they were (a clone gives them its own time), with a time
+    that is older than whatever was made from them."""
     oldest = min(record.time for record in records.values())
     inputs = {Path(path) for record in records.values() for path in record.inputs} - records.keys()
-    for path in inputs:
-        found = _time(path)
-        if found and found > oldest and unchanged.source(path):
-            _set_time(path, oldest)
+    return {path: oldest for path in inputs if (_time(path) or 0) > oldest and unchanged.source(path)}
+
+
+def _left_behind(made_here: dict[Path, Record], inputs: dict[Path, float]) -> dict[Path, float]:
+    """Outputs that are older than one of the ``inputs`` is now, with a time before the one that the input is
+    about to get: pulled later, it is another than what they were made from."""
+    found = {}
+    for path, record in made_here.items():
+        own = _last_written(path)
+        later = [source for source in map(Path, record.inputs) if source in inputs]
+        if own is not None and (later := [source for source in later if own < (_time(source) or 0)]):
+            found[path] = min(own, *(inputs[source] - 1 for source in later))
+    return found
 
 
 def _told(given: list[Path], kept: list[Path]) -> str | None:
@@ -195,6 +224,6 @@ def _told(given: list[Path], kept: list[Path]) -> str | None:
     if kept:
         others = f" and {len(kept) - 1} more" if kept[1:] else ""
         lines += [
-            f"{kept[0]}{others} changed since a job wrote it, and is not as in dvc.lock: it counts as new"
+            f"{kept[0]}{others} changed since a job wrote it, and is not as in dvc.lock: it keeps its time"
         ]
     return "; ".join(lines) or None
