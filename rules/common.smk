@@ -62,7 +62,7 @@ AT = {scale: Scale(scale, OVERRIDES) for scale in [*SCALES, SCALE]}
 # The scale in force comes first: every mistake in its files is reported before the first job.
 reported(lambda scale: (scale.config, scale.recipes, scale.sources))(AT[SCALE])
 if workflow.is_main_process:
-    if not {"-n", "--dry-run", "--dryrun"} & {*sys.argv}:
+    if not profiles.only_looks(sys.argv[1:]):
         reported(require_writable)("results", f"results/{SCALE}", "state")
     elif note := data.absence_note(AT[SCALE]):
         print(note, file=sys.stderr)
@@ -72,7 +72,7 @@ BEYOND_TABLES = [name for name in TABLES if name not in PAPER_TABLES]
 # Tables whose runs' cost can be asked for
 COST_TABLES = ["table1", *BEYOND_TABLES]
 # Those of them that the scale in force has the models for
-OFFERED = runs.offered(AT[SCALE], {name: TABLES[name] for name in COST_TABLES})
+OFFERED = ["table1", *runs.offered(AT[SCALE], {name: TABLES[name] for name in BEYOND_TABLES})]
 FIGURES = reported(load_figures)()
 CLAIMS = reported(load_claims)(TABLES)
 reported(require_recipes)(CLAIMS, AT[SCALE].recipes)

@@ -232,7 +232,7 @@ def test_run_saved_by_one_or_two_ranks_goes_on_with_the_other_number(world, tmp_
     launch(whole, None, 1, 1)
     die(moved, TWO_RANKS if first == 2 else [sys.executable], step=2)
     launch(moved, *((None, 1, 1) if first == 2 else (TORCHRUN, 2, 1)))
-    ranks = {1: "1 ranks (one process)", 2: f"2 ranks ({sharding})"}
+    ranks = {1: "one process", 2: f"2 ranks ({sharding})"}
     told = f"step-00000002 is of {ranks[first]}; going on with {ranks[3 - first]}"
     assert told in capfd.readouterr().err
     assert losses(tmp_path / "moved") == pytest.approx(losses(tmp_path / "whole"), rel=1e-5)

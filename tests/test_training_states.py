@@ -157,6 +157,28 @@ def test_a_damaged_state_does_not_take_the_place_of_a_whole_one(tmp_path):
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["step-00000004", "step-00000006"]
 
 
+def test_damaged_file_of_a_rank_that_is_there_no_more_is_found(tmp_path):
+    cluster = Cluster("cpu", "ddp", RECIPE)
+
+    def write(step: int) -> tuple[dict, dict]:
+        torch.save({}, tmp_path / f".step-{step:08d}.tmp/rank1.pt")
+        return {"step": step}, {}
+
+    before = States(tmp_path, {"ranks": 2, "sharding": "ddp"}, keep=2, cluster=cluster)
+    for step in (2, 4):
+        before.save(step, lambda: write(step))  # noqa: B023
+    flip(tmp_path / "step-00000004/rank1.pt")
+    now = States(tmp_path, {"ranks": 1, "sharding": "one process"}, keep=2, cluster=cluster)
+    assert now.load()[1] == {"step": 2}
+
+
+def test_disk_that_fails_is_one_line(tmp_path):
+    states = States(tmp_path / "file/state", {"seed": 0}, keep=2, cluster=Cluster("cpu", "ddp", RECIPE))
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(GranvitError, match="step-00000002 cannot be written .*Not a directory"):
+        states.save(2, lambda: ({}, {}))
+
+
 def test_full_disk_while_a_state_is_saved_is_one_line_and_leaves_the_states_before(
     world, tmp_path, monkeypatch
 ):

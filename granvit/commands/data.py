@@ -69,7 +69,9 @@ def _write_card(arguments: argparse.Namespace, inputs: list[str], out: Path) -> 
     if Path("config/config.yaml").is_file():
         settings = load_config(found.scale if found.scale in SCALES else "paper").data
         rows = read_sources(settings.sources) if Path(settings.sources).is_file() else {}
-    write_text(out / "README.md", str(dataset_card(out.name, arguments.format, found, rows, settings)))
+    write_text(
+        out / "README.md", str(dataset_card(out.resolve().name, arguments.format, found, rows, settings))
+    )
 
 
 def run_summary(arguments: argparse.Namespace) -> int:

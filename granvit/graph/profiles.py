@@ -4,6 +4,7 @@ profile's option of that name as a whole, which Snakemake does without a word.""
 from __future__ import annotations
 
 import getpass
+import re
 import shutil
 import subprocess
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -14,6 +15,12 @@ import yaml
 
 from granvit.config.compute import Compute
 from granvit.errors import GranvitError
+
+# Options of Snakemake with which it starts no job
+LOOKS = re.compile(
+    r"-[A-Za-z]*n[A-Za-z]*$|-[SD]$|--(dry-?run|dag|d3dag|rulegraph|filegraph|summary|detailed-summary|report|lint"
+    r"|list[-a-z]*|unlock)(=|$)"
+)
 
 
 def require_command(workflow: Any, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
@@ -47,6 +54,15 @@ def require_report_target(arguments: Sequence[str]) -> None:
             "--report: name what has been made, which the report then shows: "
             "`snakemake --report report.html -- results/table1.csv`"
         )
+
+
+def only_looks(arguments: Sequence[str]) -> bool:
+    """Whether a command of Snakemake starts no job: a plan, a graph, a summary, a report.
+
+    >>> only_looks(["-np", "results/table1.csv"]), only_looks(["--cores", "2", "results/table1.csv"])
+    (True, False)
+    """
+    return any(LOOKS.match(argument) for argument in arguments)
 
 
 def profiles_named(arguments: Sequence[str], environment: Mapping[str, str]) -> list[str]:

@@ -44,11 +44,8 @@ class States:
         own. Raises GranvitError where the disk is full."""
         final = self.folder / f"step-{step:08d}"
         staged = self.folder / f".{final.name}.tmp"
-        if self.cluster.is_main:
-            shutil.rmtree(staged, ignore_errors=True)
-            staged.mkdir(parents=True)
-        self.cluster.wait()
         try:
+            self._together(final, lambda: self._prepare(staged))
             self._write(staged, final, write)
         except GranvitError:
             shutil.rmtree(staged, ignore_errors=True)  # what is half-written would fill the disk for good
@@ -61,6 +58,11 @@ class States:
                 shutil.rmtree(old, ignore_errors=True)
         self.damaged.clear()
         self.cluster.wait()
+
+    def _prepare(self, staged: Path) -> None:
+        if self.cluster.is_main:
+            shutil.rmtree(staged, ignore_errors=True)
+            staged.mkdir(parents=True)
 
     def _write(self, staged: Path, final: Path, write: Callable[[], tuple[dict, dict]]) -> None:
         shared, own = write()
@@ -79,14 +81,18 @@ class States:
             self._together(final, work)
 
     def _together(self, final: Path, work: Callable[[], None]) -> None:
-        """Do ``work`` on every rank. Raises the same GranvitError on all of them where the disk of one is
-        full: others would wait for it, and only the first rank's message is printed."""
+        """Do ``work`` on every rank, and go on when all have. Raises the same GranvitError on all of them
+        where the disk of one fails: others would wait for it, and only the first rank's message is printed."""
         problem = ""
         try:
             with naming_full_disk(final):
                 work()
         except GranvitError as error:
             problem = str(error)
+        except OSError as error:
+            problem = (
+                f"state: {final} cannot be written ({error}); mend that, then start the same command again"
+            )
         problems = [*filter(None, self.cluster.gather([problem]))]
         if problems:
             raise GranvitError(problems[0])
@@ -141,13 +147,14 @@ class States:
                 return [], f"{name} {there}"
         parts = []
         # A rank more than there were takes the first one's: the generators decide nothing that is learnt.
-        own = f"rank{self.cluster.rank}.pt"
-        for name in ("shared.pt", own if own in saved["files"] else "rank0.pt"):
+        # Where there are fewer, all files are looked at.
+        ranks = range(self.cluster.rank, saved.get("ranks", 1), self.cluster.size)
+        for name in ("shared.pt", *([f"rank{rank}.pt" for rank in ranks] or ["rank0.pt"])):
             try:
                 parts.append(torch.load(folder / name, map_location="cpu", weights_only=True))
             except Exception as error:  # torch and pickle raise many types on damaged bytes
                 return [], f"{name}: {str(error).splitlines()[0]}"
-        return parts, ""
+        return parts[:2], ""
 
     def _require_own(self, folder: Path, saved: dict) -> None:
         for name, value in self.fingerprint.items():
@@ -159,7 +166,9 @@ class States:
                 )
         before, now = ([of.get(name) for name in LAYOUT] for of in (saved, self.fingerprint))
         if before != now:
-            says = [f"{ranks} ranks ({sharding})" for ranks, sharding in (before, now)]
+            says = [
+                sharding if ranks == 1 else f"{ranks} ranks ({sharding})" for ranks, sharding in (before, now)
+            ]
             self._say(f"state: {folder} is of {says[0]}; going on with {says[1]}")
 
     def _say(self, line: str) -> None:

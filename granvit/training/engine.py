@@ -26,7 +26,7 @@ from granvit.errors import GranvitError
 from granvit.training.sharded import Takeover, whole_parameters
 
 ZERO = {"zero2": 2, "zero3": 3}
-FORMER_STATE = "zero"  # of a saved state of before: DeepSpeed's own files
+FORMER_STATE = "zero"  # folder of DeepSpeed's own files, in the states of older versions
 
 
 class Cluster:
@@ -208,7 +208,7 @@ class Engine:
         takeover = None
         for name, values in saved:
             if name not in parameters:
-                break
+                raise GranvitError(f"state: {folder} holds {name}, which does not learn here; remove it")
             parameter = parameters.pop(name)
             if self.cluster.zero:
                 takeover = takeover or Takeover(self.module, values.get("step"))
