@@ -142,6 +142,7 @@ def test_what_llava_cannot_say_is_told_by_the_command(world, tmp_path, capsys):
 
 
 def test_licences_are_of_the_configurations_published_models():
-    lists = [read_yaml(ROOT / "config" / file)["published"] for file in ("encoders.yaml", "llms.yaml")]
+    files = [read_yaml(ROOT / "config" / file) for file in ("encoders.yaml", "llms.yaml")]
+    lists = [models[name] for models in files for name in ("published", "small")]
     paths = {spec["path"] for models in lists for spec in models.values()}
     assert set(read_yaml(ROOT / "config" / "licences.yaml")) == paths

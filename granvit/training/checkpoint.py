@@ -82,7 +82,7 @@ class States:
 
     def _together(self, final: Path, work: Callable[[], None]) -> None:
         """Do ``work`` on every rank, and go on when all have. Raises the same GranvitError on all of them
-        where the disk of one fails: others would wait for it, and only the first rank's message is printed."""
+        where the disk of one fails: others would wait for it, and only the first rank prints its message."""
         problem = ""
         try:
             with naming_full_disk(final):
