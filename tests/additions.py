@@ -97,24 +97,31 @@ def insert(file: Path, before: str, text: str) -> None:
 
 
 def add_rows(folder: Path) -> None:
-    """An encoder, an LLM, a benchmark, runs, a table and a claim more."""
+    """An encoder, an LLM, runs, a table and a claim more."""
     config = folder / "config"
     for name, old, new in (
         ("encoders.yaml", "SigLIP2:", "MyEncoder:"),
         ("llms.yaml", "Qwen2.5-3B:", "MyLLM:"),
-        ("benchmarks.tsv", "DocVQA\t", "MyDocs\t"),
     ):
         file = config / name
         file.write_text(once_more(file.read_text(), old, new))
     with (config / "recipes.yaml").open("a") as recipes:
         recipes.write(example("recipes.yaml") + RUNS)
-    tables = config / "tables.yaml"
-    text = tables.read_text().replace("\ncolumns:\n", "\ncolumns:\n  Docs: [MyDocs]\n", 1)
-    text = text.replace("\nbenchmarks:\n", "\nbenchmarks:\n  MyDocs: {benchmark: MyDocs}\n", 1)
-    table = example("tables.yaml").replace("OCR]", "OCR, Docs]")
-    tables.write_text(f"{text}{table}\n      - {{label: {{Run: another encoder}}, recipe: sft-mine}}\n")
+    with (config / "tables.yaml").open("a") as tables:
+        tables.write(example("tables.yaml"))
+        tables.write("\n      - {label: {Run: another encoder}, recipe: sft-mine}\n")
     claims = config / "claims.yaml"
     claims.write_text(claims.read_text().rstrip() + CLAIM)
+
+
+def add_benchmark(folder: Path) -> None:
+    """A benchmark more, and a column of it in the table of `add_rows`."""
+    file, tables = folder / "config/benchmarks.tsv", folder / "config/tables.yaml"
+    file.write_text(once_more(file.read_text(), "DocVQA\t", "MyDocs\t"))
+    text = tables.read_text().replace("\ncolumns:\n", "\ncolumns:\n  Docs: [MyDocs]\n", 1)
+    text = text.replace("\nbenchmarks:\n", "\nbenchmarks:\n  MyDocs: {benchmark: MyDocs}\n", 1)
+    before, name, mine = text.rpartition("\n  mine:\n")
+    tables.write_text(before + name + mine.replace("OCR]", "OCR, Docs]"))
 
 
 def add_source(folder: Path) -> None:
@@ -131,7 +138,7 @@ def add_figure(folder: Path) -> None:
     with (folder / "rules/figures.smk").open("a") as rules:
         rules.write(RULE)
     with (folder / "config/figures.yaml").open("a") as settings:
-        settings.write("\nfigure14:\n  column: Docs\n")
+        settings.write("\nfigure14:\n  column: OCR\n")
     schema = folder / "granvit/config/figures.py"
     insert(schema, "class FiguresFile(", SETTINGS.removesuffix("class FiguresFile("))
     insert(schema, "    figure1a: Radar\n", "    figure14: Bars\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import yaml
-from additions import add_rows, add_source, example
+from additions import add_benchmark, add_rows, add_source, example
 from conftest import call, copy_repository, planned
 
 pytestmark = pytest.mark.slow  # two dry-runs
@@ -15,8 +15,8 @@ def added(tmp_path_factory):
     """A copy of the repository with a source, an encoder, an LLM, a benchmark, runs, a table and a claim
     more."""
     folder = copy_repository(tmp_path_factory.mktemp("contributed"))
-    add_source(folder)
-    add_rows(folder)
+    for add in (add_rows, add_benchmark, add_source):
+        add(folder)
     return folder
 
 
