@@ -14,14 +14,15 @@ import pytest
 import torch
 from factories import make_encoder, make_llm, make_tokenizer
 from PIL import Image
+from safetensors.torch import load_file
 from test_models_published import ENCODERS, SPECS, tiny_encoder
 from test_models_templates import letters
 from tokenizers.processors import TemplateProcessing
-from transformers import AutoModelForImageTextToText
+from transformers import AutoModelForImageTextToText, LlavaForConditionalGeneration
 
 from granvit.errors import GranvitError
 from granvit.models.encoders import load_encoder
-from granvit.models.llava import FLATTENED, add_image_token, padding_scale, save_llava
+from granvit.models.llava import FLATTENED, add_image_token, name_as_published, padding_scale, save_llava
 from granvit.models.llms import load_llm, load_tokenizer
 from granvit.models.mllm import MLLM
 from granvit.models.packing import ChatFormat
@@ -111,6 +112,23 @@ def test_transformers_alone_gives_our_logits_and_answers_to_fifty_questions(expo
         torch.testing.assert_close(found, expected_logits, rtol=1e-4, atol=1e-4)
         assert [answers[n] for n in places] == expected
     assert len(set(answers)) > 10  # they depend on what was asked
+
+
+@pytest.mark.parametrize("family", ["siglip", "clip"])
+def test_towers_have_the_names_of_published_checkpoints_in_parts_too(tmp_path, family):
+    model = make_model(tmp_path, make_encoder(tmp_path / "encoder", family), "qwen2")
+    save_llava(model, tmp_path / "out")
+    plain = LlavaForConditionalGeneration.from_pretrained(tmp_path / "out")
+    plain.save_pretrained(tmp_path / "parts", max_shard_size="100KB")
+    name_as_published(tmp_path / "parts", plain.config.vision_config.model_type)
+    index = json.loads((tmp_path / "parts/model.safetensors.index.json").read_text())["weight_map"]
+    names = {file.name: [*load_file(file)] for file in (tmp_path / "parts").glob("*.safetensors")}
+    assert len(names) > 1 and index == {name: part for part, held in names.items() for name in held}
+    for held in (index, load_file(tmp_path / "out/model.safetensors")):
+        towers = [name for name in held if "vision_tower." in name]
+        assert towers and all("vision_tower.vision_model." in name for name in towers)
+    again = LlavaForConditionalGeneration.from_pretrained(tmp_path / "parts").state_dict()
+    assert all(torch.equal(again[name], value) for name, value in plain.state_dict().items())
 
 
 @pytest.mark.parametrize("family", ["siglip", "clip", "aimv2", "internvl"])

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from jinja2 import TemplateError
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken
 from torch import nn
 from transformers import (
@@ -26,11 +27,12 @@ from transformers import (
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 from granvit.errors import GranvitError
-from granvit.files import whole_folder
+from granvit.files import read_json, whole_folder, write_json
 from granvit.models.loading import load_pretrained
 from granvit.models.mllm import MLLM
 
 IMAGE_TOKEN = "<image>"
+TOWER = "vision_tower."
 # Chats with pictures become chats of plain texts, which the language model's own template goes on with. All
 # images come first, whatever their place: the model was trained so.
 FLATTENED = """\
@@ -90,8 +92,28 @@ def save_llava(model: MLLM, folder: str | Path) -> float:
     difference = check_equal(model, plain, processor)
     with whole_folder(folder) as staged:
         plain.save_pretrained(staged)
+        name_as_published(staged, model.encoder.model.config.model_type)
         processor.save_pretrained(staged)
     return difference
+
+
+def name_as_published(folder: Path, tower: str) -> None:
+    """Give a vision tower's tensors the names of LLaVA's published checkpoints, where transformers now saves
+    shorter ones: it reads both, other servers (vLLM) the published ones alone."""
+    if tower not in ("clip_vision_model", "siglip_vision_model"):
+        return
+
+    def published(name: str) -> str:
+        return name.replace(TOWER, f"{TOWER}vision_model.") if f"{TOWER}vision_model." not in name else name
+
+    for file in folder.glob("*.safetensors"):
+        tensors = {published(name): tensor for name, tensor in load_file(file).items()}
+        save_file(tensors, file, {"format": "pt"})
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        content = read_json(index)
+        places = {published(name): place for name, place in content["weight_map"].items()}
+        write_json(index, content | {"weight_map": places}, sort_keys=False)
 
 
 def require_expressible(model: MLLM) -> None:
