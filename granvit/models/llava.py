@@ -8,6 +8,7 @@ without its class token, two linear layers with a GELU, a language model. What i
 from __future__ import annotations
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,6 @@ from granvit.models.loading import load_pretrained
 from granvit.models.mllm import MLLM
 
 IMAGE_TOKEN = "<image>"
-TOWER = "vision_tower."
 # Chats with pictures become chats of plain texts, which the language model's own template goes on with. All
 # images come first, whatever their place: the model was trained so.
 FLATTENED = """\
@@ -104,7 +104,7 @@ def name_as_published(folder: Path, tower: str) -> None:
         return
 
     def published(name: str) -> str:
-        return name.replace(TOWER, f"{TOWER}vision_model.") if f"{TOWER}vision_model." not in name else name
+        return re.sub(r"vision_tower\.(?!vision_model\.)", "vision_tower.vision_model.", name)
 
     for file in folder.glob("*.safetensors"):
         tensors = {published(name): tensor for name, tensor in load_file(file).items()}
