@@ -268,9 +268,10 @@ def test_state_of_deepspeeds_own_files_is_refused_and_says_what_to_do(world, tmp
     del shared["model"], shared["optimizer"]
     torch.save(shared, folder / "shared.pt")
     (folder / "zero").mkdir()
+    shutil.copy(folder / "rank0.pt", folder / "rank1.pt")
     said = json.loads((folder / "fingerprint.json").read_text())
-    said["files"]["shared.pt"] = (folder / "shared.pt").stat().st_size
-    (folder / "fingerprint.json").write_text(json.dumps({**said, "ranks": 8, "sharding": "zero2"}))
+    said["files"] = {file.name: file.stat().st_size for file in folder.glob("*.pt")}
+    (folder / "fingerprint.json").write_text(json.dumps({**said, "ranks": 2, "sharding": "zero2"}))
     with pytest.raises(GranvitError, match=f"{folder} was written by an older version.* remove"):
         launch(job, None, 1, 1)
 
