@@ -19,7 +19,9 @@ onstart:
     reported(data.require_sources)(AT[SCALE], catalogued)
     if workflow.executor_plugin.name == "slurm":
         submitted = [job for job in planned if not job.is_local]
-        reported(profiles.ask_slurm)(submitted, AT[SCALE].config.compute, [*runs.TRAINING_RULES.values(), "check_training_devices"])
+        reported(profiles.ask_slurm)(
+            submitted, AT[SCALE].config.compute, [*runs.TRAINING_RULES.values(), "check_training_devices"]
+        )
     if not workflow.non_local_exec and SETTINGS[SCALE]["compute"]["fork_server"]:
         fork_server.start()
 

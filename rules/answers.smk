@@ -1,12 +1,11 @@
 """Answers to questions on regions of held-out images, of runs of any stage, and the figures that show them."""
 
 
-localrules: draw_answers
+localrules:
+    draw_answers,
 
 
 rule answer_heldout:
-    pathvars:
-        job="answer_heldout/{recipe}-seed{seed}",
     input:
         model=trained_model,
         heldout=fill(rules.draw_mixture.output.mixture, mixture="heldout"),
@@ -16,10 +15,12 @@ rule answer_heldout:
         "<logs>/<job>.log",
     benchmark:
         "<timings>/<job>.tsv"
+    pathvars:
+        job="answer_heldout/{recipe}-seed{seed}",
+    priority: 25
     threads: lookup(dpath="{scale}/compute/predict_threads", within=SETTINGS)
     resources:
         accelerators=lookup(dpath="{scale}/compute/accelerators", within=SETTINGS),
-    priority: 25
     params:
         data_types=for_job(data.data_types),
         questions=FIGURES.heldout_answers.questions,
@@ -38,12 +39,12 @@ rule draw_answers:
         heldout=fill(rules.draw_mixture.output.mixture, mixture="heldout"),
     output:
         **figure_files("{figure}"),
-    wildcard_constraints:
-        figure="|".join(figures.ANSWER_FIGURES),
     log:
         "<logs>/draw_answers/{figure}.log",
     benchmark:
         "<timings>/draw_answers/{figure}.tsv"
+    wildcard_constraints:
+        figure="|".join(figures.ANSWER_FIGURES),
     threads: 1
     resources:
         mem_mb=2000,

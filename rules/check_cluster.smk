@@ -2,18 +2,19 @@
 time: nothing of it stays but what is printed."""
 
 
-localrules: check_cluster
+localrules:
+    check_cluster,
 
 
 rule check_training_devices:
-    pathvars:
-        job="check_training_devices",
     output:
         report=temp("<results>/cluster/training.json"),
     log:
         "<logs>/<job>.log",
     benchmark:
         "<timings>/<job>.tsv"
+    pathvars:
+        job="check_training_devices",
     threads: lookup(dpath="{scale}/compute/train_threads", within=SETTINGS)
     resources:
         accelerators=lookup(dpath="{scale}/compute/train_accelerators", within=SETTINGS),
@@ -26,10 +27,10 @@ rule check_training_devices:
 
 
 use rule check_training_devices as check_one_device with:
-    pathvars:
-        job="check_one_device",
     output:
         report=temp("<results>/cluster/one.json"),
+    pathvars:
+        job="check_one_device",
     threads: lookup(dpath="{scale}/compute/predict_threads", within=SETTINGS)
     resources:
         accelerators=lookup(dpath="{scale}/compute/accelerators", within=SETTINGS),

@@ -1,7 +1,8 @@
 """The paper's claims, each with an interval and a verdict (docs/claims.md)."""
 
 
-localrules: copy_claims
+localrules:
+    copy_claims,
 
 
 rule make_claims:

@@ -6,7 +6,24 @@ RUNS = reported(runs.with_ancestors)(AT[SCALE], required_leaves(TABLES["table1"]
 MANIFESTS = [(run.stage, fill(run_file("manifest", run), scale=SCALE)) for run in RUNS]
 
 
-localrules: data_reports, all, tables, ablations, beyond, figures, seeds, claims, report, smoke, gates, standins, shards, data, pretrain, finetune, evaluate
+localrules:
+    data_reports,
+    all,
+    tables,
+    ablations,
+    beyond,
+    figures,
+    seeds,
+    claims,
+    report,
+    smoke,
+    gates,
+    standins,
+    shards,
+    data,
+    pretrain,
+    finetune,
+    evaluate,
 
 
 # What was left out of the data on the way, which training images look like a benchmark's, what the annotators got right.
@@ -45,7 +62,9 @@ rule ablations:
 # Controls and other encoders, and what every row of Table 1 and of them cost: tables that the paper does not have.
 rule beyond:
     input:
-        results_of([name for name in OFFERED if name in BEYOND_TABLES] + [f"{table}.cost" for table in OFFERED]),
+        results_of(
+            [name for name in OFFERED if name in BEYOND_TABLES] + [f"{table}.cost" for table in OFFERED]
+        ),
 
 
 rule figures:
@@ -73,8 +92,6 @@ rule report:
 
 # The whole paper from the smallest budgets: every rule, every table and figure, and the report of them, in some minutes.
 rule smoke:
-    pathvars:
-        results="results/smoke",
     input:
         expand("<tables>/{table}.{suffix}", table=[*PAPER_TABLES, *DATA_TABLES], suffix=["csv", "md"]),
         multiext("<tables>/", "comparison.csv", "attention_locality.csv"),
@@ -82,6 +99,8 @@ rule smoke:
         rules.audit_paper.output,
         multiext("<data>/", "filter_report.csv", "rejects.csv", "contamination.csv", "annotation_audit.csv"),
         "<results>/report",
+    pathvars:
+        results="results/smoke",
 
 
 # Whether the miniature is fit to train on: config/gates.yaml.
@@ -107,7 +126,10 @@ rule shards:
 # The phases of Table 1, one target each, for dvc.yaml.
 rule data:
     input:
-        [fill(rules.draw_mixture.output.mixture, mixture=name, scale=SCALE) for name in runs.mixtures_of(RUNS)],
+        [
+            fill(rules.draw_mixture.output.mixture, mixture=name, scale=SCALE)
+            for name in runs.mixtures_of(RUNS)
+        ],
 
 
 rule pretrain:

@@ -149,7 +149,9 @@ def fill(file, **wildcards):
 
 def in_report(file, caption, category, **label):
     """An output that `snakemake --report` shows, under a label and its scale."""
-    return report(file, caption=f"report/{caption}.rst", category=category, labels=label | {"scale": "{scale}"})
+    return report(
+        file, caption=f"report/{caption}.rst", category=category, labels=label | {"scale": "{scale}"}
+    )
 
 
 def figure_files(figure):
@@ -160,7 +162,9 @@ def figure_files(figure):
 
 def of_shards(file, sources):
     """A rule's output file for each shard of each of the sources."""
-    return [fill(file, source=source.name, shard=shard) for source in sources for shard in source.shard_names()]
+    return [
+        fill(file, source=source.name, shard=shard) for source in sources for shard in source.shard_names()
+    ]
 
 
 def shards(file, of=data.all_sources):

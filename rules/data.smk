@@ -57,17 +57,17 @@ rule annotate_regions:
         records="<data>/annotated/{source}/{shard}.jsonl",
         rejects="<data>/annotated/{source}/{shard}.rejects.csv",
         counts="<data>/annotated/{source}/{shard}.counts.csv",
-    wildcard_constraints:
-        source=sources_annotated(on_accelerator=False),
     log:
         "<logs>/annotate_regions/{source}-{shard}.log",
     benchmark:
         "<timings>/annotate_regions/{source}-{shard}.tsv"
+    wildcard_constraints:
+        source=sources_annotated(on_accelerator=False),
+    priority: 50
     threads: lookup(dpath="{scale}/compute/annotate_threads", within=SETTINGS)
     resources:
         mem_mb=4000,
         questions=for_job(data.questions_at_once),
-    priority: 50
     params:
         annotators=for_job(data.annotator_settings),
     message:
@@ -78,12 +78,12 @@ rule annotate_regions:
 
 # Sources whose boxes, or captions, come from a model that runs inside the job.
 use rule annotate_regions as annotate_on_accelerator with:
-    wildcard_constraints:
-        source=sources_annotated(on_accelerator=True),
     log:
         "<logs>/annotate_on_accelerator/{source}-{shard}.log",
     benchmark:
         "<timings>/annotate_on_accelerator/{source}-{shard}.tsv"
+    wildcard_constraints:
+        source=sources_annotated(on_accelerator=True),
     resources:
         mem_mb=32000,
         questions=for_job(data.questions_at_once),
@@ -193,10 +193,10 @@ rule draw_mixture:
         "<logs>/draw_mixture/{mixture}.log",
     benchmark:
         "<timings>/draw_mixture/{mixture}.tsv"
+    priority: 40
     threads: 1
     resources:
         mem_mb=16000,
-    priority: 40
     params:
         draw=for_job(data.mixture_settings),
         version=steps.version("mixture"),

@@ -1,7 +1,13 @@
 """What the data are: reports on what was left out and on what the annotators got right, Tables 6 and 7, Figures 2, 6 and 7."""
 
 
-localrules: report_filters, report_rejects, audit_annotations, make_data_table, draw_annotation, draw_samples
+localrules:
+    report_filters,
+    report_rejects,
+    audit_annotations,
+    make_data_table,
+    draw_annotation,
+    draw_samples,
 
 
 rule report_filters:
@@ -77,12 +83,12 @@ rule make_data_table:
     output:
         csv="<tables>/{table}.csv",
         md=in_report("<tables>/{table}.md", "data_table", "Tables", table="{table}"),
-    wildcard_constraints:
-        table="|".join(DATA_TABLES),
     log:
         "<logs>/make_data_table/{table}.log",
     benchmark:
         "<timings>/make_data_table/{table}.tsv"
+    wildcard_constraints:
+        table="|".join(DATA_TABLES),
     threads: 1
     resources:
         mem_mb=2000,
@@ -124,12 +130,12 @@ rule draw_samples:
         tars=shards(rules.pack_shard.output.tar, of=data.sampled_sources),
     output:
         **figure_files("{figure}"),
-    wildcard_constraints:
-        figure="|".join(data.SAMPLE_FIGURES),
     log:
         "<logs>/draw_samples/{figure}.log",
     benchmark:
         "<timings>/draw_samples/{figure}.tsv"
+    wildcard_constraints:
+        figure="|".join(data.SAMPLE_FIGURES),
     threads: 1
     resources:
         mem_mb=2000,

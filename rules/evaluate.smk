@@ -2,9 +2,6 @@
 
 
 rule predict_benchmarks:
-    pathvars:
-        answers="<results>",
-        job="predict_benchmarks/{recipe}-seed{seed}",
     input:
         model=trained_model,
         questions=question_files,
@@ -14,10 +11,13 @@ rule predict_benchmarks:
         "<logs>/<job>.log",
     benchmark:
         "<timings>/<job>.tsv"
+    pathvars:
+        answers="<results>",
+        job="predict_benchmarks/{recipe}-seed{seed}",
+    priority: 25
     threads: lookup(dpath="{scale}/compute/predict_threads", within=SETTINGS)
     resources:
         accelerators=lookup(dpath="{scale}/compute/accelerators", within=SETTINGS),
-    priority: 25
     params:
         shuffle_images=False,
         questions=for_job(runs.asked_settings),
@@ -42,9 +42,6 @@ use rule predict_benchmarks as predict_shuffled with:
 
 
 rule score_benchmarks:
-    pathvars:
-        answers="<results>",
-        job="score_benchmarks/{recipe}-seed{seed}",
     input:
         predictions=benchmark_files("<answers>/predictions/<run>", "jsonl"),
         questions=question_files,
@@ -55,10 +52,13 @@ rule score_benchmarks:
         "<logs>/<job>.log",
     benchmark:
         "<timings>/<job>.tsv"
+    pathvars:
+        answers="<results>",
+        job="score_benchmarks/{recipe}-seed{seed}",
+    priority: 25
     threads: 1
     resources:
         mem_mb=8000,
-    priority: 25
     params:
         questions=for_job(runs.scored_settings),
         judge=for_job(runs.judge_settings),

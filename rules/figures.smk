@@ -1,7 +1,12 @@
 """Figures, drawn from tables, recipes and training logs."""
 
 
-localrules: draw_radar, draw_pipeline, draw_curves, draw_scaling, copy_figure
+localrules:
+    draw_radar,
+    draw_pipeline,
+    draw_curves,
+    draw_scaling,
+    copy_figure,
 
 
 rule draw_radar:
@@ -100,11 +105,11 @@ use rule copy_table as copy_figure with:
         multiext("<figures>/{figure}", ".png", ".pdf", ".json"),
     output:
         multiext("results/{figure}", ".png", ".pdf", ".json"),
-    wildcard_constraints:
-        figure=r"figure\d+[a-z]?",
     log:
         "results/logs/copy_figure/{figure}.log",
     benchmark:
         "results/timings/copy_figure/{figure}.tsv"
+    wildcard_constraints:
+        figure=r"figure\d+[a-z]?",
     message:
         f"Copying {{wildcards.figure}} of the {SCALE} scale"

@@ -5,7 +5,8 @@ GATES = reported(load_gates)()
 GATED = [GATES.baseline.recipe], [GATES.baseline.seed]
 
 
-localrules: check_gates
+localrules:
+    check_gates,
 
 
 # Dev's images are a split of their own, which tuning may look at.
@@ -24,12 +25,12 @@ use rule render_benchmarks as render_dev with:
 
 
 use rule predict_benchmarks as predict_dev with:
-    pathvars:
-        answers="<results>/dev",
-        job="predict_dev/{recipe}-seed{seed}",
     input:
         model=trained_model,
         questions=rules.render_dev.output.questions,
+    pathvars:
+        answers="<results>/dev",
+        job="predict_dev/{recipe}-seed{seed}",
     params:
         shuffle_images=False,
         questions=for_job(runs.dev_settings),
@@ -48,12 +49,12 @@ use rule predict_dev as predict_dev_shuffled with:
 
 
 use rule score_benchmarks as score_dev with:
-    pathvars:
-        answers="<results>/dev",
-        job="score_dev/{recipe}-seed{seed}",
     input:
         predictions=benchmark_files("<answers>/predictions/<run>", "jsonl"),
         questions=rules.render_dev.output.questions,
+    pathvars:
+        answers="<results>/dev",
+        job="score_dev/{recipe}-seed{seed}",
     params:
         questions=for_job(runs.dev_settings),
     message:
@@ -70,7 +71,9 @@ use rule score_dev as score_dev_shuffled with:
 
 rule measure_page_boxes:
     input:
-        model=lambda wildcards: run_file("model", AT[wildcards.scale].recipe(GATES.pages.recipe), GATES.pages.seed),
+        model=lambda wildcards: run_file(
+            "model", AT[wildcards.scale].recipe(GATES.pages.recipe), GATES.pages.seed
+        ),
         mixture=fill(rules.draw_mixture.output.mixture, mixture="bbox2caption-all"),
     output:
         losses="<results>/dev/page_boxes.json",
@@ -100,12 +103,12 @@ rule check_gates:
     output:
         csv="<tables>/gates.csv",
         md=in_report("<tables>/gates.md", "gates", "Tables", table="gates"),
-    wildcard_constraints:
-        scale="smoke|mini",
     log:
         "<logs>/check_gates/gates.log",
     benchmark:
         "<timings>/check_gates/gates.tsv"
+    wildcard_constraints:
+        scale="smoke|mini",
     threads: 1
     resources:
         mem_mb=1000,

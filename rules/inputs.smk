@@ -40,7 +40,9 @@ def start_of_run(stage):
         scale = AT[wildcards.scale]
         recipe = scale.recipe(wildcards.recipe)
         if workflow.is_main_process:
-            manifest = fill(getattr(rules, runs.TRAINING_RULES[stage]).output.manifest, **dict(wildcards.items()))
+            manifest = fill(
+                getattr(rules, runs.TRAINING_RULES[stage]).output.manifest, **dict(wildcards.items())
+            )
             runs.require_own_run(recipe, stage, Path(manifest), lambda: is_recorded(manifest))
         mixture = rules.draw_mixture.output.mixture
         found = {"mixture": fill(mixture, mixture=recipe.mixture)}
@@ -127,7 +129,9 @@ def results_of(tables):
 
 
 # What the report of a job's scale shows
-TABLES_SHOWN = for_job(graph_report.shown, kind="tables", known=[*MADE_TABLES, *BEYOND_TABLES, "seeds"], made=MADE_TABLES)
+TABLES_SHOWN = for_job(
+    graph_report.shown, kind="tables", known=[*MADE_TABLES, *BEYOND_TABLES, "seeds"], made=MADE_TABLES
+)
 FIGURES_SHOWN = for_job(graph_report.shown, kind="figures", known=DRAWN, made=DRAWN)
 
 
@@ -153,10 +157,17 @@ def report_inputs(wildcards):
     tables, drawn = TABLES_SHOWN(wildcards), FIGURES_SHOWN(wildcards)
     scored = [TABLES[name] for name in tables if name in TABLES]
     seeds = scale.config.comparison_seeds if "seeds" in tables else []
-    files = {kind: [file for table in scored for file in scores_behind(table, kind)] for kind in ("scores", "verdicts")}
+    files = {
+        kind: [file for table in scored for file in scores_behind(table, kind)]
+        for kind in ("scores", "verdicts")
+    }
     files = {kind: found + scores_of(COMPARED, seeds, kind=kind) for kind, found in files.items()}
-    made = graph_report.runs_behind(scale, scored, SEED, [(name, seed) for name in COMPARED for seed in seeds])
-    files |= {f"{kind}s": [run_file(kind, run, seed) for run, seed in made] for kind in ("manifest", "timing")}
+    made = graph_report.runs_behind(
+        scale, scored, SEED, [(name, seed) for name in COMPARED for seed in seeds]
+    )
+    files |= {
+        f"{kind}s": [run_file(kind, run, seed) for run, seed in made] for kind in ("manifest", "timing")
+    }
     files["tables"] = [file for name in tables for file in table_files(name)]
     files["figures"] = [file for name in drawn for file in drawn_files(name)]
     reports = (rules.report_filters, rules.report_rejects, rules.find_contamination, rules.audit_annotations)

@@ -1,7 +1,10 @@
 """What encoders look at: Figures 1b, 8 and 9, and the locality behind them."""
 
 
-localrules: draw_maps, make_locality, copy_locality
+localrules:
+    draw_maps,
+    make_locality,
+    copy_locality,
 
 
 rule map_queries:
@@ -12,12 +15,12 @@ rule map_queries:
     output:
         maps="<results>/maps/{figure}.safetensors",
         points="<results>/maps/{figure}.json",
-    wildcard_constraints:
-        figure="|".join(figures.MAP_FIGURES),
     log:
         "<logs>/map_queries/{figure}.log",
     benchmark:
         "<timings>/map_queries/{figure}.tsv"
+    wildcard_constraints:
+        figure="|".join(figures.MAP_FIGURES),
     threads: lookup(dpath="{scale}/compute/predict_threads", within=SETTINGS)
     resources:
         accelerators=lookup(dpath="{scale}/compute/accelerators", within=SETTINGS),
@@ -39,12 +42,12 @@ rule draw_maps:
         points=rules.map_queries.output.points,
     output:
         **figure_files("{figure}"),
-    wildcard_constraints:
-        figure="|".join(figures.MAP_FIGURES),
     log:
         "<logs>/draw_maps/{figure}.log",
     benchmark:
         "<timings>/draw_maps/{figure}.tsv"
+    wildcard_constraints:
+        figure="|".join(figures.MAP_FIGURES),
     threads: 1
     resources:
         mem_mb=1000,

@@ -4,16 +4,16 @@
 rule render_source:
     output:
         raw=directory(data.RENDERED_SOURCE),
-    wildcard_constraints:
-        scale="smoke|mini",
     log:
         "<logs>/render_source/{source}.log",
     benchmark:
         "<timings>/render_source/{source}.tsv"
+    wildcard_constraints:
+        scale="smoke|mini",
+    priority: 50
     threads: 1
     resources:
         mem_mb=2000,
-    priority: 50
     params:
         images=for_job(data.rendered_images),
         version=steps.version("render"),
@@ -26,12 +26,12 @@ rule render_source:
 rule render_benchmarks:
     output:
         questions=[f"results/{{scale}}/benchmarks/{tsv}" for tsv in sorted(set(BENCHMARKS.values()))],
-    wildcard_constraints:
-        scale="smoke|mini",
     log:
         "<logs>/render_benchmarks/render.log",
     benchmark:
         "<timings>/render_benchmarks/render.tsv"
+    wildcard_constraints:
+        scale="smoke|mini",
     threads: 1
     resources:
         mem_mb=2000,
@@ -64,7 +64,9 @@ rule render_standin_pool:
         "../workflow_scripts/render_standin_pool.py"
 
 
-SMALLEST = f"<standins>/llms/{SMALLEST_LLM}"  # the others grow out of it, and SAILViT's stand-in is aligned with it
+SMALLEST = (
+    f"<standins>/llms/{SMALLEST_LLM}"  # the others grow out of it, and SAILViT's stand-in is aligned with it
+)
 
 
 rule build_standin_llm:
@@ -72,12 +74,12 @@ rule build_standin_llm:
         smallest=branch(lambda wildcards: wildcards.llm != SMALLEST_LLM, then=SMALLEST),
     output:
         model=directory("<standins>/llms/{llm}"),
-    wildcard_constraints:
-        llm=r"[A-Za-z0-9.-]+",
     log:
         "<standins>/logs/build_standin_llm/{llm}.log",
     benchmark:
         "<standins>/timings/build_standin_llm/{llm}.tsv"
+    wildcard_constraints:
+        llm=r"[A-Za-z0-9.-]+",
     threads: 1
     resources:
         mem_mb=4000,
@@ -96,12 +98,12 @@ rule build_standin_encoder:
         llm=branch(lambda wildcards: wildcards.encoder == "SAILViT", then=SMALLEST),
     output:
         model=directory("<standins>/encoders/{encoder}"),
-    wildcard_constraints:
-        encoder=r"[A-Za-z0-9]+",
     log:
         "<standins>/logs/build_standin_encoder/{encoder}.log",
     benchmark:
         "<standins>/timings/build_standin_encoder/{encoder}.tsv"
+    wildcard_constraints:
+        encoder=r"[A-Za-z0-9]+",
     threads: 1
     resources:
         mem_mb=4000,

@@ -1,7 +1,8 @@
 """What everything would take, before anything of it runs (docs/plan.md)."""
 
 
-localrules: plan
+localrules:
+    plan,
 
 
 # Without an output (a benchmark file would be one), so that it is made whenever it is asked for: what is done already

@@ -5,9 +5,6 @@ All stages train by one script; what differs is in the recipe. The other rules c
 
 
 rule pretrain_projector:
-    pathvars:
-        stage="projector",
-        job="pretrain_projector/{recipe}-seed{seed}",
     input:
         unpack(start_of_run("projector")),
     output:
@@ -19,10 +16,13 @@ rule pretrain_projector:
         "<logs>/<job>.log",
     benchmark:
         "<timings>/<job>.tsv"
+    pathvars:
+        stage="projector",
+        job="pretrain_projector/{recipe}-seed{seed}",
+    priority: 20
     threads: lookup(dpath="{scale}/compute/train_threads", within=SETTINGS)
     resources:
         accelerators=lookup(dpath="{scale}/compute/train_accelerators", within=SETTINGS),
-    priority: 20
     params:
         run=for_job(runs.run_settings),
         state=for_job(runs.state_folder),
@@ -34,22 +34,22 @@ rule pretrain_projector:
 
 
 use rule pretrain_projector as train_stage1 with:
+    input:
+        unpack(start_of_run("stage1")),
     pathvars:
         stage="stage1",
         job="train_stage1/{recipe}-seed{seed}",
-    input:
-        unpack(start_of_run("stage1")),
     priority: 35
     message:
         "Stage 1 of {wildcards.recipe}, seed {wildcards.seed}"
 
 
 use rule pretrain_projector as train_stage2 with:
+    input:
+        unpack(start_of_run("stage2")),
     pathvars:
         stage="stage2",
         job="train_stage2/{recipe}-seed{seed}",
-    input:
-        unpack(start_of_run("stage2")),
     priority: 30
     message:
         "Stage 2 of {wildcards.recipe}, seed {wildcards.seed}"

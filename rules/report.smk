@@ -1,7 +1,8 @@
 """The report: every table, figure and answer as pages that open from disk."""
 
 
-localrules: copy_report
+localrules:
+    copy_report,
 
 
 rule make_report:
@@ -37,8 +38,6 @@ rule make_report:
 
 # A copy of thousands of files, so links to the same bytes where the disk has them.
 rule copy_report:
-    pathvars:
-        results=f"results/{SCALE}",
     input:
         site="<results>/report",
     output:
@@ -47,6 +46,8 @@ rule copy_report:
         "results/logs/copy_report/report.log",
     benchmark:
         "results/timings/copy_report/report.tsv"
+    pathvars:
+        results=f"results/{SCALE}",
     threads: 1
     resources:
         mem_mb=100,

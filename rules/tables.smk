@@ -1,7 +1,15 @@
 """Tables: one rule makes them all from config/tables.yaml."""
 
 
-localrules: make_table, write_averages, compare_seeds, compare_table, join_comparisons, audit_paper, copy_table, copy_comparison
+localrules:
+    make_table,
+    write_averages,
+    compare_seeds,
+    compare_table,
+    join_comparisons,
+    audit_paper,
+    copy_table,
+    copy_comparison,
 
 
 rule make_table:
@@ -11,12 +19,12 @@ rule make_table:
     output:
         csv="<tables>/{table}.csv",
         md=in_report("<tables>/{table}.md", "table", "Tables", table="{table}"),
-    wildcard_constraints:
-        table="|".join(TABLES),
     log:
         "<logs>/make_table/{table}.log",
     benchmark:
         "<timings>/make_table/{table}.tsv"
+    wildcard_constraints:
+        table="|".join(TABLES),
     threads: 1
     resources:
         mem_mb=1000,
@@ -80,12 +88,12 @@ rule compare_table:
         reported="config/reported/results.csv",
     output:
         csv="<tables>/{table}.cells.csv",
-    wildcard_constraints:
-        table="|".join(TABLES),
     log:
         "<logs>/compare_table/{table}.log",
     benchmark:
         "<timings>/compare_table/{table}.tsv"
+    wildcard_constraints:
+        table="|".join(TABLES),
     threads: 1
     resources:
         mem_mb=1000,
@@ -106,12 +114,12 @@ rule make_cost:
     output:
         csv="<tables>/{table}.cost.csv",
         md=in_report("<tables>/{table}.cost.md", "cost", "Tables", table="{table}, cost"),
-    wildcard_constraints:
-        table="|".join(COST_TABLES),
     log:
         "<logs>/make_cost/{table}.log",
     benchmark:
         "<timings>/make_cost/{table}.tsv"
+    wildcard_constraints:
+        table="|".join(COST_TABLES),
     threads: 1
     resources:
         mem_mb=16000,
@@ -151,7 +159,10 @@ rule join_comparisons:
 # The paper's own arithmetic: no model, no scale.
 rule audit_paper:
     input:
-        expand("config/reported/{name}.csv", name=["results", "second_best", "quoted", "gran29m_groups", "gran29m_sources"]),
+        expand(
+            "config/reported/{name}.csv",
+            name=["results", "second_best", "quoted", "gran29m_groups", "gran29m_sources"],
+        ),
     output:
         csv="results/audit.csv",
         md="results/audit.md",
@@ -172,20 +183,20 @@ rule audit_paper:
 
 
 rule copy_table:
-    pathvars:
-        results=f"results/{SCALE}",
     input:
         csv="<tables>/{table}.csv",
         md="<tables>/{table}.md",
     output:
         csv="results/{table}.csv",
         md="results/{table}.md",
-    wildcard_constraints:
-        table="|".join([r"table\d+|seeds", *BEYOND_TABLES, *(rf"{table}\.cost" for table in COST_TABLES)]),
     log:
         "results/logs/copy_table/{table}.log",
     benchmark:
         "results/timings/copy_table/{table}.tsv"
+    pathvars:
+        results=f"results/{SCALE}",
+    wildcard_constraints:
+        table="|".join([r"table\d+|seeds", *BEYOND_TABLES, *(rf"{table}\.cost" for table in COST_TABLES)]),
     threads: 1
     resources:
         mem_mb=100,
