@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pandas as pd
 import pytest
 from conftest import call, copy_repository, planned
 
@@ -41,7 +42,7 @@ def test_outside_the_project_it_says_where_to_go(tmp_path, monkeypatch, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("scale", "target", "profile"),
-    [("mini", "results/table1.csv", []), ("smoke", "smoke", []), ("small", "results/table1.csv", []),
+    [("mini", "results/table1.csv", []), ("small", "results/table1.csv", []),
      ("paper", "results/paper/stage1/stage1-granvit/seed0/manifest.json", ["--profile", "npu"])],
 )  # fmt: skip
 def test_plan_has_the_jobs_that_snakemake_would_run(clone, scale, target, profile):
@@ -74,10 +75,13 @@ def test_target_that_nothing_makes_is_one_line(clone):
 
 @pytest.mark.slow
 def test_snakemake_plan_writes_tables_and_charts_and_never_counts_as_done(tmp_path):
-    folder = copy_repository(tmp_path)
-    for _ in range(2):
-        output = call(folder, "snakemake", "plan", "--config", "scale=smoke")
-        assert "1 of 1 steps (100%) done" in output
+    folder, scale = copy_repository(tmp_path), ("--config", "scale=smoke")
+    output = call(folder, "snakemake", "plan", *scale)
+    assert "1 of 1 steps (100%) done" in output
     made = folder / "results/smoke/tables"
     assert all((made / f"plan.{end}").stat().st_size > 500 for end in ("csv", "md", "png", "html"))
     assert "| stage1 |" in (made / "plan.md").read_text()
+    lines = pd.read_csv(made / "plan.csv").set_index("name")
+    everything = planned(call(folder, "snakemake", "-n", *scale, "--", "all"))
+    assert lines.loc["all", "jobs"] == sum(everything.values())
+    assert planned(call(folder, "snakemake", "-n", *scale, "--", "plan")) == {"plan": 1}
