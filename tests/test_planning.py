@@ -130,7 +130,8 @@ def test_a_job_that_ran_counts_with_its_own_time_and_one_like_it_with_its_rate(t
 
 
 def test_rates_are_a_start_and_a_slope_where_jobs_differ_in_size():
-    assert fit([10, 20, 30], [3, 5, 7]) == Rate(1.0, 0.2)
+    found = fit([10, 20, 30], [3, 5, 7])  # which of the last bits, the processor decides
+    assert (found.start, found.each) == pytest.approx((1.0, 0.2))
     assert fit([10, 20, 30], [2, 4, 6]).start == pytest.approx(0, abs=1e-6)
     assert fit([0, 0], [2, 4]) == Rate(3.0, 0.0)
     assert fit([10, 11, 10], [5, 5, 5]).seconds(20) == pytest.approx(15 / 31 * 20)
