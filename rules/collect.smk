@@ -126,6 +126,7 @@ rule shards:
 # The phases of Table 1, one target each, for dvc.yaml.
 rule data:
     input:
+        rules.data_reports.input,
         [
             fill(rules.draw_mixture.output.mixture, mixture=name, scale=SCALE)
             for name in runs.mixtures_of(RUNS)

@@ -1,8 +1,8 @@
 """What a launcher starts instead of `granvit.training.launch`: the same, but with trouble on one rank.
 
-TROUBLE=die: rank ON_RANK is killed (SIGKILL) after the optimizer step AT; TROUBLE=full: its disk is full when
-it saves the state after that step; TROUBLE=nan: its loss in that step is NaN, and every rank writes its
-weights' hashes before and after that step to the file WITNESS.
+Without TROUBLE all is well. TROUBLE=die: rank ON_RANK is killed (SIGKILL) after the optimizer step AT;
+TROUBLE=full: its disk is full when it saves the state after that step; TROUBLE=nan: its loss in that step is
+NaN, and every rank writes its weights' hashes before and after that step to the file WITNESS.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from granvit.training import checkpoint, launch
 from granvit.training.loop import Trainer
 from granvit.training.objective import Objective
 
-TROUBLE, AT, RANK = os.environ["TROUBLE"], int(os.environ["AT"]), int(os.environ["ON_RANK"])
+TROUBLE = os.environ.get("TROUBLE", "")
+AT, RANK = int(os.environ.get("AT", -1)), int(os.environ.get("ON_RANK", -1))
 step, forward, save = Trainer.step, Objective.forward, checkpoint._save
 now = -1
 
@@ -61,4 +62,4 @@ def troubled_save(write, path: Path) -> None:
 
 checkpoint._save = troubled_save
 Trainer.step, Objective.forward = troubled_step, troubled_forward
-sys.exit(launch.main(sys.argv[1:]))
+sys.exit(launch.main([os.environ.get("JOB") or sys.argv[-1]]))
