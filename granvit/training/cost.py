@@ -6,7 +6,6 @@ device, sharded or meta tensors themselves.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +21,7 @@ from granvit.models.projector import Projector
 
 TEXT_TOKENS = 25  # Table 9's printed figures fit 1024 image tokens and about so many of text
 WEIGHT_PRODUCTS = (torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.convolution)
+_counted: dict[tuple, int] = {}  # FLOPs by what they depend on
 
 
 @torch.no_grad()
@@ -93,7 +93,7 @@ def training_cost(model: MLLM, work: Work) -> dict[str, float]:
         token = _empty(1, llm.config.hidden_size)
         cost["encoder"] += rows * _count(encoder, _views(model), upstream_learns=False)
         cost["projector"] += rows * _count(projector, features, behind_encoder)
-        cost["llm"] += rows * _count(_body(llm), row, behind_projector)
+        cost["llm"] += rows * _count(_Body(llm), row, behind_projector)
         cost["head"] += rows * supervised * _count(llm.get_output_embeddings(), token, behind_body)
     if work.crops:
         crop = _empty(1, 3, work.crop_size, work.crop_size)
@@ -130,7 +130,7 @@ def training_memory(
             features.requires_grad_("encoder" in work.learns)
             seen = projector(features)
             row = torch.empty(*positions, llm.config.hidden_size, dtype=llm.dtype)
-            states = _body(llm, "cpu")(row.requires_grad_(seen.requires_grad))
+            states = _Body(llm)(row.requires_grad_(seen.requires_grad))
             chosen = states.flatten(0, 1)[: round(images * supervised)]
             logits = llm.get_output_embeddings()(chosen).float()
             F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long), reduction="none")
@@ -197,26 +197,35 @@ def _bytes(module: nn.Module) -> int:
     return sum(p.numel() * p.element_size() for p in module.parameters())
 
 
-def _count(module: Callable, inputs: torch.Tensor, upstream_learns: bool) -> int:
-    """FLOPs of ``module`` on ``inputs``: forward, and backward as far as somebody asks for a gradient."""
-    inputs.requires_grad_(upstream_learns)
-    counter = FlopCounterMode(display=False)
-    with counter:
-        output = module(inputs)
-        if output.requires_grad:
-            output.backward(torch.empty_like(output))
-    return counter.get_total_flops()
+def _count(module: nn.Module, inputs: torch.Tensor, upstream_learns: bool) -> int:
+    """FLOPs of ``module`` on ``inputs``: forward, and backward as far as somebody asks for a gradient. Equal
+    modules are counted once: a plan asks for hundreds of runs of a few models."""
+    learns = torch.is_grad_enabled() and tuple(p.requires_grad for p in module.parameters())
+    key = repr(module), str(getattr(module, "spec", None)), learns, inputs.shape, upstream_learns
+    if key not in _counted:
+        inputs.requires_grad_(upstream_learns)
+        counter = FlopCounterMode(display=False)
+        with counter:
+            output = module(inputs)
+            if output.requires_grad:
+                output.backward(torch.empty_like(output))
+        _counted[key] = counter.get_total_flops()
+    return _counted[key]
 
 
-def _body(llm: nn.Module, device: str = "meta") -> Callable:
-    def run(row: torch.Tensor) -> torch.Tensor:
-        length = row.shape[1]
+class _Body(nn.Module):
+    """The language model without its head, on rows whose attention is masked."""
+
+    def __init__(self, llm: nn.Module) -> None:
+        super().__init__()
+        self.model = llm.model
+
+    def forward(self, row: torch.Tensor) -> torch.Tensor:
+        length, device = row.shape[1], row.device
         mask = torch.ones(len(row), 1, length, length, dtype=torch.bool, device=device)
         positions = torch.zeros(1, length, dtype=torch.long, device=device)
-        output = llm.model(inputs_embeds=row, attention_mask=mask, position_ids=positions, use_cache=False)
+        output = self.model(inputs_embeds=row, attention_mask=mask, position_ids=positions, use_cache=False)
         return output.last_hidden_state
-
-    return run
 
 
 def _meta_encoder(encoder: Encoder) -> Encoder:
