@@ -35,13 +35,13 @@ smoke: $(STAMP)
 	@workflow_scripts/run_graph.sh smoke
 	@cat results/smoke/tables/table1.md
 
-# Two at a time, of one thread each: first what is quick, then runs of the workflow beside those of several ranks.
+# Two at a time, of one thread each; `test-graph` is the runs of the workflow, `test-ranks` those of several processes.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --durations=10
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --durations=10 -m "not graph and not ranks"
-	@$(MAKE) --jobs 2 --output-sync=target --no-print-directory test-graph test-ranks
+	$(PYTEST) -n 2 --dist loadgroup --no-loadscope-reorder
 
 test-graph test-ranks: test-%: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --durations=10 -m "$*"
+	$(PYTEST) -m "$*"
 
 # Do the tests notice a fault in one expression? A sample of them; MUTANTS="boxes filters" tries all of these modules'
 # (docs/testing.md).

@@ -22,7 +22,9 @@ onstart:
         reported(profiles.ask_slurm)(
             submitted, AT[SCALE].config.compute, [*runs.TRAINING_RULES.values(), "check_training_devices"]
         )
-    if not workflow.non_local_exec and SETTINGS[SCALE]["compute"]["fork_server"]:
+    # To start a server costs what two jobs save, and the first ones do not wait for it
+    several = len(planned) >= 8
+    if several and not workflow.non_local_exec and SETTINGS[SCALE]["compute"]["fork_server"]:
         fork_server.start()
 
 

@@ -15,10 +15,9 @@ import time
 
 BATCH = 4  # of SFT at mini scale
 IMAGES = 16
-WARM_UP = 5  # steps
 
 
-def train(seconds: float, threads: int) -> float:
+def train(seconds: float, threads: int, warm_up: int) -> float:
     """Images per second of steps in which encoder, projector and LLM learn, on rendered scenes."""
     import torch
 
@@ -51,7 +50,7 @@ def train(seconds: float, threads: int) -> float:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    for number in range(WARM_UP):
+    for number in range(warm_up):
         step(number)
     done, begin = 0, time.perf_counter()
     while time.perf_counter() - begin < seconds:
@@ -60,9 +59,10 @@ def train(seconds: float, threads: int) -> float:
     return done * BATCH / (time.perf_counter() - begin)
 
 
-def side_by_side(jobs: int, threads: int, seconds: float) -> float:
+def side_by_side(jobs: int, threads: int, seconds: float, warm_up: int) -> float:
     """Images per second of ``jobs`` processes together."""
-    command = [sys.executable, __file__, "--seconds", str(seconds), "--worker", str(threads)]
+    options = ["--seconds", str(seconds), "--warm-up", str(warm_up), "--worker", str(threads)]
+    command = [sys.executable, __file__, *options]
     workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(jobs)]
     printed = [worker.communicate()[0] for worker in workers]
     if any(worker.returncode for worker in workers):
@@ -76,12 +76,14 @@ def main() -> None:
     parser.add_argument(
         "--seconds", type=float, default=30, help="of training on each side, after warming up"
     )
+    parser.add_argument("--warm-up", type=int, default=5, help="steps before that")
     parser.add_argument("--worker", type=int, metavar="THREADS", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
-        print(train(arguments.seconds, arguments.worker))
+        print(train(arguments.seconds, arguments.worker, arguments.warm_up))
         return
-    two, one = side_by_side(2, 1, arguments.seconds), side_by_side(1, 2, arguments.seconds)
+    measured = arguments.seconds, arguments.warm_up
+    two, one = side_by_side(2, 1, *measured), side_by_side(1, 2, *measured)
     result = {"benchmark": "threads", "ours": round(two, 1), "baseline": round(one, 1), "unit": "images/s"}
     print(json.dumps({**result, "ratio": round(two / one, 2)}))
 

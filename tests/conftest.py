@@ -12,6 +12,26 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+SMOKE_RUN = ("test_graph_runs", "test_graph_steps", "test_graph_contributing")  # files that share one
+LONGEST_FIRST = ("graph", "ranks", "slow")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files are dealt to the workers whole, as their fixtures are; those that take longest first, so that the
+    workers end together."""
+
+    def group(item: pytest.Item) -> str:
+        return "smoke run" if item.path.stem in SMOKE_RUN else item.path.stem
+
+    marks = {(group(item), mark.name) for item in items for mark in item.iter_markers()}
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group(item)))
+
+    def rank(item: pytest.Item) -> tuple[bool, int]:
+        places = [place for place, mark in enumerate(LONGEST_FIRST) if (group(item), mark) in marks]
+        return group(item) != "smoke run", min(places, default=len(LONGEST_FIRST))
+
+    items.sort(key=rank)
 
 
 def copy_repository(target: Path) -> Path:

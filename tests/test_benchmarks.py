@@ -66,7 +66,7 @@ def test_bench_fork_server_ends_with_its_line():
 
 @pytest.mark.slow
 def test_bench_threads_ends_with_its_line():
-    run_benchmark("threads", "--seconds", "1")
+    run_benchmark("threads", "--seconds", "0.1", "--warm-up", "0")
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ def test_outside_the_project_it_says_where_to_go(tmp_path, monkeypatch, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("scale", "target", "profile"),
-    [("mini", "results/table1.csv", []), ("small", "results/table1.csv", []),
+    [("small", "results/table1.csv", []),
      ("paper", "results/paper/stage1/stage1-granvit/seed0/manifest.json", ["--profile", "npu"])],
 )  # fmt: skip
 def test_plan_has_the_jobs_that_snakemake_would_run(clone, scale, target, profile):
