@@ -16,6 +16,7 @@ SMOKE_RUN = ("test_graph_runs", "test_graph_steps", "test_graph_contributing")  
 LONGEST_FIRST = ("graph", "ranks", "slow")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files are dealt to the workers whole, as their fixtures are; those that take longest first, so that the
     workers end together."""
