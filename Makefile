@@ -38,7 +38,7 @@ smoke: $(STAMP)
 # Two at a time, of one thread each; `test-graph` is the runs of the workflow, `test-ranks` those of several processes.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --durations=10
 test: $(STAMP)
-	$(PYTEST) -n 2 --dist loadgroup --no-loadscope-reorder
+	$(PYTEST) -n 2 --no-loadscope-reorder
 
 test-graph test-ranks: test-%: $(STAMP)
 	$(PYTEST) -m "$*"

@@ -16,23 +16,33 @@ SMOKE_RUN = ("test_graph_runs", "test_graph_steps", "test_graph_contributing")  
 LONGEST_FIRST = ("graph", "ranks", "slow")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
+def group(stem: str) -> str:
+    """Whose tests go to one worker: a file's, as its fixtures are made for all of them."""
+    return "smoke run" if stem in SMOKE_RUN else stem
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files are dealt to the workers whole, as their fixtures are; those that take longest first, so that the
-    workers end together."""
-
-    def group(item: pytest.Item) -> str:
-        return "smoke run" if item.path.stem in SMOKE_RUN else item.path.stem
-
-    marks = {(group(item), mark.name) for item in items for mark in item.iter_markers()}
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group(item)))
+    """What takes longest comes first, so that the workers end together."""
+    marks = {(group(item.path.stem), mark.name) for item in items for mark in item.iter_markers()}
 
     def rank(item: pytest.Item) -> tuple[bool, int]:
-        places = [place for place, mark in enumerate(LONGEST_FIRST) if (group(item), mark) in marks]
-        return group(item) != "smoke run", min(places, default=len(LONGEST_FIRST))
+        own = group(item.path.stem)
+        places = [place for place, mark in enumerate(LONGEST_FIRST) if (own, mark) in marks]
+        return own != "smoke run", min(places, default=len(LONGEST_FIRST))
 
     items.sort(key=rank)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log):
+    """Groups are dealt, not tests (`--dist loadgroup` of pytest-xdist 3.8 sees none under pytest 9.2)."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class GroupScheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group(Path(nodeid.partition("::")[0]).stem)
+
+    return GroupScheduling(config, log)
 
 
 def copy_repository(target: Path) -> Path:
