@@ -1,9 +1,9 @@
 """A launcher: its ranks are forks of one process that has imported torch and DeepSpeed already
 (granvit.fork_server), which start in a second where torchrun's take half a minute of two cores.
 
-    forked_ranks.py DEVICES [-m MODULE | SCRIPT] JOB.json     # every rank runs troubled_rank.py
+    forked_ranks.py DEVICES [-m MODULE] JOB.json     # whatever is named, every rank runs troubled_rank.py
 
-It does as torchrun does: RANK and the other variables, all ranks end with the first that fails or with it.
+It does as torchrun does: RANK and the other variables are set, and all ranks end with the first that fails.
 """
 
 from __future__ import annotations
