@@ -33,13 +33,9 @@ done
 @pytest.fixture
 def checkout(tmp_path) -> Path:
     pipeline = yaml.safe_load((ROOT / "dvc.yaml").read_text())
-    for stage in pipeline["stages"].values():
-        stage.pop("deps", None)
-        stage.pop("always_changed", None)
-    pipeline["stages"] = {
-        name: {"always_changed": True, **stage} if name == "paper" else {"deps": ["config"], **stage}
-        for name, stage in pipeline["stages"].items()
-    }
+    for name, stage in pipeline["stages"].items():
+        if name != "paper":
+            stage["deps"] = ["config"]
     del pipeline["params"], pipeline["plots"]
     for folder in ("config", "workflow_scripts"):
         (tmp_path / folder).mkdir()

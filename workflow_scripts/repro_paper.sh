@@ -6,12 +6,10 @@ cd "$(dirname "$0")/.."
 
 # Whether a command of DVC that this runs under has `paper` among its words.
 asked() {
-    local process=$PPID
+    local process=$PPID words
     while [ "$process" -gt 1 ]; do
-        if tr '\0' '\n' <"/proc/$process/cmdline" | grep -qE '(^|/)dvc$' &&
-            tr '\0' '\n' <"/proc/$process/cmdline" | grep -qE '^(dvc\.yaml:)?paper$'; then
-            return 0
-        fi
+        words=" $(tr '\0' ' ' <"/proc/$process/cmdline")"
+        [[ $words =~ [/\ ]dvc\  && $words =~ \ (dvc\.yaml:)?paper\  ]] && return 0
         process=$(sed -n 's/^PPid:\t//p' "/proc/$process/status")
     done
     return 1
