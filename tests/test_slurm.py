@@ -1,4 +1,4 @@
-"""Both shipped profiles on a real SLURM of two nodes on this host (tests/slurm),
+"""Both shipped profiles on a real SLURM of three nodes on this host (tests/slurm),
 with a site's edits only."""
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 from conftest import ROOT, call, copy_repository, environment
 from slurm.cluster import Slurm, cluster, missing
@@ -49,11 +51,11 @@ def slurm(tmp_path_factory):
         yield started
 
 
-def checkout(local: Path, folder: Path, kind: str, **size: int) -> Path:
+def checkout(local: Path, folder: Path, kind: str, **site: int | str) -> Path:
     """A copy with the run's data, but without the run, and a profile that fits the cluster."""
     shutil.copytree(local, folder, symlinks=True)
     shutil.rmtree(folder / RUN)
-    fit_profile(folder, kind, **size)
+    fit_profile(folder, kind, **site)
     return folder
 
 
@@ -129,19 +131,68 @@ def left_alone_on_the_way(slurm: Slurm, folder: Path) -> str:
     return said
 
 
+@dataclass
+class Held:
+    """A turn of a run whose trainer was stopped after it had saved a state of its own."""
+
+    job: str  # SLURM's
+    owner: int  # the process of the workflow's script
+    trainer: psutil.Process
+    saved: set[str]
+
+
+def held_further_on(folder: Path, process: subprocess.Popen, before: Held | None = None) -> Held:
+    """Wait for such a turn of a checkout's run, after the one ``before``, and stop its trainer."""
+
+    def further() -> Held | None:
+        assert process.poll() is None, process.stdout.read()[-6000:]
+        for file in folder.glob("state/smoke/*/*/*/owner.json"):
+            owner = json.loads(file.read_text() or "{}")
+            saved = {path.name for path in file.parent.glob("step-*")} - (before.saved if before else set())
+            if saved and (not before or owner["process"] != before.owner):
+                trainer = psutil.Process(owner["process"]).children(recursive=True)[-1]
+                return Held(owner["job"], owner["process"], trainer, saved)
+        return None
+
+    held = until(further)
+    held.trainer.suspend()
+    time.sleep(1)  # a write that has begun ends
+    held.saved = {path.name for path in folder.glob("state/smoke/*/*/*/step-*")}
+    return held
+
+
+def hit_by_everything(slurm: Slurm, folder: Path) -> str:
+    """Run a checkout on one node: its first turn fails by itself, the node of the second one goes down, the
+    third one meets its time limit. What Snakemake said."""
+    log = folder / "results/smoke/logs/pretrain_projector/projector-siglip2-seed0.log"
+    process = start(slurm, folder, "npu")
+    first = held_further_on(folder, process)
+    first.trainer.kill()
+    second = held_further_on(folder, process, first)
+    slurm.lose(next(sample.nodes for sample in slurm.jobs() if sample.job == second.job))
+    third = held_further_on(folder, process, second)
+    until(lambda: "before the job's time limit: saving" in log.read_text())
+    third.trainer.resume()
+    said = finish(process)
+    assert first.job != second.job == third.job
+    return said
+
+
 @pytest.fixture(scope="module")
 def runs(local, slurm, tmp_path_factory) -> dict[str, Path]:
-    """The run on one node of the npu profile and on two nodes of the gpu profile, side by side, each cut off
-    on the way; `said` holds what was printed."""
+    """The run on one node of the npu profile, twice, and on two nodes of the gpu profile, side by side, each
+    cut off on the way; `said` holds what was printed."""
     root = tmp_path_factory.mktemp("runs")
     folders = {
         "npu": checkout(local, root / "a checkout/npu", "npu"),
         "gpu": checkout(local, root / "gpu", "gpu", nodes=2),
+        "hit": checkout(local, root / "hit", "npu", partition="other", minutes=2),
     }
     with ThreadPoolExecutor() as pool:
         alone = pool.submit(left_alone_on_the_way, slurm, folders["npu"])
         cancelled = pool.submit(cancelled_on_the_way, slurm, folders["gpu"])
-        folders["said"] = {"npu": alone.result(), "gpu": cancelled.result()}
+        hit = pool.submit(hit_by_everything, slurm, folders["hit"])
+        folders["said"] = {"npu": alone.result(), "gpu": cancelled.result(), "hit": hit.result()}
     return folders
 
 
@@ -151,9 +202,17 @@ def submitted(slurm: Slurm, folder: Path) -> list[str]:
     return [line.partition(" -p ")[2].replace(f" -D {folder}", "") for line in calls]
 
 
-def test_run_that_was_killed_and_cancelled_gives_the_bytes_of_a_local_one(runs, local):
+@pytest.mark.parametrize("cut", ["npu", "hit"])
+def test_run_that_was_cut_off_gives_the_bytes_of_a_local_one(runs, local, cut):
     for name in SAME:
-        assert (runs["npu"] / RUN / name).read_bytes() == (local / RUN / name).read_bytes(), name
+        assert (runs[cut] / RUN / name).read_bytes() == (local / RUN / name).read_bytes(), name
+
+
+def test_job_that_fails_is_sent_again_and_one_that_loses_its_node_or_its_time_is_not(runs, slurm):
+    said = runs["said"]["hit"]
+    assert said.count("SLURM status is: 'FAILED'") == said.count("Trying to restart job") == 1
+    asked = submitted(slurm, runs["hit"])
+    assert len(asked) == 2 and all(line.startswith("other -t 2 ") for line in asked)
 
 
 def test_run_on_two_nodes_has_a_rank_on_each_and_the_same_losses(runs, local):
@@ -180,7 +239,7 @@ def test_jobs_hold_the_devices_that_they_ask_for(runs, slurm):
     seen = {(sample.nodes, sample.gres) for sample in slurm.samples if sample.state == "RUNNING"}
     assert {"gres:gpu:1", "gres:npu:1"} == {gres for _, gres in seen}
     assert {nodes for nodes, gres in seen if gres == "gres:gpu:1"} == {"n[1-2]"}
-    assert {nodes for nodes, gres in seen if gres == "gres:npu:1"} <= {"n1", "n2"}
+    assert {nodes for nodes, gres in seen if gres == "gres:npu:1"} <= {"n1", "n2", "n3"}
     log = (runs["npu"] / "results/smoke/logs/pretrain_projector/projector-siglip2-seed0.log").read_text()
     assert re.search(r"devices: NPU \d of this node, of SLURM job \d+", log)
 

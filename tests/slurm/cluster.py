@@ -1,5 +1,5 @@
-"""A real SLURM of two nodes on this host: munge, slurmctld and two slurmd as plain processes on loopback, all
-their files in one folder. Nothing of the host's own configuration is read or changed.
+"""A real SLURM of three nodes on this host: munge, slurmctld and three slurmd as plain processes on loopback,
+all their files in one folder. Nothing of the host's own configuration is read or changed.
 
     with cluster(folder) as slurm: call(..., env=slurm.environment)
 """
@@ -9,17 +9,19 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "sinfo", "scancel")
+NODES = ("n1", "n2", "n3")
 PACKAGES = "slurmctld slurmd slurm-client munge"
 DEVICES = 8  # of each kind on a node, as in the shipped profiles
 
@@ -31,7 +33,7 @@ SlurmctldPort={ports[0]}
 SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket
+AuthInfo=socket={folder}/munge.socket,cred_expire=10
 CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool-%n
@@ -53,10 +55,12 @@ SchedulerParameters=sched_interval=2,bf_interval=2,batch_sched_delay=0
 SlurmdParameters=config_overrides
 MailProg=/bin/true
 GresTypes=gpu,npu
-NodeName=DEFAULT CPUs=128 RealMemory=1000000 Gres=gpu:{devices},npu:{devices}
+NodeName=DEFAULT CPUs=128 RealMemory=1000000 Gres=gpu:{devices},npu:{devices} Weight=2
 NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]}
 NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]}
+NodeName=n3 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[3]} Weight=1
 PartitionName=test Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
+PartitionName=other Nodes=n2,n3 MaxTime=INFINITE State=UP
 """
 
 
@@ -88,6 +92,7 @@ class Slurm:
     folder: Path
     environment: dict[str, str]
     samples: list[Sample] = field(default_factory=list)
+    daemons: dict[str, subprocess.Popen] = field(default_factory=dict)  # slurmd by its node's name
 
     def ask(self, *command: str) -> str:
         """Output of a SLURM command."""
@@ -101,6 +106,16 @@ class Slurm:
         lines = self.ask("squeue", "--noheader", "--states=all", "--format=%i|%k|%T|%N|%b").splitlines()
         return [Sample(*line.split("|")) for line in lines]
 
+    def lose(self, node: str) -> None:
+        """Cut a node's power: all its processes are gone at once. SLURM, which would notice that after
+        SlurmdTimeout (300 s), is told so."""
+        jobs = [process for process in psutil.process_iter() if _variable(process, "SLURMD_NODENAME") == node]
+        steps = {parent for process in jobs if (parent := process.parent()) and "slurmstepd" in parent.name()}
+        for process in [self.daemons[node], *steps, *jobs]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        self.ask("scontrol", "update", f"nodename={node}", "state=down", "reason=no power")
+
     def sbatch_lines(self) -> list[str]:
         """Every call of sbatch, without the command that it wraps."""
         file = self.folder / "sbatch.log"
@@ -109,31 +124,33 @@ class Slurm:
 
 @contextmanager
 def cluster(folder: Path) -> Iterator[Slurm]:
-    """Start the daemons, wait until both nodes are idle, and stop everything at the end."""
+    """Start the daemons, wait until all nodes are idle, and stop everything at the end."""
     folder.mkdir(parents=True)
     (folder / "state").mkdir()
     environment = _configure(folder)
     slurm = Slurm(folder, environment)
-    processes: list[subprocess.Popen] = []
     try:
-        for command in _daemons(folder):
-            with open(folder / f"{Path(command[0]).name}-{len(processes)}.out", "w") as log:
-                processes.append(
-                    subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+        for name, command in _daemons(folder).items():
+            with open(folder / f"{name}.out", "w") as log:
+                slurm.daemons[name] = subprocess.Popen(
+                    command, env=environment, stdout=log, stderr=log, start_new_session=True
                 )
-            if len(processes) == 1:
+            if name == "munged":
                 _wait_for(lambda: (folder / "munge.socket").exists(), "munged", folder)
-        idle = ("sinfo", "--noheader", "--states=idle", "--format=%D")
-        _wait_for(lambda: _quietly(slurm, *idle).strip() == "2", "two idle nodes", folder)
+        _wait_for(lambda: _idle(slurm) == set(NODES), "idle nodes", folder)
         with _sampling(slurm):
             yield slurm
     finally:
         _quietly(slurm, "scancel", "--user", "root")
-        _stop(processes, folder)
+        _stop(slurm)
+
+
+def _idle(slurm: Slurm) -> set[str]:
+    return set(_quietly(slurm, "sinfo", "--Node", "--noheader", "--states=idle", "--format=%N").split())
 
 
 def _configure(folder: Path) -> dict[str, str]:
-    ports = _free_ports(3)
+    ports = _free_ports(4)
     host = socket.gethostname()
     text = CONFIG.format(folder=folder, host=host, ports=ports, user="root", devices=DEVICES)
     (folder / "slurm.conf").write_text(text)
@@ -162,7 +179,7 @@ def _configure(folder: Path) -> dict[str, str]:
     return {**os.environ, "PATH": path, "SLURM_CONF": f"{folder}/slurm.conf"}
 
 
-def _daemons(folder: Path) -> list[list[str]]:
+def _daemons(folder: Path) -> dict[str, list[str]]:
     def at(name: str) -> str:
         return str(folder / name)
 
@@ -174,11 +191,8 @@ def _daemons(folder: Path) -> list[list[str]]:
         "--socket", at("munge.socket"), "--pid-file", at("munge.pid"),
         "--log-file", at("munge.log"), "--seed-file", at("munge.seed"),
     ]  # fmt: skip
-    return [
-        munged,
-        [program("slurmctld"), "-D", "-c"],
-        *([program("slurmd"), "-D", "-N", node] for node in ("n1", "n2")),
-    ]
+    slurmd = {node: [program("slurmd"), "-D", "-N", node] for node in NODES}
+    return {"munged": munged, "slurmctld": [program("slurmctld"), "-D", "-c"], **slurmd}
 
 
 def _free_ports(count: int) -> list[int]:
@@ -228,19 +242,24 @@ def _sampling(slurm: Slurm) -> Iterator[None]:
         thread.join(40)
 
 
-def _stop(processes: list[subprocess.Popen], folder: Path) -> None:
+def _stop(slurm: Slurm) -> None:
     """End the daemons, in the reverse order of their start, and what is left of jobs."""
-    for process in reversed(processes):
-        process.terminate()
+    for daemon in reversed(slurm.daemons.values()):
+        daemon.terminate()
         try:
-            process.wait(10)
+            daemon.wait(10)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(10)
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            variables = (entry / "environ").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if f"SLURM_CONF={folder}/slurm.conf".encode() in variables and int(entry.name) != os.getpid():
-            os.kill(int(entry.name), signal.SIGKILL)
+            daemon.kill()
+            daemon.wait(10)
+    for process in psutil.process_iter():
+        if _variable(process, "SLURM_CONF") == f"{slurm.folder}/slurm.conf" and process.pid != os.getpid():
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+
+def _variable(process: psutil.Process, name: str) -> str | None:
+    """A variable of a process's environment; None where it has none, or is gone."""
+    try:
+        return process.environ().get(name)
+    except psutil.Error:
+        return None

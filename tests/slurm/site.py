@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 
-def fit_profile(folder: Path, kind: str, nodes: int = 1, devices: int = 1) -> None:
+def fit_profile(
+    folder: Path, kind: str, nodes: int = 1, devices: int = 1, partition: str = "test", minutes: int = 10
+) -> None:
     """Edit the profile ``kind`` of a copy of the repository, as docs/clusters.md says, for training runs on
-    ``nodes`` of ``devices`` each, at smoke scale. Every edit has to find its place."""
+    ``nodes`` of ``devices`` each, at smoke scale, a job at most ``minutes`` long. Every edit has to find its
+    place."""
     profile = {
         "scale=paper": "scale=smoke",
-        "# slurm_partition: name": "slurm_partition: test",
+        "# slurm_partition: name": f"slurm_partition: {partition}",
         "latency-wait: 60": "latency-wait: 5",
         "before-status-checks: 20": "before-status-checks: 2",
         f"'{kind}:8'": f"'{kind}:{devices}'",
@@ -18,7 +21,7 @@ def fit_profile(folder: Path, kind: str, nodes: int = 1, devices: int = 1) -> No
         "mem_mb: 256000": "mem_mb: 4000",
         "mem_mb: 64000 * attempt": "mem_mb: 4000 * attempt",
         "mem_mb: 16000 * attempt": "mem_mb: 1000 * attempt",
-        "runtime: 2880\n    # On": "runtime: 10\n    # On",
+        "runtime: 2880\n    # On": f"runtime: {minutes}\n    # On",
     }
     compute = {
         "train_devices: 8": f"train_devices: {devices}",
