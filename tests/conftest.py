@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from forked_snakemake import snakemake
 
 ROOT = Path(__file__).resolve().parent.parent
 SMOKE_RUN = ("test_graph_runs", "test_graph_steps", "test_graph_contributing")  # files that share one
@@ -73,18 +74,20 @@ def environment(folder: Path) -> dict[str, str]:
 
 def call(folder: Path, *command: str, fails: bool = False) -> str:
     """Run a command in a copy; its output. `fails`: it has to fail instead of succeed."""
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env=environment(folder),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert (done.returncode != 0) == fails, (
-        f"{' '.join(command)} ended with {done.returncode}\n{done.stdout[-6000:]}"
-    )
-    return done.stdout
+    if command[0] == "snakemake":
+        code, output = snakemake(folder, [*command[1:]], environment(folder))
+    else:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env=environment(folder),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        code, output = done.returncode, done.stdout
+    assert (code != 0) == fails, f"{' '.join(command)} ended with {code}\n{output[-6000:]}"
+    return output
 
 
 def planned(output: str) -> dict[str, int]:
