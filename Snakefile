@@ -22,6 +22,10 @@ onstart:
         reported(profiles.ask_slurm)(
             submitted, AT[SCALE].config.compute, [*runs.TRAINING_RULES.values(), "check_training_devices"]
         )
+    # With its default limit, Snakemake looks for jobs to start every second, once more for each job that has ended: after
+    # some tens of jobs that takes a whole core. Without one it looks when a job has ended
+    if (limit := workflow.scheduler.job_rate_limiter) and (limit.max_jobs, limit.timespan) == (100, 1):
+        workflow.scheduler.job_rate_limiter = None
     # To start a server costs what two jobs save, and the first ones do not wait for it
     several = len(planned) >= 8
     if several and not workflow.non_local_exec and SETTINGS[SCALE]["compute"]["fork_server"]:

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import call, environment
+from conftest import call, copy_repository, environment
 
 from granvit.errors import GranvitError
 from granvit.graph.profiles import (
@@ -166,3 +166,12 @@ def test_snakemakes_report_of_nothing_is_refused_and_says_how_to_ask(report):
     with pytest.raises(GranvitError, match="--report: name what has been made.* -- results/table1.csv`"):
         require_report_target(report)
     require_report_target([*report, "--", "results/table1.csv"])
+
+
+@pytest.mark.slow
+def test_snakemake_looks_for_jobs_to_start_only_when_one_has_ended(tmp_path):
+    folder = copy_repository(tmp_path / "clone")
+    made = ["results/audit.csv", "results/smoke/figures/figure3.png"]
+    said = call(folder, "snakemake", "--config", "scale=smoke", "--cores", "1", "--verbose", "--", *made)
+    assert "2 of 2 steps (100%) done" in said
+    assert said.count("Ready jobs: ") == 2
