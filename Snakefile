@@ -27,7 +27,7 @@ onstart:
     if (limit := workflow.scheduler.job_rate_limiter) and (limit.max_jobs, limit.timespan) == (100, 1):
         workflow.scheduler.job_rate_limiter = None
     # To start a server costs what two jobs save, and the first ones do not wait for it
-    several = len(planned) >= 8
+    several = len(planned) >= 8 and fork_server.ADDRESS not in os.environ
     if several and not workflow.non_local_exec and SETTINGS[SCALE]["compute"]["fork_server"]:
         fork_server.start()
 

@@ -10,7 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from forked_snakemake import snakemake
+from forks import address_of, run_snakemake
+
+from granvit.fork_server import ADDRESS
 
 ROOT = Path(__file__).resolve().parent.parent
 SMOKE_RUN = ("test_graph_runs", "test_graph_steps", "test_graph_contributing")  # files that share one
@@ -74,16 +76,14 @@ def environment(folder: Path) -> dict[str, str]:
 
 def call(folder: Path, *command: str, fails: bool = False) -> str:
     """Run a command in a copy; its output. `fails`: it has to fail instead of succeed."""
+    own = environment(folder)
+    if command[0] in ("snakemake", "dvc") and "-n" not in command:
+        own[ADDRESS] = address_of("jobs")
     if command[0] == "snakemake":
-        code, output = snakemake(folder, [*command[1:]], environment(folder))
+        code, output = run_snakemake(folder, [*command[1:]], own)
     else:
         done = subprocess.run(
-            command,
-            cwd=folder,
-            env=environment(folder),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+            command, cwd=folder, env=own, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         code, output = done.returncode, done.stdout
     assert (code != 0) == fails, f"{' '.join(command)} ended with {code}\n{output[-6000:]}"

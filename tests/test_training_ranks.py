@@ -19,6 +19,7 @@ import psutil
 import pytest
 import torch
 from factories import STAGE_TASKS, make_mixtures, make_recipe, make_world
+from forks import address_of
 from safetensors.torch import load_file, save_file
 
 from granvit import fork_server
@@ -52,10 +53,8 @@ def server():
     """What the ranks are forked from."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(TESTS.parent))
-        patch.setenv(fork_server.ADDRESS, "")  # put back in the end
-        fork_server.start()
+        patch.setenv(fork_server.ADDRESS, address_of("jobs"))
         yield
-    fork_server._servers.pop().stdin.close()
 
 
 @pytest.fixture(autouse=True)
