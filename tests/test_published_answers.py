@@ -31,6 +31,13 @@ def test_every_verdict_of_the_page_is_in_the_published_table():
     assert [row for row in rows if row not in page] == []
 
 
+def test_tables_of_the_other_page_are_the_published_ones():
+    page = (ROOT / "docs/paper_mini_tables.md").read_text(encoding="utf-8").splitlines()
+    rows = {line for line in page if line.startswith("| ")}
+    told = [line for name in ("table2", "table8", "table11") for line in published(f"{name}.md").splitlines()]
+    assert len(rows) > 90 and rows <= {*told}
+
+
 def test_archive_holds_plain_files_under_results_alone():
     with tarfile.open(ANSWERS) as archive:
         members = archive.getmembers()
