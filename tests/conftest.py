@@ -77,7 +77,7 @@ def environment(folder: Path) -> dict[str, str]:
 def call(folder: Path, *command: str, fails: bool = False) -> str:
     """Run a command in a copy; its output. `fails`: it has to fail instead of succeed."""
     own = environment(folder)
-    if command[0] in ("snakemake", "dvc") and "-n" not in command:
+    if command[0] in ("snakemake", "dvc", "bash") and "-n" not in command:
         own[ADDRESS] = address_of("jobs")
     if command[0] == "snakemake":
         code, output = run_snakemake(folder, [*command[1:]], own)
