@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -10,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from forks import address_of, run_snakemake
+from forks import address_of, run, run_snakemake, share_servers
 
 from granvit.fork_server import ADDRESS
 
@@ -22,6 +23,11 @@ LONGEST_FIRST = ("graph", "ranks", "slow")
 def group(stem: str) -> str:
     """Whose tests go to one worker: a file's, as its fixtures are made for all of them."""
     return "smoke run" if stem in SMOKE_RUN else stem
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if getattr(config.option, "numprocesses", None):  # this process has workers
+        share_servers()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -88,6 +94,14 @@ def call(folder: Path, *command: str, fails: bool = False) -> str:
         code, output = done.returncode, done.stdout
     assert (code != 0) == fails, f"{' '.join(command)} ended with {code}\n{output[-6000:]}"
     return output
+
+
+def last_line(benchmark: str, *options: str) -> dict:
+    """What the last line of a benchmark's output says, in JSON."""
+    script = str(ROOT / "benchmarks" / f"{benchmark}.py")
+    code, output = run("jobs", script, ROOT, [*options], environment(ROOT))
+    assert code == 0, output[-3000:]
+    return json.loads([line for line in output.splitlines() if line.startswith("{")][-1])
 
 
 def planned(output: str) -> dict[str, int]:

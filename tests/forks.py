@@ -1,7 +1,8 @@
 """What the tests' workflows start again and again is forked from a process that has imported its libraries
 once (granvit.fork_server): Snakemake itself, whose imports are most of a dry-run, and its jobs' scripts.
 
-A server is started when it is first needed, and ends with the process of the tests.
+A server is started when it is first needed, or before the workers that share it, and ends with the process of
+the tests that started it.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ SNAKEMAKE = (
     "snakemake.storage",
 )
 LIBRARIES = {"snakemake": SNAKEMAKE, "jobs": fork_server.LIBRARIES}
-ARGUMENTS, JOBS = "SNAKEMAKE_ARGUMENTS", "SNAKEMAKE_JOBS"  # names in a fork's environment
+ARGUMENTS, JOBS = "FORK_ARGUMENTS", "FORK_JOBS"  # names in a fork's environment
 PATIENCE = 120.0  # seconds for a server to import its libraries
 
 _servers: dict[
@@ -36,8 +37,15 @@ _servers: dict[
 ] = {}  # address and process, which ends as its stdin is closed
 
 
+def share_servers() -> None:
+    """Start all servers, for the workers that this process starts."""
+    os.environ.update({f"FORKS_{server}": address_of(server) for server in LIBRARIES})
+
+
 def address_of(server: str) -> str:
     """Where the server of `snakemake` or of `jobs` listens, once it has its libraries."""
+    if shared := os.environ.get(f"FORKS_{server}"):
+        return shared
     if server not in _servers:
         address = str(Path(tempfile.mkdtemp(prefix="granvit-")) / "socket")
         environment = {**os.environ, fork_server.ADDRESS: address}
@@ -48,16 +56,20 @@ def address_of(server: str) -> str:
 
 def run_snakemake(folder: Path, arguments: list[str], environment: dict[str, str]) -> tuple[int, str]:
     """Exit status and output (both streams) of `snakemake` with these arguments in a folder."""
-    said = {
-        ARGUMENTS: json.dumps(arguments),
-        JOBS: environment.get(fork_server.ADDRESS, ""),
-        fork_server.ADDRESS: "",
-    }
-    job = {"script": __file__, "folder": str(folder), "environment": environment | said}
+    jobs = {JOBS: environment.get(fork_server.ADDRESS, "")}
+    return run("snakemake", __file__, folder, arguments, environment | jobs)
+
+
+def run(
+    server: str, script: str, folder: Path, arguments: list[str], environment: dict[str, str]
+) -> tuple[int, str]:
+    """Exit status and output (both streams) of a Python script with these arguments in a folder."""
+    given = {ARGUMENTS: json.dumps(arguments), fork_server.ADDRESS: ""}
+    job = {"script": script, "folder": str(folder), "environment": environment | given}
     with (
         tempfile.TemporaryFile() as output,
         open(os.devnull, "rb") as nothing,
-        _connected(address_of("snakemake")) as connection,
+        _connected(address_of(server)) as connection,
         connection.makefile("r") as answer,
     ):
         streams = [nothing.fileno(), output.fileno(), output.fileno()]
@@ -90,6 +102,7 @@ def as_a_process_of_its_own(run_script):
             del sys.modules[name]
         paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
         sys.path[1:1] = paths
+        sys.argv[1:] = json.loads(os.environ.pop(ARGUMENTS, "[]"))
         if recorder := next((path for path in paths if path.endswith("tests/recorder")), None):
             runpy.run_path(f"{recorder}/sitecustomize.py")
         return run_script(script)
@@ -100,14 +113,14 @@ def as_a_process_of_its_own(run_script):
 def be_snakemake() -> None:
     from snakemake.cli import main
 
-    sys.argv = ["snakemake", *json.loads(os.environ.pop(ARGUMENTS))]
     if jobs := os.environ.pop(JOBS):
         os.environ[fork_server.ADDRESS] = jobs
+    sys.argv[0] = "snakemake"
     main(sys.argv[1:])
 
 
 if __name__ == "__main__":
-    if ARGUMENTS in os.environ:
+    if JOBS in os.environ:
         be_snakemake()
     else:
         fork_server.LIBRARIES = LIBRARIES[sys.argv[1]]

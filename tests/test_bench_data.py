@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
-
-ROOT = Path(__file__).parent.parent
+from conftest import last_line
 
 
 def _run(name: str, *arguments: str) -> dict:
     """The JSON of a benchmark's last line."""
-    command = [sys.executable, f"benchmarks/{name}.py", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    line = json.loads(done.stdout.splitlines()[-1])
+    line = last_line(name, *arguments)
     assert {"benchmark", "ours", "baseline", "unit", "ratio"} <= set(line)
     return line
 

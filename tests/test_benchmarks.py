@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, environment
+from conftest import ROOT, last_line
 
 from granvit.config.compute import RunCompute
 from granvit.models.packing import row_length
@@ -27,15 +24,7 @@ def is_ratio(ratio: float, ours: float, baseline: float) -> bool:
 
 def run_benchmark(name: str, *options: str, unit: str = "images/s") -> dict:
     """Start a benchmark as its docstring says, from the repository's root; its last line, read."""
-    done = subprocess.run(
-        [sys.executable, f"benchmarks/bench_{name}.py", *options],
-        cwd=ROOT,
-        env=environment(ROOT),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    line = json.loads(done.stdout.splitlines()[-1])
+    line = last_line(f"bench_{name}", *options)
     assert [key for key in KEYS if key in line] == list(KEYS)
     assert line["benchmark"] == name and line["unit"] == unit
     assert line["ours"] > 0 and line["baseline"] > 0
