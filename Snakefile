@@ -26,7 +26,7 @@ onstart:
     # some tens of jobs that takes a whole core. Without one it looks when a job has ended
     if (limit := workflow.scheduler.job_rate_limiter) and (limit.max_jobs, limit.timespan) == (100, 1):
         workflow.scheduler.job_rate_limiter = None
-    # To start a server costs what two jobs save, and the first ones do not wait for it
+    # To start a server costs what two jobs save, and the first ones do not wait for it; the tests have one for all
     several = len(planned) >= 8 and fork_server.ADDRESS not in os.environ
     if several and not workflow.non_local_exec and SETTINGS[SCALE]["compute"]["fork_server"]:
         fork_server.start()

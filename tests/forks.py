@@ -32,9 +32,8 @@ LIBRARIES = {"snakemake": SNAKEMAKE, "jobs": fork_server.LIBRARIES}
 ARGUMENTS, JOBS = "FORK_ARGUMENTS", "FORK_JOBS"  # names in a fork's environment
 PATIENCE = 120.0  # seconds for a server to import its libraries
 
-_servers: dict[
-    str, tuple[str, subprocess.Popen]
-] = {}  # address and process, which ends as its stdin is closed
+# Address and process of each, which ends as its stdin is closed
+_servers: dict[str, tuple[str, subprocess.Popen]] = {}
 
 
 def share_servers() -> None:

@@ -92,7 +92,7 @@ class Slurm:
     folder: Path
     environment: dict[str, str]
     samples: list[Sample] = field(default_factory=list)
-    daemons: dict[str, subprocess.Popen] = field(default_factory=dict)  # slurmd by its node's name
+    daemons: dict[str, subprocess.Popen] = field(default_factory=dict)  # a slurmd by its node's name
 
     def ask(self, *command: str) -> str:
         """Output of a SLURM command."""
