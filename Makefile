@@ -35,7 +35,8 @@ smoke: $(STAMP)
 	@workflow_scripts/run_graph.sh smoke
 	@cat results/smoke/tables/table1.md
 
-# Three at a time, of one thread each, for two cores: some wait for clusters and servers. `test-graph` is the runs of the workflow, `test-ranks` those of several processes.
+# Three at a time, of one thread each, for two cores: some wait for clusters and servers. `test-graph` is the runs of
+# the workflow, `test-ranks` those of several processes.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --durations=10
 test: $(STAMP)
 	$(PYTEST) -n 3 --no-loadscope-reorder

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ def group(stem: str) -> str:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    """What is forked in any worker is a fork of the same servers."""
     if getattr(config.option, "numprocesses", None):  # this process has workers
         share_servers()
 
@@ -99,9 +101,11 @@ def call(folder: Path, *command: str, fails: bool = False) -> str:
 def last_line(benchmark: str, *options: str) -> dict:
     """What the last line of a benchmark's output says, in JSON."""
     script = str(ROOT / "benchmarks" / f"{benchmark}.py")
-    code, output = run("jobs", script, ROOT, [*options], environment(ROOT))
-    assert code == 0, output[-3000:]
-    return json.loads([line for line in output.splitlines() if line.startswith("{")][-1])
+    with tempfile.TemporaryFile("w+") as errors:
+        code, output = run("jobs", script, ROOT, [*options], environment(ROOT), errors.fileno())
+        errors.seek(0)
+        assert code == 0, errors.read()[-3000:]
+    return json.loads(output.splitlines()[-1])
 
 
 def planned(output: str) -> dict[str, int]:

@@ -60,9 +60,15 @@ def run_snakemake(folder: Path, arguments: list[str], environment: dict[str, str
 
 
 def run(
-    server: str, script: str, folder: Path, arguments: list[str], environment: dict[str, str]
+    server: str,
+    script: str,
+    folder: Path,
+    arguments: list[str],
+    environment: dict[str, str],
+    errors: int | None = None,
 ) -> tuple[int, str]:
-    """Exit status and output (both streams) of a Python script with these arguments in a folder."""
+    """Exit status and output of a Python script with these arguments in a folder; the output is that of both
+    streams, or of the first alone where ``errors`` is the file descriptor for the second."""
     given = {ARGUMENTS: json.dumps(arguments), fork_server.ADDRESS: ""}
     job = {"script": script, "folder": str(folder), "environment": environment | given}
     with (
@@ -71,7 +77,7 @@ def run(
         _connected(address_of(server)) as connection,
         connection.makefile("r") as answer,
     ):
-        streams = [nothing.fileno(), output.fileno(), output.fileno()]
+        streams = [nothing.fileno(), output.fileno(), output.fileno() if errors is None else errors]
         socket.send_fds(connection, [json.dumps(job).encode() + b"\n"], streams)
         status = answer.read()
         output.seek(0)
@@ -96,7 +102,7 @@ def as_a_process_of_its_own(run_script):
     """A fork's way to run a script as a new process would, by its own PYTHONPATH: the package is that of its
     checkout, and what it imports is written down (tests/recorder)."""
 
-    def run(script: str) -> int:
+    def run_alone(script: str) -> int:
         for name in [name for name in sys.modules if name.partition(".")[0] == "granvit"]:
             del sys.modules[name]
         paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
@@ -106,10 +112,11 @@ def as_a_process_of_its_own(run_script):
             runpy.run_path(f"{recorder}/sitecustomize.py")
         return run_script(script)
 
-    return run
+    return run_alone
 
 
 def be_snakemake() -> None:
+    """What a fork does for `run_snakemake`."""
     from snakemake.cli import main
 
     if jobs := os.environ.pop(JOBS):
