@@ -1,5 +1,5 @@
 """A launcher: its ranks are forks of one process that has imported torch and DeepSpeed already
-(granvit.fork_server), which start in a second or two where torchrun's take twenty.
+(granvit.fork_server), which start in a second or two where torchrun's take twelve.
 
     forked_ranks.py DEVICES [-m MODULE] JOB.json     # whatever is named, every rank runs troubled_rank.py
 

@@ -37,7 +37,7 @@ TESTS = {
     "granvit/training/batches.py": "training_parts training_regions training_layout training_run controls",
     "granvit/data/records/filters.py": "data_filters data_reports",
     "granvit/data/mixtures/budget.py": "data_mixture",
-    "granvit/data/mixtures/mixture.py": "data_mixture data_contamination",
+    "granvit/data/mixtures/mixture.py": "data_mixture data_mixture_controls data_contamination",
     "granvit/data/mixtures/mixture_file.py": "data_mixture",
     "granvit/evaluation/scoring/aggregates.py": SCORING,
     "granvit/evaluation/scoring/choices.py": SCORING,

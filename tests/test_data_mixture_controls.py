@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from data_worlds import edit_coco, prepare, spec, write_coco
-from test_data_mixture import _build, indexes  # noqa: F401  (a fixture)
+from test_data_mixture import HELD, _build, indexes  # noqa: F401  (a fixture)
 
 from granvit.boxes import format_box, iou
+from granvit.data.mixtures.mixture import Drawing
 from granvit.data.mixtures.shuffle import Donors, shuffle_boxes
-from granvit.data.records.records import hash_key
+from granvit.data.records.records import hash_key, hash_share
 from granvit.errors import GranvitError
 
 
@@ -96,6 +99,20 @@ def test_images_with_one_region_are_shuffled_too(tmp_path):
     pairs = zip(_build(shards, tmp_path)[0], _build(shards, tmp_path, shuffled=True)[0], strict=True)
     boxes = [(plain["qa"][-1]["box"], shuffled["qa"][-1]["box"]) for plain, shuffled in pairs]
     assert len(boxes) > 20 and not any(iou(own, other) for own, other in boxes)
+
+
+def test_neither_a_held_out_image_nor_a_benchmarks_lends_its_boxes(indexes, tmp_path):  # noqa: F811
+    everyone = [one for index in indexes for one in pq.read_table(index).to_pylist()]
+    held_out = {one["key"] for one in everyone if hash_share(one["image_sha256"], "held-out") < HELD}
+    seen = next(one["key"] for one in everyone if one["key"] not in held_out)
+    pq.write_table(pa.table({"key": [seen]}), tmp_path / "matches.parquet")
+    out = tmp_path / "m.parquet", tmp_path / "m.json"
+    lent = Drawing(indexes, *out, HELD, contamination=tmp_path / "matches.parquet")._donors().boxes
+    lenders = [one for one in everyone if one["key"] not in held_out | {seen}]
+    assert held_out and len(lenders) < len(everyone) - len(held_out)
+    assert {kind: sorted(boxes) for kind, boxes in lent.items()} == {
+        kind: sorted(boxes) for kind, boxes in Donors(lenders).boxes.items()
+    }
 
 
 def test_captions_alone_are_those_of_the_images_that_the_regions_come_from(indexes, tmp_path):  # noqa: F811

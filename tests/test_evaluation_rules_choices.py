@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 
+from granvit.errors import GranvitError
 from granvit.evaluation.rules import apply
 from granvit.evaluation.scoring.choices import infer_choice, mathvista_read
 
@@ -278,3 +279,10 @@ def test_a_pair_of_mmvp_needs_both_rows():
         for i, prediction in enumerate(["A", "It is closed", "(A)", "open", "A", "Sorry"])
     ]
     assert apply("mmvp_pair", {"rows": rows}) == pytest.approx({"pair_accuracy": 1 / 3, "accuracy": 4 / 6})
+
+
+def test_one_broken_pair_of_mmvp_is_refused_among_whole_ones():
+    row = {"A": "Open", "B": "Closed", "answer": "A", "prediction": "A"}
+    rows = [row | {"question": question} for question in ("q0", "q0", "q1", "q2")]
+    with pytest.raises(GranvitError, match="rows must lie in pairs that share their question"):
+        apply("mmvp_pair", {"rows": rows})
