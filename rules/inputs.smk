@@ -130,7 +130,10 @@ def results_of(tables):
 
 # What the report of a job's scale shows
 TABLES_SHOWN = for_job(
-    graph_report.shown, kind="tables", known=[*MADE_TABLES, *BEYOND_TABLES, "seeds"], made=MADE_TABLES
+    graph_report.shown,
+    kind="tables",
+    known=[*MADE_TABLES, *BEYOND_TABLES, "seeds", "claims"],
+    made=MADE_TABLES,
 )
 FIGURES_SHOWN = for_job(graph_report.shown, kind="figures", known=DRAWN, made=DRAWN)
 
@@ -139,7 +142,9 @@ def table_files(table):
     """A table's CSV and Markdown, whatever rule makes it; of some there is a CSV only."""
     if table in PLAIN_TABLES:
         return [fill(rules.make_table.output.csv, table=table)]
-    makers = {"seeds": rules.compare_seeds} | dict.fromkeys(DATA_TABLES, rules.make_data_table)
+    makers = {"seeds": rules.compare_seeds, "claims": rules.make_claims} | dict.fromkeys(
+        DATA_TABLES, rules.make_data_table
+    )
     return [fill(file, table=table) for file in makers.get(table, rules.make_table).output]
 
 

@@ -40,6 +40,8 @@ pytestmark = pytest.mark.slow  # and not `graph`: a dry-run takes one core, so t
         (["results/table1.cost.csv"], {"train_stage1": 1, "finetune_sft": 7, "make_cost": 1,
                                         "make_table": None, "predict_benchmarks": None}),
         (["report"], {"finetune_sft": 54, "make_table": 9, "make_report": 1, "copy_report": 1}),
+        (["report", "--config", "report={tables: [claims], figures: []}", "claims=[gain-ocr]"],
+         {"finetune_sft": 6, "make_claims": 1, "make_report": 1, "make_table": None}),
     ],
 )  # fmt: skip
 def test_fresh_clone_plans_every_target(clone, target, jobs):

@@ -6,18 +6,23 @@ import json
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
+from html_pages import read
 from report_world import picture
 
 from granvit.evaluation.benchmarks import find_benchmark, load_benchmarks
 from granvit.evaluation.tsv_files import Question
 from granvit.files import copy_folder
+from granvit.reporting.claims import COLUMNS
 from granvit.reporting.site.answers import Asked, Cell, differing_first
+from granvit.reporting.site.claims import write_claims
 from granvit.reporting.site.galleries import beside
 from granvit.reporting.site.images import write_images
 from granvit.reporting.site.places import Answered
 from granvit.reporting.site.record import clock, missing_tables, timings
 from granvit.reporting.site.tables import labelled
+from granvit.reporting.site.writing import Site
 
 
 def test_a_run_without_the_wished_one_stands_beside_the_last_other():
@@ -125,3 +130,25 @@ def test_text_stands_out_from_the_ground_that_it_stands_on():
         for ground in ("paper", "pale"):
             contrast = (luminance(colours[ground]) + 0.05) / (luminance(colours[name]) + 0.05)
             assert contrast >= 4.5, (name, ground, contrast)
+
+
+def test_a_claims_page_has_every_verdict_and_leads_to_the_runs_that_the_report_has(tmp_path):
+    claim = dict.fromkeys(COLUMNS, "") | {"seeds": "3 4", "reproduced": 2.5, "low": 1.0, "high": 4.0}
+    gain = claim | {"family": "paper", "id": "gain", "claim": "A <b> is above B", "verdict": "holds",
+                    "endpoint": "OCR (table1)", "compared": "sft-a - sft-b", "direction": "higher",
+                    "note": "two seeds"}  # fmt: skip
+    other = claim | {"family": "controls", "id": "as-good", "claim": "A is as good as B", "margin": 1.0,
+                     "verdict": "not made", "compared": "sft-b", "direction": "same", "seeds": 3}  # fmt: skip
+    tables = tmp_path / "results/tables"
+    tables.mkdir(parents=True)
+    pd.DataFrame([gain, other]).to_csv(tables / "claims.csv", index=False)
+    (tables / "claims.md").write_text("# Claims\n")
+    site = Site(tmp_path / "site")
+    said = write_claims(site, tmp_path / "results", {"sft-a": "runs/a.html"}.get)
+    assert said["href"] == "tables/claims.html" and said["rows"] == 2
+    page = read(tmp_path / "site/tables/claims.html")
+    assert [link for link in page.links if "runs" in link] == ["../runs/a.html"]
+    assert {"gain", "as-good"} <= {*page.ids} and {"claims.csv", "claims.md"} <= {*page.links}
+    for text in ("A <b> is above B", "holds", "+2.50", "+1.00 to +4.00", "claimed: higher. two seeds",
+                 "OCR (table1)", "not made", "claimed: same, margin 1", "1 claims: 1 hold."):  # fmt: skip
+        assert text in page.text, text

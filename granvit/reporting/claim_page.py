@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -31,9 +33,7 @@ def claims_page(claims: pd.DataFrame, scale: str) -> str:
         INTRODUCTION,
     ]
     for family, rows in claims.groupby("family", sort=False):
-        counts = Counter(rows["verdict"])
-        words = ", ".join(f"{counts[name]} {word}" for name, word in VERDICTS.items() if counts[name])
-        parts += [f"## {TITLES[str(family)]}\n", f"{len(rows)} claims: {words}.\n", _table(rows)]
+        parts += [f"## {TITLES[str(family)]}\n", counted(rows) + "\n", _table(rows)]
         parts += ["### How each is measured\n", _measures(rows)]
     return "\n".join(parts)
 
@@ -41,24 +41,41 @@ def claims_page(claims: pd.DataFrame, scale: str) -> str:
 def _table(rows: pd.DataFrame) -> str:
     body = []
     for row in rows.to_dict("records"):
-        interval = "-" if pd.isna(row["low"]) else f"{row['low']:+.2f} to {row['high']:+.2f}"
-        cells = [_signed(row["reported"]), _signed(row["reproduced"]), interval, _shown_p(row["p_holm"])]
-        smallest = "-" if pd.isna(row["smallest"]) else f"{row['smallest']:.2f}"
-        n = "-" if pd.isna(row["n"]) else f"{row['n']:.0f}"
-        seeds = str(len(row["seeds"].split()))
-        said = f"**{row['verdict']}**" if row["verdict"] in (HOLDS, FAILS) else row["verdict"]
-        body.append([row["claim"], row["where"], said, *cells, smallest, seeds, n])
+        claim, where, verdict, *numbers = shown(row)
+        said = f"**{verdict}**" if verdict in (HOLDS, FAILS) else verdict
+        body.append([claim, where, said, *numbers])
     return markdown.table(HEADER, body, left=3)
+
+
+def shown(row: Mapping[str, Any]) -> list[str]:
+    """The cells of a claim, in the order of ``HEADER``."""
+    interval = "-" if pd.isna(row["low"]) else f"{row['low']:+.2f} to {row['high']:+.2f}"
+    effects = [_signed(row["reported"]), _signed(row["reproduced"]), interval, _shown_p(row["p_holm"])]
+    smallest = "-" if pd.isna(row["smallest"]) else f"{row['smallest']:.2f}"
+    seeds = str(len(str(row["seeds"]).split()))
+    n = "-" if pd.isna(row["n"]) else f"{row['n']:.0f}"
+    return [row["claim"], row["where"], row["verdict"], *effects, smallest, seeds, n]
+
+
+def counted(rows: pd.DataFrame) -> str:
+    """How many claims of a family hold, fail and so on, in words."""
+    counts = Counter(rows["verdict"])
+    words = ", ".join(f"{counts[name]} {word}" for name, word in VERDICTS.items() if counts[name])
+    return f"{len(rows)} claims: {words}."
 
 
 def _measures(rows: pd.DataFrame) -> str:
     lines = []
     for row in rows.to_dict("records"):
-        margin = "" if pd.isna(row["margin"]) else f", margin {row['margin']:g}"
         note = "" if pd.isna(row["note"]) or not row["note"] else f". {row['note']}"
-        measured = f"{row['endpoint']}; {row['compared']}; claimed: {row['direction']}{margin}"
-        lines.append(f"- `{row['id']}`: {measured}{note}")
+        lines.append(f"- `{row['id']}`: {row['endpoint']}; {row['compared']}; {measured(row)}{note}")
     return "\n".join(lines) + "\n"
+
+
+def measured(row: Mapping[str, Any]) -> str:
+    """What is claimed of the comparison."""
+    margin = "" if pd.isna(row["margin"]) else f", margin {row['margin']:g}"
+    return f"claimed: {row['direction']}{margin}"
 
 
 def _signed(value: float) -> str:

@@ -22,6 +22,7 @@ from granvit.files import read_json, remove_leftovers, whole_folder
 from granvit.progress import Progress, say
 from granvit.reporting import markdown
 from granvit.reporting.site import record
+from granvit.reporting.site.claims import write_claims
 from granvit.reporting.site.galleries import Galleries
 from granvit.reporting.site.means import Means
 from granvit.reporting.site.places import Answered, cell_page, run_page
@@ -31,6 +32,7 @@ from granvit.reporting.site.tables import TableView, data_table, score_table, se
 from granvit.reporting.site.writing import STYLE, Site
 
 DATA_TABLES = ("table6", "table7")
+WITH_A_PAGE = (*PLAIN_TABLES, "claims")  # tables that do not stand on the first page
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ class _Report:
             if of:
                 self.galleries.write(benchmark, of, partial(say, log))
             progress.update(number)
-        laid_out = [name for name in self.wanted.tables if name not in PLAIN_TABLES]
+        laid_out = [name for name in self.wanted.tables if name not in WITH_A_PAGE]
         views = [self.view(name) for name in laid_out]
         for name in laid_out:
             self._copy("tables", name, ("csv", "md"))
@@ -241,9 +243,7 @@ class _Report:
             scale=wanted.scale,
             scale_note=markdown.SCALE_NOTES[wanted.scale].replace("**", ""),
             tables=views,
-            plain=[
-                write_plain(self.site, wanted.results, name) for name in wanted.tables if name in PLAIN_TABLES
-            ],
+            plain=[self._plain(name) for name in wanted.tables if name in WITH_A_PAGE],
             figures=[self._figure(name) for name in wanted.figures],
             reports=reports,
             runs=sorted(map(self._row, self.runs.manifests.values()), key=_stage_first),
@@ -256,6 +256,17 @@ class _Report:
             phases=sums,
             missing=self._missing(),
         )  # fmt: skip
+
+    def _plain(self, name: str) -> dict[str, Any]:
+        """The page of one of ``WITH_A_PAGE``, and what the report's first page says of it."""
+        if name != "claims":
+            return write_plain(self.site, self.wanted.results, name)
+        known = self.runs.manifests
+        return write_claims(
+            self.site,
+            self.wanted.results,
+            lambda recipe: run_page(recipe, self.seed) if (recipe, self.seed) in known else "",
+        )
 
     def _missing(self) -> list[dict[str, Any]]:
         wanted = self.wanted

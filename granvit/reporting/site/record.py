@@ -119,11 +119,16 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of a CSV. Raises GranvitError where it is missing."""
+def require(path: Path) -> Path:
+    """A file that the report shows. Raises GranvitError where it is missing."""
     if not path.is_file():
         raise GranvitError(f"{path}: no such file, and the report shows it; make it with `snakemake {path}`")
-    with open(path, encoding="utf-8", newline="") as file:
+    return path
+
+
+def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of a CSV. Raises GranvitError where it is missing."""
+    with open(require(path), encoding="utf-8", newline="") as file:
         header, *rows = csv.reader(file)
     return header, rows
 
