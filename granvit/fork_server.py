@@ -31,6 +31,7 @@ from pathlib import Path
 from granvit.processes import THREADS
 
 ADDRESS = "GRANVIT_FORK_SERVER"  # the environment's name for the server's socket
+KILLED = 128 + signal.SIGKILL  # exit status, as a shell has it
 MODELS = ("aimv2", "clip", "internvl", "qwen2", "siglip", "siglip2")
 LIBRARIES = (
     "deepspeed",  # of accelerate and transformers, as they save
@@ -67,7 +68,8 @@ def start() -> None:
 
 
 def run_in_fork(script: str) -> int | None:
-    """Let a fork of the server run a workflow script; its exit status, or None where there is no server.
+    """Let a fork of the server run a workflow script; its exit status, or None where there is no server;
+    ``KILLED`` where it was killed before it could say.
 
     SIGTERM is passed on, and the fork gets it too when this process is gone.
     """
@@ -78,10 +80,12 @@ def run_in_fork(script: str) -> int | None:
         return None
     job = {"script": script, "folder": os.getcwd(), "environment": dict(os.environ)}
     with connection, connection.makefile("r") as answer:
+        status = ""
         signal.signal(signal.SIGTERM, lambda *_: connection.send(b"T"))
         socket.send_fds(connection, [json.dumps(job).encode() + b"\n"], [0, 1, 2])
-        status = answer.read()
-    return int(status) if status else 1  # killed before it could say
+        with contextlib.suppress(ConnectionResetError):
+            status = answer.read()
+    return int(status) if status else KILLED
 
 
 def load_libraries() -> None:

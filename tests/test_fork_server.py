@@ -132,7 +132,26 @@ def test_a_script_that_was_killed_has_failed(server):
     assert eventually(Path("process").exists)
     os.kill(int(Path("process").read_text()), signal.SIGKILL)
     process.communicate(timeout=30)
-    assert process.returncode == 1
+    assert process.returncode == fork_server.KILLED == 137
+
+
+KILLED_JOB = """
+import os, signal, sys
+from types import SimpleNamespace
+sys.path.insert(0, {scripts!r})
+from _script import run
+def main(job, log):
+    os.kill(os.getpid(), signal.SIGKILL)
+run(SimpleNamespace(threads=1, log=["job.log"], resources={{}}), main)
+"""
+
+
+def test_a_job_that_was_killed_says_so_on_the_screen_and_in_its_log(server):
+    Path("script.py").write_text(KILLED_JOB.format(scripts=str(ROOT / "workflow_scripts")))
+    done = subprocess.run([sys.executable, "script.py"], capture_output=True, text=True)
+    assert done.returncode == 137 and "Traceback" not in done.stderr
+    assert "error: this job's process was killed" in Path("job.log").read_text()
+    assert Path("job.log").read_text() in done.stderr
 
 
 def test_scripts_run_at_the_same_time(server):

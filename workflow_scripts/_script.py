@@ -14,10 +14,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from granvit.errors import GranvitError
-from granvit.fork_server import run_in_fork
+from granvit.fork_server import KILLED, run_in_fork
 from granvit.processes import THREADS
 from granvit.progress import say, write_log
 from granvit.slurm import show_own_devices
+
+WAS_KILLED = (
+    "error: this job's process was killed. If nobody did that, the machine's memory was full (`dmesg` says "
+    "so): let fewer jobs run at once (--cores). The same command goes on from what is done."
+)
 
 
 def run(snakemake, main: Callable[..., None]) -> None:
@@ -26,9 +31,11 @@ def run(snakemake, main: Callable[..., None]) -> None:
     A GranvitError ends the job with its message alone; any other error is a bug, and leaves its traceback in
     the log too.
     """
-    if snakemake.threads == 1 and (status := run_in_fork(sys.argv[0])) is not None:
-        sys.exit(status)
     log = Path(snakemake.log[0])
+    if snakemake.threads == 1 and (status := run_in_fork(sys.argv[0])) is not None:
+        if status == KILLED:
+            say(log, WAS_KILLED)
+        sys.exit(status)
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text("")
     for name in THREADS:
