@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+
 import pytest
 import torch
 from factories import make_job, make_mixture, make_mixtures, make_recipe, make_world
@@ -88,3 +91,22 @@ def test_teacher_follows_its_formula_over_three_steps(world, tmp_path, decay):
         assert teacher.dtype == torch.float32
         torch.testing.assert_close(teacher, expected, rtol=1e-6, atol=1e-8)
         assert not teacher.equal(student)
+
+
+def test_threads_that_wait_for_pythons_lock_get_it_before_the_ranks_part(monkeypatch):
+    """gloo's do, to let go of tensors; DDP waits for them with the lock taken."""
+    asked, seen = threading.Event(), []
+    waiting = threading.Thread(target=lambda: (asked.wait(), seen.append("thread")))
+    waiting.start()
+    cluster = Cluster("cpu", "ddp", None)
+    monkeypatch.setattr(cluster, "size", 2)
+    monkeypatch.setattr(cluster.accelerator, "end_training", lambda: seen.append("end"))
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(60)  # this thread keeps the lock unless it gives it away
+    try:
+        asked.set()
+        cluster.close()
+    finally:
+        sys.setswitchinterval(interval)
+    waiting.join()
+    assert seen == ["thread", "end"]

@@ -11,6 +11,7 @@ import contextlib
 import itertools
 import math
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from granvit.errors import GranvitError
 from granvit.training.sharded import Takeover, whole_parameters
 
 ZERO = {"zero2": 2, "zero3": 3}
+LET_GO = 0.1  # seconds without Python's lock
 FORMER_STATE = "zero"  # folder of DeepSpeed's own files, in the states of older versions
 
 
@@ -86,8 +88,14 @@ class Cluster:
         self.accelerator.wait_for_everyone()
 
     def close(self) -> None:
-        """Leave the other ranks in order; a process group that is torn down by the exit may hang or abort."""
+        """Leave the other ranks in order; a process group that is torn down by the exit may hang or abort.
+
+        gloo's threads need Python's lock to let go of the tensors of the last exchange. DDP, when the model
+        goes, waits for these threads with the lock taken: seen once in some hundred runs of two ranks, which
+        then never end. So the threads get it before.
+        """
         if self.size > 1:
+            time.sleep(LET_GO)
             self.accelerator.end_training()
 
 
