@@ -106,7 +106,7 @@ def run_troubled(job: Job, launcher: list[str], trouble: str, step: int, rank: i
         **importing(), "TROUBLE": trouble, "AT": str(step), "ON_RANK": str(rank), "WITNESS": witness,
     }  # fmt: skip
     command = [*launcher, str(file)]
-    return subprocess.run(command, env=environment).returncode
+    return subprocess.run(command, env=environment, timeout=900).returncode  # a hang is a failure
 
 
 def die(job: Job, launcher: list[str], step: int, rank: int = 0) -> None:
