@@ -148,7 +148,7 @@ run(SimpleNamespace(threads=1, log=["job.log"], resources={{}}), main)
 
 def test_a_job_that_was_killed_says_so_on_the_screen_and_in_its_log(server):
     Path("script.py").write_text(KILLED_JOB.format(scripts=str(ROOT / "workflow_scripts")))
-    done = subprocess.run([sys.executable, "script.py"], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "script.py"], capture_output=True, text=True, timeout=30)
     assert done.returncode == 137 and "Traceback" not in done.stderr
     assert "error: this job's process was killed" in Path("job.log").read_text()
     assert Path("job.log").read_text() in done.stderr

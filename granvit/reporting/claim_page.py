@@ -48,7 +48,8 @@ def _table(rows: pd.DataFrame) -> str:
 
 
 def shown(row: Mapping[str, Any]) -> list[str]:
-    """The cells of a claim, in the order of ``HEADER``."""
+    """The cells of a claim (a row of ``granvit.reporting.claims.COLUMNS``), in the order of ``HEADER``; effects in
+    points of the endpoint."""
     interval = "-" if pd.isna(row["low"]) else f"{row['low']:+.2f} to {row['high']:+.2f}"
     effects = [_signed(row["reported"]), _signed(row["reproduced"]), interval, _shown_p(row["p_holm"])]
     smallest = "-" if pd.isna(row["smallest"]) else f"{row['smallest']:.2f}"
@@ -68,12 +69,12 @@ def _measures(rows: pd.DataFrame) -> str:
     lines = []
     for row in rows.to_dict("records"):
         note = "" if pd.isna(row["note"]) or not row["note"] else f". {row['note']}"
-        lines.append(f"- `{row['id']}`: {row['endpoint']}; {row['compared']}; {measured(row)}{note}")
+        lines.append(f"- `{row['id']}`: {row['endpoint']}; {row['compared']}; {claimed(row)}{note}")
     return "\n".join(lines) + "\n"
 
 
-def measured(row: Mapping[str, Any]) -> str:
-    """What is claimed of the comparison."""
+def claimed(row: Mapping[str, Any]) -> str:
+    """The direction that a claim gives its comparison, and its margin, in words."""
     margin = "" if pd.isna(row["margin"]) else f", margin {row['margin']:g}"
     return f"claimed: {row['direction']}{margin}"
 

@@ -91,8 +91,8 @@ class Cluster:
         """Leave the other ranks in order; a process group that is torn down by the exit may hang or abort.
 
         gloo's threads need Python's lock to let go of the tensors of the last exchange. DDP, when the model
-        goes, waits for these threads with the lock taken: seen once in some hundred runs of two ranks, which
-        then never end. So the threads get it before.
+        goes, waits for these threads with the lock taken: two ranks were seen never to end (pytorch's issue
+        56297 has the fault in other classes). So the threads get it before.
         """
         if self.size > 1:
             time.sleep(LET_GO)

@@ -44,7 +44,7 @@ def write_claims(site: Site, results: Path, run_href: Callable[[str], str]) -> d
 def _claim(row: dict[str, Any], run_href: Callable[[str], str]) -> dict[str, Any]:
     statement, *cells = claim_page.shown(row)
     note = "" if pd.isna(row["note"]) else f". {row['note']}"
-    measured = f"{row['endpoint']}; {claim_page.measured(row)}{note}"
+    measured = f"{row['endpoint']}; {claim_page.claimed(row)}{note}"
     compared = [(text, run_href(text)) for text in NAME.split(row["compared"]) if text]
     named = [*zip(claim_page.HEADER[1:], cells, strict=True)]
     return {
