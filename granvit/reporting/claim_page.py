@@ -48,8 +48,7 @@ def _table(rows: pd.DataFrame) -> str:
 
 
 def shown(row: Mapping[str, Any]) -> list[str]:
-    """The cells of a claim (a row of ``granvit.reporting.claims.COLUMNS``), in the order of ``HEADER``; effects in
-    points of the endpoint."""
+    """The cells of a claim, a row of ``granvit.reporting.claims.COLUMNS``, in the order of ``HEADER``."""
     interval = "-" if pd.isna(row["low"]) else f"{row['low']:+.2f} to {row['high']:+.2f}"
     effects = [_signed(row["reported"]), _signed(row["reproduced"]), interval, _shown_p(row["p_holm"])]
     smallest = "-" if pd.isna(row["smallest"]) else f"{row['smallest']:.2f}"
